@@ -1,0 +1,66 @@
+"""The engine: generative-model inference by Wasserstein gradient flow. It knows of no user interface.
+
+    generator, prompt_model = load_generator("avatars"), load_prompt_model("clip-mini")
+    settings = GenerateSettings("a woman with pink hair and sunglasses")
+    problem, particles = generate(settings, generator, prompt_model)
+    for step in refine(problem, particles, settings.flow):
+        print(step.step, step.diversity)
+    save_png(Path("first.png"), to_uint8(step.images)[0])
+
+Names are imported when they are first used: torch takes seconds, which the settings alone need not cost.
+"""
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from engine.version import VERSION as __version__
+
+# Read when torch is loaded: threads that wait sleep instead of spinning. On cores shared with another busy
+# process, a step of two spinning threads took 4 to 15 times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+if TYPE_CHECKING:
+    from engine.flow import refine
+    from engine.imaging import save_png, to_uint8
+    from engine.models import list_models, load_generator, load_prompt_model
+    from engine.runtime import set_threads
+    from engine.settings import PRESETS, FlowSettings, GenerateSettings
+    from engine.tasks import baseline, generate
+
+__all__ = [
+    "PRESETS",
+    "FlowSettings",
+    "GenerateSettings",
+    "__version__",
+    "baseline",
+    "generate",
+    "list_models",
+    "load_generator",
+    "load_prompt_model",
+    "refine",
+    "save_png",
+    "set_threads",
+    "to_uint8",
+]
+
+_HOMES = {
+    "PRESETS": "engine.settings",
+    "FlowSettings": "engine.settings",
+    "GenerateSettings": "engine.settings",
+    "baseline": "engine.tasks",
+    "generate": "engine.tasks",
+    "list_models": "engine.model_table",
+    "load_generator": "engine.models",
+    "load_prompt_model": "engine.models",
+    "refine": "engine.flow",
+    "save_png": "engine.imaging",
+    "set_threads": "engine.runtime",
+    "to_uint8": "engine.imaging",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,1 @@
+"""One file per architecture; every network keeps the key names of its public checkpoints."""

@@ -1,0 +1,55 @@
+"""The golden tensors of the reference networks, found at `../shared/goldens` beside the repository root."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+GOLDENS = SHARED / "goldens"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One golden: `about` is its json, `tensors` maps `state.*`, `in.*`, `out.*` and `out64.*` to tensors."""
+
+    about: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def group(self, prefix: str, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """The tensors under `prefix.`, without it, floating ones cast to `dtype`."""
+        start = f"{prefix}."
+        found = {key[len(start) :]: value for key, value in self.tensors.items() if key.startswith(start)}
+        if dtype is None:
+            return found
+        return {key: value.to(dtype) if value.is_floating_point() else value for key, value in found.items()}
+
+
+def require_shared(path: Path) -> Path:
+    """`path` where it exists. Elsewhere skips the test, or fails it in continuous integration (CI=true)."""
+    if path.exists():
+        return path
+    message = f"{path} is absent: put the shared folder with the golden tensors beside the repository"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def golden(name: str) -> Golden:
+    """Load `<name>.json` and `<name>.safetensors`."""
+    about = json.loads(require_shared(GOLDENS / f"{name}.json").read_text())
+    return Golden(about, load_file(require_shared(GOLDENS / f"{name}.safetensors")))
+
+
+def manifest(name: str) -> dict[str, Any]:
+    """Load `manifests/<name>.json`: every key and shape of one full-size public checkpoint under "keys"."""
+    loaded: dict[str, Any] = json.loads(require_shared(GOLDENS / "manifests" / f"{name}.json").read_text())
+    return loaded
