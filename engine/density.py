@@ -1,0 +1,75 @@
+"""Density estimates from particles: KDE, kernel ridge regression (Eq. 4 and 5), Stein.
+
+All functions are pure. K_ij = k(f_i, f_j) is the kernel matrix of M anchors. Adding an estimator = one
+function.
+"""
+
+import torch
+from torch import Tensor
+
+from engine.settings import Estimator
+
+SMALLEST_ETA = 1e-3
+
+
+def weights(kernel: Tensor, estimator: Estimator, eta: str | float) -> Tensor:
+    """alpha of q(f) = sum_j alpha_j k(f, f_j), [M]; for Stein, which has none, KDE's. kernel: [M, M]."""
+    if estimator != "krr":
+        return kde_weights(kernel)
+    alpha = krr_weights(kernel, choose_eta(kernel, eta))
+    return alpha.clamp_min(0) if eta == "positive" else alpha  # proven non-negative: this is rounding
+
+
+def choose_eta(kernel: Tensor, eta: str | float) -> Tensor:
+    """The ridge: a number, or by the rule "positive". -> []."""
+    return positive_eta(kernel) if eta == "positive" else kernel.new_tensor(float(eta))
+
+
+def kde_weights(kernel: Tensor) -> Tensor:
+    """alpha = 1. kernel: [M, M] -> [M]."""
+    return torch.ones_like(kernel[0])
+
+
+def krr_weights(kernel: Tensor, eta: Tensor | float) -> Tensor:
+    """alpha = (K + eta I)^-1 1, kernel ridge regression of the constant 1 (Eq. 4). kernel: [M, M] -> [M].
+
+    Some alpha are negative unless eta is large enough, see `positive_eta`.
+    """
+    return torch.linalg.solve(_add_to_diagonal(kernel, eta), torch.ones_like(kernel[0]))
+
+
+def positive_eta(kernel: Tensor) -> Tensor:
+    """An eta >= 1e-3 with which no alpha is negative. kernel: [M, M], entries >= 0 -> [].
+
+    Split K + eta I = B + R into its diagonal and the rest, and let P = B^-1 R. Then
+    alpha = (I + P)^-1 B^-1 1 = (I - P^2)^-1 (I - P) B^-1 1. The inverse is a series of non-negative matrices,
+    and (I - P) B^-1 1 >= 0 once every row sum of R is at most the smallest of B. With K_ii = 1 this reads
+    eta >= max_i sum_{j != i} K_ij - 1.
+    """
+    diagonal = kernel.diagonal()
+    return ((kernel.sum(1) - diagonal).amax() - diagonal.amin()).clamp_min(SMALLEST_ETA)
+
+
+def log_density(log_kernel: Tensor, alpha: Tensor) -> Tensor:
+    """log sum_j alpha_j k(f_i, a_j). log_kernel: [N, M], alpha: [M] -> [N].
+
+    A log-sum-exp, as far kernels underflow; it carries signs, as a small fixed eta makes some alpha negative.
+    Where the sum is not positive there is no logarithm: the value is then very small and the gradient zero.
+    """
+    exponents = alpha.abs().log() + log_kernel
+    shift = exponents.detach().amax(dim=1, keepdim=True)
+    total = (alpha.sign() * (exponents - shift).exp()).sum(1)
+    return total.clamp_min(torch.finfo(total.dtype).tiny).log() + shift[:, 0]
+
+
+def stein_score(f: Tensor, kernel: Tensor, h: Tensor, eta: Tensor | float) -> Tensor:
+    """grad log q at the particles: -(K + eta I)^-1 <grad, K> (Li & Turner 2018). f: [N, D] -> [N, D].
+
+    <grad, K>_i = sum_j grad_{f_j} k(f_i, f_j) = (2 / h) sum_j K_ij (f_i - f_j) for the kernel matrix [N, N].
+    """
+    pushes = (2 / h) * (f * kernel.sum(1, keepdim=True) - kernel @ f)
+    return -torch.linalg.solve(_add_to_diagonal(kernel, eta), pushes)
+
+
+def _add_to_diagonal(kernel: Tensor, eta: Tensor | float) -> Tensor:
+    return kernel + eta * torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)

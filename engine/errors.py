@@ -1,0 +1,23 @@
+"""Errors whose message is written for a person, without anything that takes long to import."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ModelError(ValueError):
+    """A model cannot be loaded; the message says which file or name is wrong, how, and what to do."""
+
+
+class MetadataError(ValueError):
+    """A picture's settings are missing, damaged or forged; the message says which part."""
+
+
+class SaveError(OSError):
+    """A file could not be written; the message says where, why and what to do."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence: `; did you mean X?` with the closest known name, `.` when none is close."""
+    lowered = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1)
+    return f"; did you mean {lowered[close[0]]}?" if close else "."

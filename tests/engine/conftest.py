@@ -1,0 +1,29 @@
+"""Fixtures shared by the engine's tests."""
+
+from pathlib import Path
+
+import pytest
+
+from engine import model_table, models
+from tests.engine.tiny import write_assets
+
+
+@pytest.fixture(scope="session")
+def tiny_assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of tiny models, to be read only; see `tests/engine/tiny.py`."""
+    return write_assets(tmp_path_factory.mktemp("models") / "assets")
+
+
+@pytest.fixture
+def damaged_assets(tmp_path: Path) -> Path:
+    """A folder of tiny models of the test's own, to be damaged."""
+    return write_assets(tmp_path / "assets")
+
+
+@pytest.fixture
+def tiny_bundle(tiny_assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny models are found wherever the bundled ones would be."""
+    for loader in (models.load_generator, models.load_prompt_model):
+        monkeypatch.setattr(loader, "__kwdefaults__", {"assets": tiny_assets})
+    monkeypatch.setattr(model_table.list_models, "__defaults__", (tiny_assets,))
+    return tiny_assets

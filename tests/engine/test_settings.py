@@ -1,0 +1,147 @@
+import json
+import math
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from engine.settings import LIMITS, PRESETS, PROMPT_LIMIT, FlowSettings, GenerateSettings, SettingsError
+
+UNUSUAL = GenerateSettings(
+    prompt="una mujer con gafas 🙂, 粉色头发",
+    model="folder/mine",
+    prompt_model="ViT-B-32/openai",
+    n=3,
+    seed=2**32 - 1,
+    space="w+",
+    truncation_psi=0.7,
+    flow=replace(PRESETS["paper"], chunk=4, bandwidth="median", divergence="hellinger"),
+    preset="paper",
+    baseline=False,
+    contrast_prompts=("a man", "a cat"),
+    cutouts=8,
+    start=(0.1, -2.5, 1e-7),
+    spread=0.0,
+)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [GenerateSettings("a"), UNUSUAL, *(GenerateSettings("a").with_preset(name) for name in PRESETS)],
+)
+def test_json_and_back(settings: GenerateSettings):
+    assert GenerateSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+
+
+def test_missing_fields_take_their_defaults():
+    assert GenerateSettings.from_dict({"prompt": "a", "flow": {"steps": 7}}) == GenerateSettings(
+        "a", flow=FlowSettings(steps=7)
+    )
+
+
+@pytest.mark.parametrize(
+    ("forged", "named"),
+    [
+        ({}, "prompt"),
+        ([], "settings"),
+        (None, "settings"),
+        ("prompt", "settings"),
+        ({"prompt": "a", "colour": "red"}, "colour"),
+        ({"prompt": "a", "__class__": "os.system"}, "__class__"),
+        ({"prompt": "a", 3: 4}, "3"),
+        ({"prompt": "a", "flow": 3}, "flow"),
+        ({"prompt": "a", "flow": None}, "flow"),
+        ({"prompt": "a", "flow": {"gravity": 9.81}}, "gravity"),
+        ({"prompt": "a", "flow": {"steps": 0}}, "steps"),
+        ({"prompt": "a", "flow": {"steps": "60"}}, "steps"),
+        ({"prompt": "a", "flow": {"steps": 10.0}}, "steps"),
+        ({"prompt": "a", "flow": {"steps": True}}, "steps"),
+        ({"prompt": "a", "flow": {"step_size": 1e9}}, "step_size"),
+        ({"prompt": "a", "flow": {"step_size": 0}}, "step_size"),
+        ({"prompt": "a", "flow": {"step_size": math.nan}}, "step_size"),
+        ({"prompt": "a", "flow": {"step_size": math.inf}}, "step_size"),
+        ({"prompt": "a", "flow": {"step_size": [0.1]}}, "step_size"),
+        ({"prompt": "a", "flow": {"diversity": -0.1}}, "diversity"),
+        ({"prompt": "a", "flow": {"diversity": 10**400}}, "diversity"),
+        ({"prompt": "a", "flow": {"estimator": "magic"}}, "estimator"),
+        ({"prompt": "a", "flow": {"estimator": ["krr"]}}, "estimator"),
+        ({"prompt": "a", "flow": {"bandwidth": "wide"}}, "bandwidth"),
+        ({"prompt": "a", "flow": {"bandwidth": 0}}, "bandwidth"),
+        ({"prompt": "a", "flow": {"bandwidth": None}}, "bandwidth"),
+        ({"prompt": "a", "flow": {"eta": "negative"}}, "eta"),
+        ({"prompt": "a", "flow": {"conflict_free": 1}}, "conflict_free"),
+        ({"prompt": "a", "flow": {"chunk": 0}}, "chunk"),
+        ({"prompt": "a", "flow": {"divergence": "total variation"}}, "divergence"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": " \n\t"}, "prompt"),
+        ({"prompt": None}, "prompt"),
+        ({"prompt": ["a"]}, "prompt"),
+        ({"prompt": "a" * (PROMPT_LIMIT + 1)}, "prompt"),
+        ({"prompt": "a", "n": 0}, "n"),
+        ({"prompt": "a", "n": 1000}, "n"),
+        ({"prompt": "a", "seed": -1}, "seed"),
+        ({"prompt": "a", "seed": 2**32}, "seed"),
+        ({"prompt": "a", "seed": 10**5000}, "seed"),
+        ({"prompt": "a", "preset": "turbo"}, "preset"),
+        ({"prompt": "a", "baseline": "yes"}, "baseline"),
+        ({"prompt": "a", "contrast_prompts": "abc"}, "contrast_prompts"),
+        ({"prompt": "a", "contrast_prompts": [""]}, "contrast_prompts"),
+        ({"prompt": "a", "contrast_prompts": ["a"] * 1000}, "contrast_prompts"),
+        ({"prompt": "a", "start": []}, "start"),
+        ({"prompt": "a", "start": [1, "2"]}, "start"),
+        ({"prompt": "a", "start": [math.nan]}, "start"),
+        ({"prompt": "a", "start": [10**400]}, "start"),
+        ({"prompt": "a", "start": {"0": 1}}, "start"),
+        ({"prompt": "a", "spread": 1.5}, "spread"),
+        ({"prompt": "a", "truncation_psi": 0}, "truncation_psi"),
+        ({"prompt": "a", "space": ""}, "space"),
+        ({"prompt": "a", "model": 3}, "model"),
+    ],
+)
+def test_forged_settings_are_refused_by_name(forged: Any, named: str):
+    with pytest.raises(SettingsError) as caught:
+        GenerateSettings.from_dict(forged)
+    assert named in str(caught.value)
+    assert len(str(caught.value)) < 600  # fits a message on a page, whatever was forged
+
+
+def test_two_thousand_characters_are_accepted():
+    assert GenerateSettings("ab " * 667).prompt.startswith("ab")
+
+
+def test_a_refusal_says_what_is_possible():
+    with pytest.raises(SettingsError, match="n: 1000 is outside 1 to 64"):
+        GenerateSettings("a", n=1000)
+    with pytest.raises(SettingsError, match="choose one of robust, paper, kde, stein"):
+        GenerateSettings("a").with_preset("turbo")
+
+
+def test_every_number_of_the_settings_has_limits_that_hold():
+    """Each limit is accepted, and what lies beyond is not."""
+    flow, task = ({f.name for f in fields(cls)} for cls in (FlowSettings, GenerateSettings))
+    assert set(LIMITS) <= flow | task
+    for name, (low, high) in LIMITS.items():
+        settings: Any = FlowSettings() if name in flow else GenerateSettings("a")
+        for limit, beyond in ((low, low - 1), (high, high + 1)):
+            assert getattr(replace(settings, **{name: limit}), name) == limit
+            with pytest.raises(SettingsError, match=name):
+                replace(settings, **{name: beyond})
+
+
+def test_every_field_is_checked():
+    """A value of no known kind is refused by whatever field it is put in."""
+    settings: Any
+    for settings in (FlowSettings(), GenerateSettings("a")):
+        for name in (f.name for f in fields(settings)):
+            with pytest.raises(SettingsError, match=name):
+                replace(settings, **{name: object()})
+
+
+def test_presets_differ_from_robust_where_the_paper_does():
+    robust, paper = PRESETS["robust"], PRESETS["paper"]
+    assert robust == FlowSettings()
+    assert robust.conflict_free and robust.normalise and robust.constrain
+    assert not (paper.conflict_free or paper.normalise or paper.constrain)
+    assert (paper.bandwidth, paper.mollifier_space) == (1.0, "image")
+    assert isinstance(paper.eta, float)
+    assert (PRESETS["kde"].estimator, PRESETS["stein"].estimator) == ("kde", "stein")
