@@ -1,0 +1,92 @@
+"""A folder like `assets/` with random networks so small that a run takes a fraction of a second."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from torch import nn
+
+import engine.networks.mini_tower  # noqa: F401  (registers the tower)
+from engine.checkpoints import verify, write_safetensors
+from engine.latents import w_statistics
+from engine.networks.mini_tower import MiniTower
+from engine.networks.stylegan2 import Discriminator, Generator
+
+RESOLUTION = 16
+Z_DIM = 6
+W_DIM = 8
+CHANNELS = {4: 8, 8: 8, 16: 8}
+
+CLIP_CONFIG: dict[str, Any] = {
+    "model_cfg": {
+        "embed_dim": 24,
+        "vision_cfg": {
+            "image_size": 64,
+            "timm_model_name": "gmi_mini_tower",
+            "timm_pool": "",
+            "timm_proj": "linear",
+        },
+        "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+        "custom_text": True,
+    },
+    "preprocess_cfg": {"mean": [0.5, 0.4, 0.6], "std": [0.5, 0.6, 0.4], "interpolation": "bicubic"},
+}
+
+
+def write_assets(assets: Path) -> Path:
+    """Writes `avatars` and `clip-mini` into `assets`; returns it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        write_generator(assets / "avatars")
+        write_clip(assets / "clip-mini")
+    return assets
+
+
+def write_generator(folder: Path) -> None:
+    """A StyleGAN2 with discriminator, encoder and latent statistics, and its model.json."""
+    folder.mkdir(parents=True)
+    generator = Generator(Z_DIM, 0, W_DIM, RESOLUTION, channels=CHANNELS, mapping_layers=2)
+    discriminator = Discriminator(0, RESOLUTION, channels=CHANNELS)
+    statistics = w_statistics(generator.mapping.to_w, Z_DIM, samples=500)
+    latents = {
+        "mean": statistics.mean,
+        "factor": statistics.factor,
+        "radius": torch.tensor(statistics.radius),
+    }
+    hashes = {
+        "generator": _write(folder, "generator", generator),
+        "discriminator": _write(folder, "discriminator", discriminator),
+        "encoder": _write(folder, "encoder", MiniTower(num_classes=W_DIM)),
+        "latents": write_safetensors(folder / "latents.safetensors", latents),
+    }
+    files = {role: {"path": f"{role}.safetensors", "sha256": sha256} for role, sha256 in hashes.items()}
+    write_row(
+        folder, name="avatars", kind="generator", family="stylegan2", resolution=RESOLUTION, files=files
+    )
+
+
+def write_clip(folder: Path) -> None:
+    """A clip-mini with narrower text, float16 on disk, and its model.json."""
+    folder.mkdir(parents=True)
+    config = folder / "open_clip_config.json"
+    config.write_text(json.dumps(CLIP_CONFIG))
+    network = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    weights = folder / "clip-mini.safetensors"
+    sha256 = write_safetensors(weights, network.state_dict(), dtype=torch.float16)
+    files = {
+        "config": {"path": config.name, "sha256": verify(config)},
+        "weights": {"path": weights.name, "sha256": sha256},
+    }
+    write_row(folder, name="clip-mini", kind="prompt", family="open_clip", resolution=64, files=files)
+
+
+def write_row(folder: Path, **values: Any) -> None:
+    """Writes a model.json with the given values and a licence."""
+    values = {"licence": "MIT", "examples": ["a smile"], **values}
+    (folder / "model.json").write_text(json.dumps(values))
+
+
+def _write(folder: Path, role: str, network: nn.Module) -> str:
+    return write_safetensors(folder / f"{role}.safetensors", network.state_dict())
