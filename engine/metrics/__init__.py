@@ -1,0 +1,1 @@
+"""Measures of sets of pictures, computed from features [N, D] that the caller extracts."""

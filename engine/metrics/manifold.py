@@ -1,0 +1,42 @@
+"""Improved precision and recall of generated pictures (Kynkäänniemi et al. 2019, Eq. 1-2)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class PrecisionRecall(NamedTuple):
+    """Shares in [0, 1]."""
+
+    precision: float
+    recall: float
+
+
+def neighbour_radii(features: Tensor, k: int) -> Tensor:
+    """Distance of each point to its k-th nearest neighbour, itself not counted: [N, D] -> [N].
+
+    Raises ValueError where there are not more than k points.
+    """
+    if len(features) <= k:
+        raise ValueError(f"expected more than k = {k} points, got {len(features)}")
+    return torch.cdist(features, features).kthvalue(k + 1, dim=1).values
+
+
+def covered_share(points: Tensor, centres: Tensor, radii: Tensor) -> float:
+    """Share of points [M, D] that lie in at least one ball around the centres [N, D] with radii [N]."""
+    inside = torch.cdist(points, centres) <= radii
+    return float(inside.any(dim=1).double().mean())
+
+
+def precision_recall(real: Tensor, generated: Tensor, *, k: int = 3) -> PrecisionRecall:
+    """Precision: generated pictures on the real manifold; recall: real pictures on the generated one.
+
+    Features [N, D] and [M, D]; a manifold is the union of balls that reach to the k-th neighbour. Computed in
+    float64: distances between near neighbours cancel.
+    """
+    real, generated = real.double(), generated.double()
+    return PrecisionRecall(
+        precision=covered_share(generated, real, neighbour_radii(real, k)),
+        recall=covered_share(real, generated, neighbour_radii(generated, k)),
+    )

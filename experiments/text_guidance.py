@@ -1,0 +1,143 @@
+"""Do the pictures show what was asked for, and how different are they? Ours against the baseline.
+
+    python -m experiments.text_guidance                     # the table of the README, on the reporting prompts
+    python -m experiments.text_guidance --split tuning --diversity 0.3 0.5 0.7
+
+Every prompt runs with n particles from the same seeds, without repulsion (the baseline) and with it. The judge
+(`training/avatars/classifier.py`) counts how many of the requested attributes each picture shows. Diversity is
+measured in features that no run optimised: the mean over pairs of 1 - cosine of the judge's features (centred on
+the renders' mean), and the share of the attributes nobody requested in which two pictures differ. Precision: the
+share of pictures on the manifold of held-out renders (k = 3).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import engine
+from engine.flow import pairwise_diversity
+from engine.metrics.manifold import covered_share, neighbour_radii
+from experiments.prompts import REPORTING, TUNING, Prompt
+from training.avatars import classifier, pool, traits
+from training.figures import judge_features
+from training.jobs import to_tensor
+
+
+class Result(NamedTuple):
+    """Means over prompts."""
+
+    present: float
+    text_score: float
+    diversity: float
+    differing: float
+    precision: float
+    seconds_per_step: float
+
+
+class Judge:
+    """The attribute classifier and the manifold of held-out renders in its features."""
+
+    def __init__(self, renders: int = 1024) -> None:
+        self.network = classifier.load("judge")
+        features = judge_features(self.network, to_tensor(pool.held_out(renders).images))
+        self.mean = features.mean(0)
+        self.centres = features.double()
+        self.radii = neighbour_radii(self.centres, 3)
+
+    def present(self, found: dict[str, Tensor], prompt: Prompt) -> float:
+        """Share of (picture, requested group) pairs that show an allowed value."""
+        shares = []
+        for group, wanted in prompt.wanted.items():
+            allowed = torch.tensor([traits.values_of(group).index(value) for value in wanted])
+            shares.append(torch.isin(found[group], allowed).double().mean())
+        return float(torch.stack(shares).mean())
+
+    def differing(self, found: dict[str, Tensor], prompt: Prompt) -> float:
+        """Share of (pair of pictures, unrequested group) that differ."""
+        groups = [group for group in traits.GROUPS if group not in prompt.wanted]
+        pairs = list(combinations(range(len(found["person"])), 2))
+        return sum(float(found[group][i] != found[group][j]) for group in groups for i, j in pairs) / (
+            len(groups) * len(pairs)
+        )
+
+    def measure(self, prompt: Prompt, step: engine.flow.Step, seconds: float) -> Result:  # type: ignore[name-defined]
+        images = step.images.clamp(-1, 1)
+        found, features = classifier.predict(self.network, images), judge_features(self.network, images)
+        return Result(
+            present=self.present(found, prompt),
+            text_score=float(step.text_scores.mean()),
+            diversity=pairwise_diversity(features - self.mean),
+            differing=self.differing(found, prompt),
+            precision=covered_share(features.double(), self.centres, self.radii),
+            seconds_per_step=seconds,
+        )
+
+
+def run(prompts: Sequence[Prompt], flow: engine.FlowSettings, judge: Judge, *, n: int, seed: int) -> Result:
+    """The mean result of one setting over the prompts."""
+    model, prompt_model = engine.load_generator("avatars"), engine.load_prompt_model("clip-mini")
+    results = []
+    for i, prompt in enumerate(prompts):
+        settings = engine.GenerateSettings(prompt.text, n=n, seed=seed + 1000 * i, flow=flow)
+        problem, particles = engine.generate(settings, model, prompt_model)
+        seconds = 0.0
+        for step in engine.refine(problem, particles, flow):
+            seconds += step.seconds
+        results.append(judge.measure(prompt, step, seconds / flow.steps))
+    return Result(*(sum(column) / len(results) for column in zip(*results, strict=True)))
+
+
+def table(rows: dict[str, Result]) -> str:
+    """A Markdown table, the first row being the baseline to which diversity is compared."""
+    first = next(iter(rows.values()))
+    lines = [
+        "| | requested attributes present | text score | diversity | ratio | differing unrequested | ratio | precision | s/step |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        lines.append(
+            f"| {name} | {100 * row.present:.1f} % | {row.text_score:.3f} | {row.diversity:.3f} | "
+            f"{row.diversity / first.diversity:.2f} | {row.differing:.3f} | {row.differing / first.differing:.2f} | "
+            f"{row.precision:.2f} | {row.seconds_per_step:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--split", choices=("tuning", "reporting"), default="reporting")
+    parser.add_argument("--prompts", type=int, help="use only the first so many")
+    parser.add_argument("--n", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--diversity", type=float, nargs="*", default=None, help="default: the preset's")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="other flow settings of both")
+    parser.add_argument("--out", type=Path, help="also write the table there")
+    arguments = parser.parse_args()
+    engine.set_threads(None)
+    base = engine.PRESETS["robust"]
+    changes = {name: json.loads(value) for name, value in (item.split("=", 1) for item in arguments.set)}
+    base = replace(base, **changes)
+    prompts = (TUNING if arguments.split == "tuning" else REPORTING)[: arguments.prompts]
+    judge, rows = Judge(), {}
+    for diversity in [0.0, *(arguments.diversity or [base.diversity])]:
+        name = "baseline (no repulsion)" if diversity == 0 else f"ours, diversity {diversity:g}"
+        flow = replace(base, diversity=diversity)
+        rows[name] = run(prompts, flow, judge, n=arguments.n, seed=arguments.seed)
+        print(f"{name}: {rows[name]}", flush=True)
+    text = table(rows)
+    print(f"\n{len(prompts)} {arguments.split} prompts, n = {arguments.n}, {base.steps} steps\n\n{text}")
+    if arguments.out:
+        arguments.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How every bundled model was made: data, captions, objectives, one script per model."""

@@ -1,0 +1,1 @@
+"""The avatars: a parametric drawing whose every parameter can be blended, and the words for it."""

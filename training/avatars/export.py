@@ -1,0 +1,84 @@
+"""Put the newest weights of every stage together as the bundled model `assets/avatars`.
+
+    python -m training.avatars.export
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from engine.checkpoints import read_safetensors, write_safetensors
+from engine.latents import w_statistics
+from training.avatars import adversarial, encoder, mapping, synthesis
+
+BUNDLE = Path("assets/avatars")
+EXAMPLES = (
+    "a woman with pink hair and sunglasses",
+    "a bearded man in a suit",
+    "a person with a green mohawk",
+    "a smiling woman with a red hat",
+    "an old man with white hair and round glasses",
+    "a surprised girl with blue pigtails",
+    "a person in a yellow hoodie on a purple background",
+)
+
+
+def newest_generator() -> synthesis.Generator:
+    """The synthesis network after adversarial training (or before, if there was none yet) and the mapping."""
+    generator = mapping.load_average()
+    folder = adversarial.FOLDER if (adversarial.FOLDER / "state.pt").exists() else synthesis.FOLDER
+    parts = torch.load(folder / "state.pt", weights_only=True)["parts"]
+    weights = {name: value for name, value in parts["average"].items() if name.startswith("synthesis.")}
+    generator.load_state_dict(weights, strict=False)
+    for name, buffer in generator.named_buffers():
+        if name.endswith("noise_const"):
+            buffer.zero_()  # never used in training: noise_strength is 0 as well
+    with torch.no_grad():
+        z = torch.randn(10_000, synthesis.Z_DIM, generator=torch.Generator().manual_seed(8))
+        generator.mapping.w_avg.copy_(generator.mapping.to_w(z).mean(0))
+    return generator.eval().requires_grad_(False)
+
+
+def main() -> None:
+    BUNDLE.mkdir(parents=True, exist_ok=True)
+    hashes = {}
+
+    def write(role: str, tensors: dict[str, torch.Tensor], dtype: torch.dtype | None = torch.float16) -> None:
+        path = BUNDLE / f"{role}.safetensors"
+        hashes[role] = {"path": path.name, "sha256": write_safetensors(path, tensors, dtype=dtype)}
+
+    generator = newest_generator()
+    write("generator", generator.state_dict())
+    # The statistics are those of the weights as stored.
+    generator.load_state_dict(read_safetensors(BUNDLE / "generator.safetensors"))
+    statistics = w_statistics(generator.mapping.to_w, synthesis.Z_DIM)
+    write(
+        "latents",
+        {"mean": statistics.mean, "factor": statistics.factor, "radius": torch.tensor(statistics.radius)},
+        dtype=None,
+    )
+    if (encoder.FOLDER / "state.pt").exists():
+        write("encoder", torch.load(encoder.FOLDER / "state.pt", weights_only=True)["parts"]["average"])
+    if (adversarial.FOLDER / "state.pt").exists():
+        state = torch.load(adversarial.FOLDER / "state.pt", weights_only=True)["parts"]
+        write("discriminator", state["average_discriminator"])
+    row = {
+        "name": "avatars",
+        "kind": "generator",
+        "family": "stylegan2",
+        "resolution": synthesis.RESOLUTION,
+        "licence": "MIT",
+        "data": "drawn by training/avatars/drawing.py (MIT)",
+        "paper": "Karras et al. 2020, Analyzing and Improving the Image Quality of StyleGAN",
+        "default_space": "w",
+        "examples": list(EXAMPLES),
+        "files": hashes,
+    }
+    (BUNDLE / "model.json").write_text(json.dumps(row, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

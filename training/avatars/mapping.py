@@ -1,0 +1,60 @@
+"""Stage 2 of the avatars: the mapping network z -> w that draws traits as the prior does.
+
+    python -m training.avatars.mapping --steps 14000
+
+Regression on endless pairs (z, w of `traits.from_gaussian(z)`). StyleGAN2 normalises z, so the pairs use
+Gaussian z scaled to the sphere of radius sqrt(z_dim) as well: both see the same direction.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from engine.networks.stylegan2 import normalize_second_moment
+from training.avatars import synthesis, traits
+from training.jobs import Average, Job, set_schedule
+
+FOLDER = Path("training/runs/avatars/mapping")
+
+
+def load_average() -> synthesis.Generator:
+    """A generator whose mapping network is the newest average (its synthesis network is untrained)."""
+    generator = synthesis.build()
+    state = torch.load(FOLDER / "state.pt", weights_only=True)["parts"]["average"]
+    generator.mapping.load_state_dict(state)
+    return generator
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=14000)
+    parser.add_argument("--batch", type=int, default=512)
+    arguments = parser.parse_args()
+    torch.manual_seed(4)
+    statistics = synthesis.trait_statistics()
+    mapping = synthesis.build().mapping
+    # Weights are stored 100 times larger (lr_multiplier .01), so a rate of 1 is the usual .01 / sqrt(fan-in)-sized step.
+    optimizer = torch.optim.Adam(mapping.parameters(), lr=1.0, betas=(0.9, 0.99))
+    average = Average(mapping, 0.999)
+    job = Job(FOLDER)
+    job.resume(mapping=mapping, optimizer=optimizer, average=average)
+    while job.step < arguments.steps:
+        set_schedule(optimizer, job.step, arguments.steps, 1.0)
+        draws = torch.Generator().manual_seed(400_000 + job.step)
+        z = normalize_second_moment(torch.randn(arguments.batch, synthesis.Z_DIM, generator=draws))
+        wanted = synthesis.to_w(traits.from_gaussian(z.numpy()), statistics)
+        error = (mapping.to_w(z) - wanted).square().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        average.update(mapping, job.step)
+        job.finish_step(unexplained=error.item())
+    average.shadow["w_avg"].zero_()  # w is standardised: its mean is 0
+    job.save()
+
+
+if __name__ == "__main__":
+    main()

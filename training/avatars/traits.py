@@ -1,0 +1,187 @@
+"""The parameters of an avatar: what they are called, how they are sampled, which words they deserve.
+
+An avatar is one row of 64 numbers, its traits: convex weights over the values of every shape group (hair
+style, glasses, ...), an RGB colour per coloured part, and a few continuous proportions. Every point of
+that space can be drawn (`drawing.py`): between two hair styles lies a third outline, not a ghost of two.
+That is what makes blends of the generator's `w` clean: its teacher has no holes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+SHAPES: Mapping[str, tuple[str, ...]] = {
+    "hair_style": (
+        "bald", "short", "side part", "spiky", "mohawk", "afro", "curly", "bob", "long straight",
+        "long wavy", "bun", "pigtails",
+    ),
+    "glasses": ("none", "round", "square", "sunglasses"),
+    "facial_hair": ("none", "moustache", "goatee", "beard"),
+    "hat": ("none", "cap", "beanie", "top hat"),
+    "mouth": ("neutral", "smile", "big smile", "sad", "surprised"),
+    "eyes": ("open", "closed", "wink", "wide"),
+    "clothes": ("t-shirt", "hoodie", "shirt", "striped sweater", "tank top", "suit"),
+}  # fmt: skip
+
+COLOURS: Mapping[str, Mapping[str, tuple[int, int, int]]] = {
+    "skin": {
+        "pale": (255, 226, 205), "light": (244, 196, 160), "tan": (212, 154, 106), "brown": (156, 100, 62),
+        "dark": (92, 57, 38),
+    },
+    "hair_colour": {
+        "black": (38, 34, 40), "brown": (112, 66, 38), "blonde": (240, 200, 96), "red": (206, 76, 30),
+        "grey": (150, 152, 158), "white": (240, 240, 238), "pink": (244, 112, 176), "blue": (52, 110, 220),
+        "green": (58, 168, 92), "purple": (132, 70, 186),
+    },
+    "clothes_colour": {
+        "red": (214, 48, 49), "orange": (240, 140, 40), "yellow": (248, 212, 66), "green": (62, 160, 84),
+        "blue": (44, 98, 200), "purple": (128, 74, 178), "pink": (244, 138, 186), "white": (244, 244, 242),
+        "black": (44, 46, 54),
+    },
+    "background": {
+        "white": (246, 246, 244), "grey": (176, 182, 190), "blue": (126, 190, 240), "green": (150, 214, 154),
+        "yellow": (252, 226, 122), "orange": (250, 178, 116), "pink": (248, 178, 204), "purple": (190, 160, 230),
+    },
+    "hat_colour": {
+        "red": (204, 42, 44), "yellow": (246, 204, 56), "green": (50, 146, 78), "blue": (38, 88, 188),
+        "pink": (240, 126, 178), "white": (242, 242, 240), "black": (36, 38, 46),
+    },
+}  # fmt: skip
+
+PROPORTIONS = ("head_width", "jaw", "eye_spacing", "eye_size", "brow_height", "brow_angle", "nose", "tilt", "shift")
+PRESENTATION = ("man", "woman")
+GROUPS = (*SHAPES, *COLOURS, "person")
+
+# How often each value is drawn; groups that are not named here are uniform.
+FREQUENCIES: Mapping[str, Sequence[float]] = {
+    "glasses": (0.52, 0.16, 0.16, 0.16),
+    "facial_hair": (0.4, 0.2, 0.2, 0.2),  # of men; women have none but for a few
+    "hat": (0.58, 0.14, 0.14, 0.14),
+    "eyes": (0.5, 0.16, 0.17, 0.17),
+}
+
+
+def _layout() -> dict[str, slice]:
+    slices, start = {}, 0
+    widths = {group: len(values) for group, values in SHAPES.items()}
+    widths |= dict.fromkeys(COLOURS, 3)
+    widths |= {"person": 1, "proportions": len(PROPORTIONS)}
+    for group, width in widths.items():
+        slices[group] = slice(start, start + width)
+        start += width
+    return slices
+
+
+LAYOUT = _layout()
+SIZE = max(part.stop for part in LAYOUT.values())
+
+
+def values_of(group: str) -> tuple[str, ...]:
+    """The names of a group's values, in the order of their indices."""
+    if group in SHAPES:
+        return SHAPES[group]
+    return PRESENTATION if group == "person" else tuple(COLOURS[group])
+
+
+def anchors(group: str) -> np.ndarray:
+    """The named colours of a colour group: [V, 3] in [0, 1]."""
+    return np.asarray(list(COLOURS[group].values()), dtype=np.float32) / 255
+
+
+def latent_size() -> int:
+    """How many Gaussian coordinates `from_gaussian` reads."""
+    return sum(_latent_widths().values())
+
+
+def _latent_widths() -> dict[str, int]:
+    widths = {group: len(values) for group, values in SHAPES.items()}
+    for group in COLOURS:
+        widths[group] = len(COLOURS[group]) + 3
+    return widths | {"person": 1, "proportions": len(PROPORTIONS)}
+
+
+def from_gaussian(z: np.ndarray, *, sharpness: float = 7.0) -> np.ndarray:
+    """Map Gaussian coordinates [N, latent_size()] to traits [N, SIZE], continuously.
+
+    Each shape group is a softmax of its block of coordinates at the inverse temperature `sharpness`: mostly
+    one value, at times a blend. A colour is the same softmax over the named colours plus a small offset.
+    """
+    traits = np.zeros((len(z), SIZE), dtype=np.float32)
+    start = 0
+    blocks = {}
+    for group, width in _latent_widths().items():
+        blocks[group] = z[:, start : start + width]
+        start += width
+    woman = 1 / (1 + np.exp(-sharpness * blocks["person"]))
+    traits[:, LAYOUT["person"]] = 0.08 + 0.84 * woman
+    for group in SHAPES:
+        frequency = np.asarray(FREQUENCIES.get(group, np.ones(len(SHAPES[group]))))
+        bias = np.log(frequency / frequency.sum())
+        logits = sharpness * (blocks[group] + 0.9 * bias)
+        if group == "facial_hair":
+            logits[:, :1] += 14 * woman
+        traits[:, LAYOUT[group]] = _softmax(logits)
+    for group in COLOURS:
+        named = len(COLOURS[group])
+        mixed = _softmax(sharpness * blocks[group][:, :named]) @ anchors(group)
+        traits[:, LAYOUT[group]] = np.clip(mixed + 0.025 * blocks[group][:, named:], 0, 1)
+    traits[:, LAYOUT["proportions"]] = np.clip(0.8 * blocks["proportions"], -2, 2)
+    return traits
+
+
+def sample(rng: np.random.Generator, count: int, *, sharpness: float = 7.0) -> np.ndarray:
+    """Draw traits [count, SIZE] as the bundled generator's prior does."""
+    return from_gaussian(rng.standard_normal((count, latent_size())).astype(np.float32), sharpness=sharpness)
+
+
+def project(traits: np.ndarray) -> np.ndarray:
+    """The nearest traits that can be drawn: weights on the simplex, colours in [0, 1], proportions in [-2, 2]."""
+    result = np.clip(traits, 0, 1)
+    for group in SHAPES:
+        result[:, LAYOUT[group]] = _project_simplex(traits[:, LAYOUT[group]])
+    result[:, LAYOUT["proportions"]] = np.clip(traits[:, LAYOUT["proportions"]], -2, 2)
+    return result
+
+
+def labels(traits: np.ndarray, *, margin: float = 0.25) -> dict[str, np.ndarray]:
+    """The value of each group [N], or -1 where it cannot be told: a blend, or hidden by another part.
+
+    `margin`: by how much the first value must lead the second (weights, or relative colour distance).
+    """
+    result = {}
+    for group in SHAPES:
+        result[group] = _leading(traits[:, LAYOUT[group]], margin)
+    for group in COLOURS:
+        distance = np.linalg.norm(traits[:, None, LAYOUT[group]] - anchors(group), axis=-1)
+        result[group] = _leading(1 / (distance + 1e-3) / (1 / (distance + 1e-3)).sum(1, keepdims=True), margin)
+    woman = traits[:, LAYOUT["person"].start]
+    result["person"] = np.where(woman < 0.35, 0, np.where(woman > 0.65, 1, -1))
+    bald, bare = result["hair_style"] == 0, result["hat"] == 0
+    result["hair_colour"] = np.where(bald | (result["hair_style"] < 0), -1, result["hair_colour"])
+    result["hat_colour"] = np.where(bare | (result["hat"] < 0), -1, result["hat_colour"])
+    result["hair_style"] = np.where(bare, result["hair_style"], -1)
+    result["eyes"] = np.where((result["glasses"] == 3) | (result["glasses"] < 0), -1, result["eyes"])
+    return result
+
+
+def _leading(weights: np.ndarray, margin: float) -> np.ndarray:
+    ordered = np.sort(weights, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > margin
+    return np.where(clear, weights.argmax(1), -1)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponents = np.exp(logits - logits.max(1, keepdims=True))
+    return exponents / exponents.sum(1, keepdims=True)
+
+
+def _project_simplex(points: np.ndarray) -> np.ndarray:
+    """Euclidean projection of each row on the probability simplex (sort-and-threshold)."""
+    ordered = -np.sort(-points, axis=1)
+    excess = np.cumsum(ordered, axis=1) - 1
+    count = np.arange(1, points.shape[1] + 1)
+    support = (ordered - excess / count > 0).sum(1, keepdims=True)
+    threshold = np.take_along_axis(excess, support - 1, axis=1) / support
+    return np.maximum(points - threshold, 0)

@@ -1,0 +1,239 @@
+"""clip-mini: a small CLIP for avatars, in two stages, from the attribute tower.
+
+    python -m training.clip_mini --stage text  --steps 1500     # the tower frozen, its features cached
+    python -m training.clip_mini --stage joint --steps 1500     # everything, on degraded and generated pictures
+    python -m training.clip_mini --stage export
+
+A caption fits many pictures of a batch ("a man"), so the loss knows which (`captions.fits`): the softmax over
+pictures and over captions sums all that fit (as MIL-NCE, Miech et al. 2020, Eq. 1), and a logistic loss
+(SigLIP, Zhai et al. 2023, Eq. 1) keeps cosines comparable between prompts. Every caption has a rival in which
+one value was changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import engine.networks.mini_tower  # noqa: F401  (registers the tower with timm)
+from engine.checkpoints import write_safetensors
+from training.avatars import captions, classifier, pool, synthesis, traits
+from training.jobs import Job, batches, set_schedule, shrink, to_tensor
+
+FOLDER = Path("training/runs/clip-mini")
+BUNDLE = Path("assets/clip-mini")
+CONFIG = "local-dir:assets/clip-mini"
+
+
+class ClipMini(nn.Module):
+    """The open_clip model and the logistic loss's own scale and offset (which are not exported)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clip = open_clip.create_model(CONFIG, load_weights=False)
+        self.scale = nn.Parameter(torch.tensor(2.3))
+        self.offset = nn.Parameter(torch.tensor(-6.0))
+        with torch.no_grad():
+            self.clip.logit_scale.fill_(np.log(20.0))
+
+    def encode_text(self, texts: list[str], tokenizer: open_clip.SimpleTokenizer) -> Tensor:
+        """Unit features [M, D]."""
+        tokens = tokenizer(texts)
+        lengths = (tokens != 0).sum(1)
+        order = lengths.argsort()
+        # Most captions fill half of the context: batches of equal length take half the time.
+        parts = [self._encode_tokens(tokens[part, : int(lengths[part].max())]) for part in order.chunk(6)]
+        return F.normalize(torch.cat(parts)[order.argsort()].float(), dim=-1)
+
+    def _encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Text features of shortened rows: open_clip takes any length, but its causal mask has to fit."""
+        whole = self.clip.text.attn_mask
+        self.clip.text.attn_mask = whole[: tokens.shape[1], : tokens.shape[1]]
+        try:
+            features: Tensor = self.clip.encode_text(tokens)
+        finally:
+            self.clip.text.attn_mask = whole
+        return features
+
+    def project(self, features: Tensor) -> Tensor:
+        """Tower features [N, 256] -> unit features [N, D]."""
+        return F.normalize(self.clip.visual.head(features).float(), dim=-1)
+
+    def loss(self, image: Tensor, text: Tensor, fit: Tensor) -> Tensor:
+        """`fit` [texts, images]: 1 fits, 0 does not, -1 cannot be told (left out)."""
+        cosine = text @ image.t()
+        known, right = fit >= 0, fit == 1
+        logits = cosine * self.clip.logit_scale.exp().clamp(max=100)
+        to_image = _multi_positive(logits, right, known)
+        to_text = _multi_positive(logits.t(), right.t(), known.t())
+        logistic = F.binary_cross_entropy_with_logits(
+            cosine * self.scale.exp() * 2 + self.offset, right.float(), reduction="none"
+        )
+        balance = torch.where(right, 0.5 / right.sum().clamp(min=1), 0.5 / (known & ~right).sum().clamp(min=1))
+        return to_image + to_text + (logistic * balance * known).sum()
+
+
+def _multi_positive(logits: Tensor, right: Tensor, known: Tensor) -> Tensor:
+    rows = right.any(dim=1)
+    masked = logits[rows].masked_fill(~known[rows], -1e4)
+    positive = logits[rows].masked_fill(~right[rows], -1e4)
+    return (masked.logsumexp(1) - positive.logsumexp(1)).mean()
+
+
+def captions_for(
+    labels: Mapping[str, np.ndarray], rows: np.ndarray, rng: random.Random
+) -> tuple[list[str], list[captions.Claims]]:
+    """A caption for each picture, then as many rivals with one claimed value changed."""
+    writer = captions.Writer(rng)
+    texts, claims, rivals = [], [], []
+    for row in rows:
+        shown = {group: int(labels[group][row]) for group in traits.GROUPS}
+        state = rng.getstate()
+        text, claim = writer.caption(shown)
+        texts.append(text)
+        claims.append(claim)
+        after = rng.getstate()
+        groups = [group for group in claim if shown[group] >= 0]
+        if groups:
+            other = captions.changed(rng, shown, rng.choice(groups))
+            rng.setstate(state)
+            rivals.append(writer.caption(other))
+            rng.setstate(after)
+    return texts + [text for text, _ in rivals], claims + [claim for _, claim in rivals]
+
+
+def cache_features(network: classifier.MiniTower, data: pool.Pool, path: Path) -> Tensor:
+    """Tower features of the whole pool, degraded once: float32 [N, 256], kept on disk."""
+    if path.exists():
+        return torch.load(path, weights_only=True)
+    network.reset_classifier(0)
+    parts = []
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for start in range(0, len(data), 100):
+            images = shrink(to_tensor(np.asarray(data.images[start : start + 100])), 64)
+            parts.append(network(classifier.degrade(images, torch.Generator().manual_seed(start))).float())
+    features = torch.cat(parts)
+    torch.save(features, path)
+    return features
+
+
+def train_text(steps: int, batch: int) -> None:
+    """Stage 1: text tower and projection against cached features."""
+    data = pool.open_pool()
+    labels = traits.labels(data.shown)
+    torch.manual_seed(21)
+    model, tokenizer = ClipMini(), open_clip.get_tokenizer(CONFIG)
+    job = Job(FOLDER / "text")
+    tower = classifier.load("tower")
+    features = cache_features(tower, data, job.folder / "features.pt")
+    tower.reset_classifier(0)
+    model.clip.visual.trunk.load_state_dict(tower.state_dict())
+    parameters = [
+        *model.clip.visual.head.parameters(), *model.clip.text.parameters(), model.clip.logit_scale, model.scale, model.offset,
+    ]  # fmt: skip
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05, betas=(0.9, 0.98))
+    job.resume(model=model, optimizer=optimizer)
+    for rows in batches(len(data), batch, 22, job.step):
+        if job.step >= steps:
+            break
+        set_schedule(optimizer, job.step, steps, 1.5e-3)
+        texts, claims = captions_for(labels, rows, random.Random(23_000_000 + job.step))
+        fit = torch.from_numpy(captions.fits(claims, {group: value[rows] for group, value in labels.items()}))
+        text, image = model.encode_text(texts, tokenizer), model.project(features[rows])
+        step(job, model, optimizer, parameters, model.loss(image, text, fit))
+    job.save()
+
+
+def step(
+    job: Job, model: ClipMini, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], loss: Tensor
+) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    job.finish_step(loss=loss.item(), scale=model.clip.logit_scale.exp().item())
+
+
+def generated(generator: synthesis.Generator, asked: np.ndarray, statistics: tuple[np.ndarray, np.ndarray]) -> Tensor:
+    """The generator's pictures of these traits: [N, 3, 128, 128]."""
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        return synthesis.synthesize(generator, synthesis.to_w(asked, statistics)).float().clamp(-1, 1)
+
+
+def train_joint(steps: int, batch: int) -> None:
+    """Stage 2: both towers, a quarter of the pictures made by the generator as it is now."""
+    data = pool.open_pool()
+    labels = traits.labels(data.shown)
+    torch.manual_seed(31)
+    model, tokenizer = ClipMini(), open_clip.get_tokenizer(CONFIG)
+    model.load_state_dict(torch.load(FOLDER / "text/state.pt", weights_only=True)["parts"]["model"])
+    model.clip.visual.to(memory_format=torch.channels_last)
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(
+        [{"params": list(model.clip.visual.parameters()), "lr_scale": 0.5},
+         {"params": [*model.clip.text.parameters(), model.clip.logit_scale, model.scale, model.offset], "lr_scale": 1.0}],
+        weight_decay=0.03, betas=(0.9, 0.98),
+    )  # fmt: skip
+    job = Job(FOLDER / "joint")
+    job.resume(model=model, optimizer=optimizer)
+    generator, statistics = synthesis.load_average(), synthesis.trait_statistics()
+    quarter = batch // 4
+    for rows in batches(len(data), batch, 32, job.step):
+        if job.step >= steps:
+            break
+        set_schedule(optimizer, job.step, steps, 5e-4)
+        noise = torch.Generator().manual_seed(33_000_000 + job.step)
+        rows = np.random.default_rng(job.step).permutation(rows)
+        images = torch.cat([
+            shrink(generated(generator, data.asked[rows[:quarter]], statistics), 64),
+            classifier.degrade(shrink(to_tensor(data.images[rows[quarter:]]), 64), noise),
+        ])  # fmt: skip
+        texts, claims = captions_for(labels, rows, random.Random(34_000_000 + job.step))
+        fit = torch.from_numpy(captions.fits(claims, {group: value[rows] for group, value in labels.items()}))
+        text = model.encode_text(texts, tokenizer)
+        with torch.autocast("cpu", torch.bfloat16):
+            grid = model.clip.visual.trunk(images).float()
+        step(job, model, optimizer, parameters, model.loss(model.project(grid), text, fit))
+    job.save()
+
+
+def export() -> str:
+    """Write the newest stage to the bundle; words never seen get the mean embedding. Returns the sha256."""
+    stage = "joint" if (FOLDER / "joint/state.pt").exists() else "text"
+    model = ClipMini()
+    model.load_state_dict(torch.load(FOLDER / stage / "state.pt", weights_only=True)["parts"]["model"])
+    tokenizer = open_clip.get_tokenizer(CONFIG)
+    seen = torch.zeros(model.clip.text.vocab_size, dtype=torch.bool)
+    rng = random.Random(41)
+    labels = traits.labels(traits.sample(np.random.default_rng(41), 20_000))
+    for start in range(0, 20_000, 500):
+        texts, _ = captions_for(labels, np.arange(start, start + 500), rng)
+        seen[tokenizer(texts).unique()] = True
+    embedding = model.clip.text.token_embedding.weight
+    with torch.no_grad():
+        embedding[~seen] = embedding[seen].mean(0)
+    return write_safetensors(BUNDLE / "clip-mini.safetensors", model.clip.state_dict(), dtype=torch.float16)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stage", choices=("text", "joint", "export"), required=True)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--batch", type=int, default=192)
+    arguments = parser.parse_args()
+    if arguments.stage == "export":
+        print(export())
+    else:
+        (train_text if arguments.stage == "text" else train_joint)(arguments.steps, arguments.batch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""What every training script shares: resumable checkpoints, a printed log, batches of pictures, exponential averages."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+
+class Job:
+    """One resumable training run: a folder with `state.pt` (written atomically every `minutes`) and `log.txt`."""
+
+    def __init__(self, folder: Path, *, minutes: float = 3.0) -> None:
+        self.folder = folder
+        self.step = 0
+        self._seconds_between = 60 * minutes
+        self._saved_at = time.monotonic()
+        self._parts: dict[str, Any] = {}
+        self._sums: dict[str, float] = {}
+        self._logged_at, self._logged_step = time.monotonic(), 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def resume(self, **parts: Any) -> None:
+        """Name what has `state_dict`; load the last checkpoint into it if there is one."""
+        self._parts = parts
+        path = self.folder / "state.pt"
+        if path.exists():
+            state = torch.load(path, weights_only=True)
+            for name, part in parts.items():
+                part.load_state_dict(state["parts"][name])
+            self.step = self._logged_step = state["step"]
+            self.log(f"resumed at step {self.step}")
+
+    def finish_step(self, **measures: float) -> None:
+        """Count one step, add to the log every 200 steps, and save when it is time."""
+        self.step += 1
+        for name, value in measures.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+        if self.step % 200 == 0:
+            passed = self.step - self._logged_step
+            rate = passed / (time.monotonic() - self._logged_at)
+            means = "  ".join(f"{name} {total / passed:.4f}" for name, total in self._sums.items())
+            self.log(f"step {self.step}  {rate:.2f} steps/s  {means}")
+            self._sums, self._logged_at, self._logged_step = {}, time.monotonic(), self.step
+        if time.monotonic() - self._saved_at > self._seconds_between:
+            self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint beside the old one, then put it in its place."""
+        path = self.folder / "state.pt"
+        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        torch.save({"step": self.step, "parts": parts}, path.with_suffix(".part"))
+        os.replace(path.with_suffix(".part"), path)
+        self._saved_at = time.monotonic()
+
+    def log(self, line: str) -> None:
+        print(line, flush=True)
+        with (self.folder / "log.txt").open("a") as file:
+            file.write(line + "\n")
+
+
+def set_schedule(optimizer: torch.optim.Optimizer, step: int, steps: int, peak: float, *, warmup: int = 200) -> None:
+    """Linear warm-up, then half a cosine to 2 % of the peak learning rate."""
+    progress = min(1.0, step / steps)
+    rate = peak * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * progress)))
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)
+
+
+class Average(nn.Module):
+    """Exponential moving average of a network's weights and buffers."""
+
+    def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
+        super().__init__()
+        self.decay = decay
+        self.shadow = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    def update(self, network: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for name, value in network.state_dict().items():
+                if value.is_floating_point():
+                    self.shadow[name].lerp_(value, 1 - decay)
+                else:
+                    self.shadow[name].copy_(value)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # noqa: ARG002
+        return self.shadow
+
+    def load_state_dict(self, state: dict[str, Tensor], *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # noqa: ARG002
+        self.shadow = {name: value.clone() for name, value in state.items()}
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] in [-1, 1], channels last."""
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def batches(count: int, size: int, seed: int, start_step: int) -> Iterator[np.ndarray]:
+    """Sorted index batches, one shuffled pass after another, continuing where `start_step` left off."""
+    per_pass = count // size
+    step = start_step
+    while True:
+        order = np.random.default_rng((seed, step // per_pass)).permutation(count)
+        for i in range(step % per_pass, per_pass):
+            yield np.sort(order[i * size : (i + 1) * size])
+            step += 1
+
+
+def shrink(images: Tensor, size: int) -> Tensor:
+    """Reduce as the prompt model does: antialiased bicubic; images [N, 3, H, W]."""
+    if images.shape[-1] == size:
+        return images
+    return F.interpolate(images, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+
+
+def save_sheet(path: Path, images: Tensor, columns: int = 8) -> None:
+    """Write images [N, 3, H, W] in [-1, 1] as one picture, `columns` a row."""
+    pixels = (images.clamp(-1, 1) * 127.5 + 128).clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    rows = [np.concatenate(list(pixels[i : i + columns]), axis=1) for i in range(0, len(pixels), columns)]
+    Image.fromarray(np.concatenate([row for row in rows if row.shape == rows[0].shape], axis=0)).save(path)
