@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -160,12 +160,14 @@ class WStatistics:
     """Mean, covariance factor and extent of a mapping network's w.
 
     mean: [w_dim]; factor: [w_dim, K] with factor @ factor.T = covariance, its columns orthogonal; radius: the
-    .95 quantile of |u| / sqrt(K) over samples u = whiten(w).
+    .95 quantile of |u| / sqrt(K) over samples u = whiten(w); low, high: [w_dim], the extremes of w.
     """
 
     mean: Tensor
     factor: Tensor
     radius: float
+    low: Tensor
+    high: Tensor
 
     def whiten(self, w: Tensor) -> Tensor:
         """u with w = mean + factor u, least squares outside the factor's span. [..., w_dim] -> [..., K]."""
@@ -174,6 +176,27 @@ class WStatistics:
     def colour(self, u: Tensor) -> Tensor:
         """w = mean + factor u. [..., K] -> [..., w_dim]."""
         return self.mean + u @ self.factor.T
+
+    def into_range(self, w: Tensor, psi: float) -> Tensor:
+        """w [..., w_dim], each coordinate kept between mean + psi (low - mean) and mean + psi (high - mean)."""
+        low, high = (torch.lerp(self.mean, bound, psi) for bound in (self.low, self.high))
+        clamped: Tensor = _ClampWithWayBack.apply(w, low, high)
+        return clamped
+
+
+class _ClampWithWayBack(torch.autograd.Function):
+    """clamp(x, low, high) whose gradient vanishes only where following it (upwards) would lead further out."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        ctx.save_for_backward(x < low, x > high)
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        below, above = ctx.saved_tensors
+        outwards = (below & (gradient < 0)) | (above & (gradient > 0))
+        return gradient.masked_fill(outwards, 0), None, None
 
 
 SMALLEST_VARIANCE = 1e-6  # of the largest; directions that vary less are rounding, not faces
@@ -198,8 +221,9 @@ def w_statistics(
     factor = directions[:, kept] * variances[kept].sqrt()
     # An eigenvector's sign is arbitrary; with its largest entry positive, a kept u means the same everywhere.
     factor = factor * factor.gather(0, factor.abs().argmax(0, keepdim=True)).sign()
-    lengths = WStatistics(mean, factor, 1.0).whiten(exact).norm(dim=1) / math.sqrt(factor.shape[1])
-    return WStatistics(mean.to(w), factor.to(w), float(lengths.quantile(0.95)))
+    low, high = exact.aminmax(dim=0)
+    lengths = WStatistics(mean, factor, 1.0, low, high).whiten(exact).norm(dim=1) / math.sqrt(factor.shape[1])
+    return WStatistics(mean.to(w), factor.to(w), float(lengths.quantile(0.95)), low.to(w), high.to(w))
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,8 +269,11 @@ class WSpace:
         return log_normal(latents)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """u: [N, K] -> w: [N, w_dim]."""
-        return self.statistics.colour(latents)
+        """u: [N, K] -> w: [N, w_dim], within the range of the mapping's samples in every coordinate.
+
+        The ball alone lets one attribute grow out of proportion: on the bundled avatars, sunglasses over the face.
+        """
+        return self.statistics.into_range(self.statistics.colour(latents), self.psi)
 
     def truncated(self, psi: float) -> Self:
         return replace(self, psi=self.psi * psi)
@@ -281,7 +308,7 @@ class PlainWSpace:
 
     def decode(self, latents: Tensor) -> Tensor:
         """w - mean: [N, w_dim] -> w: [N, w_dim]."""
-        return self.whitened.statistics.mean + latents
+        return self.whitened.statistics.into_range(self.whitened.statistics.mean + latents, self.whitened.psi)
 
     def truncated(self, psi: float) -> Self:
         return replace(self, whitened=self.whitened.truncated(psi))

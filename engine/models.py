@@ -156,7 +156,7 @@ def _own_generator_row(path: Path) -> ModelRow:
 def _stylegan2(row: ModelRow, device: Device) -> GeneratorModel:
     """The `stylegan2` family: files `generator`, and optionally `discriminator`, `encoder` and `latents`.
 
-    `latents` holds the mean, factor and radius of W. Where it is missing they are estimated from the mapping
+    `latents` holds the statistics of W. Where it is missing they are estimated from the mapping
     network, but then a coordinate's sign may differ between machines, and a kept latent mean another picture.
     """
     network = _fitted(row, "generator", stylegan2.generator_from_shapes, device)
@@ -222,13 +222,14 @@ def _statistics(row: ModelRow, network: stylegan2.Generator, device: Device) -> 
     if "latents" not in row.files:
         return w_statistics(network.mapping.to_w, network.z_dim, device=device)
     stored = _tensors(row, "latents")
-    if missing := sorted({"mean", "factor", "radius"} - stored.keys()):
+    if missing := sorted({"mean", "factor", "radius", "low", "high"} - stored.keys()):
         raise ModelError(f"{row.file('latents').path} lacks {', '.join(missing)}.")
     if stored["mean"].shape != (network.w_dim,) or len(stored["factor"]) != network.w_dim:
         raise ModelError(
             f"{row.file('latents').path} does not fit a generator whose w has {network.w_dim} numbers."
         )
-    return WStatistics(stored["mean"].to(device), stored["factor"].to(device), float(stored["radius"]))
+    mean, factor, low, high = (stored[name].to(device) for name in ("mean", "factor", "low", "high"))
+    return WStatistics(mean, factor, float(stored["radius"]), low, high)
 
 
 def _spaces(network: stylegan2.Generator, statistics: WStatistics, device: Device) -> dict[str, LatentSpace]:

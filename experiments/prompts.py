@@ -16,7 +16,9 @@ def _prompt(text: str, **wanted: str) -> Prompt:
 
 
 TUNING = (
-    _prompt("a woman with pink hair and sunglasses", person="woman", hair_colour="pink", glasses="sunglasses"),
+    _prompt(
+        "a woman with pink hair and sunglasses", person="woman", hair_colour="pink", glasses="sunglasses"
+    ),
     _prompt("a man with a beard", person="man", facial_hair="beard"),
     _prompt("a person wearing a red cap", hat="cap", hat_colour="red"),
     _prompt("someone with a green mohawk", hair_style="mohawk", hair_colour="green"),
@@ -28,14 +30,32 @@ TUNING = (
     _prompt("a winking girl on a blue background", eyes="wink", person="woman", background="blue"),
     _prompt("a face with closed eyes", eyes="closed"),
     _prompt("a surprised person with blue hair", mouth="surprised", hair_colour="blue"),
-    _prompt("a lady with long straight blonde hair", person="woman", hair_style="long straight", hair_colour="blonde"),
-    _prompt("a guy with a moustache and square glasses", person="man", facial_hair="moustache", glasses="square"),
+    _prompt(
+        "a lady with long straight blonde hair",
+        person="woman",
+        hair_style="long straight",
+        hair_colour="blonde",
+    ),
+    _prompt(
+        "a guy with a moustache and square glasses", person="man", facial_hair="moustache", glasses="square"
+    ),
     _prompt("a person with a black top hat", hat="top hat", hat_colour="black"),
-    _prompt("a woman with a bun and a striped sweater", person="woman", hair_style="bun", clothes="striped sweater"),
+    _prompt(
+        "a woman with a bun and a striped sweater",
+        person="woman",
+        hair_style="bun",
+        clothes="striped sweater",
+    ),
     _prompt("pale skin and red hair", skin="pale", hair_colour="red"),
     _prompt("a man in a white t-shirt", person="man", clothes="t-shirt", clothes_colour="white"),
     _prompt("a person with purple pigtails", hair_style="pigtails", hair_colour="purple"),
-    _prompt("a serious woman wearing a green beanie", mouth="neutral", person="woman", hat="beanie", hat_colour="green"),
+    _prompt(
+        "a serious woman wearing a green beanie",
+        mouth="neutral",
+        person="woman",
+        hat="beanie",
+        hat_colour="green",
+    ),
 )
 REPORTING = (
     _prompt("a woman with sunglasses", person="woman", glasses="sunglasses"),

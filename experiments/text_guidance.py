@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 import engine
-from engine.flow import pairwise_diversity
+from engine.flow import Step, pairwise_diversity
 from engine.metrics.manifold import covered_share, neighbour_radii
 from experiments.prompts import REPORTING, TUNING, Prompt
 from training.avatars import classifier, pool, traits
@@ -69,7 +69,7 @@ class Judge:
             len(groups) * len(pairs)
         )
 
-    def measure(self, prompt: Prompt, step: engine.flow.Step, seconds: float) -> Result:  # type: ignore[name-defined]
+    def measure(self, prompt: Prompt, step: Step, seconds: float) -> Result:
         images = step.images.clamp(-1, 1)
         found, features = classifier.predict(self.network, images), judge_features(self.network, images)
         return Result(
@@ -100,7 +100,7 @@ def table(rows: dict[str, Result]) -> str:
     """A Markdown table, the first row being the baseline to which diversity is compared."""
     first = next(iter(rows.values()))
     lines = [
-        "| | requested attributes present | text score | diversity | ratio | differing unrequested | ratio | precision | s/step |",
+        "| | requested present | text score | diversity | ratio | differing unrequested | ratio | precision | s/step |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
@@ -119,7 +119,9 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--diversity", type=float, nargs="*", default=None, help="default: the preset's")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="other flow settings of both")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="FIELD=JSON", help="other flow settings of both"
+    )
     parser.add_argument("--out", type=Path, help="also write the table there")
     arguments = parser.parse_args()
     engine.set_threads(None)

@@ -13,6 +13,7 @@ one value was changed.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,8 +26,9 @@ from torch import Tensor, nn
 
 import engine.networks.mini_tower  # noqa: F401  (registers the tower with timm)
 from engine.checkpoints import write_safetensors
+from engine.files import sha256_of
 from training.avatars import captions, classifier, pool, synthesis, traits
-from training.jobs import Job, batches, set_schedule, shrink, to_tensor
+from training.jobs import Job, batches, set_schedule, shrink, steps_done, to_tensor
 
 FOLDER = Path("training/runs/clip-mini")
 BUNDLE = Path("assets/clip-mini")
@@ -43,6 +45,10 @@ class ClipMini(nn.Module):
         self.offset = nn.Parameter(torch.tensor(-6.0))
         with torch.no_grad():
             self.clip.logit_scale.fill_(np.log(20.0))
+
+    def text_parameters(self) -> list[nn.Parameter]:
+        """Everything but the image tower and its projection."""
+        return [*self.clip.text.parameters(), self.clip.logit_scale, self.scale, self.offset]
 
     def encode_text(self, texts: list[str], tokenizer: open_clip.SimpleTokenizer) -> Tensor:
         """Unit features [M, D]."""
@@ -77,7 +83,9 @@ class ClipMini(nn.Module):
         logistic = F.binary_cross_entropy_with_logits(
             cosine * self.scale.exp() * 2 + self.offset, right.float(), reduction="none"
         )
-        balance = torch.where(right, 0.5 / right.sum().clamp(min=1), 0.5 / (known & ~right).sum().clamp(min=1))
+        balance = torch.where(
+            right, 0.5 / right.sum().clamp(min=1), 0.5 / (known & ~right).sum().clamp(min=1)
+        )
         return to_image + to_text + (logistic * balance * known).sum()
 
 
@@ -136,9 +144,7 @@ def train_text(steps: int, batch: int) -> None:
     features = cache_features(tower, data, job.folder / "features.pt")
     tower.reset_classifier(0)
     model.clip.visual.trunk.load_state_dict(tower.state_dict())
-    parameters = [
-        *model.clip.visual.head.parameters(), *model.clip.text.parameters(), model.clip.logit_scale, model.scale, model.offset,
-    ]  # fmt: skip
+    parameters = [*model.clip.visual.head.parameters(), *model.text_parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05, betas=(0.9, 0.98))
     job.resume(model=model, optimizer=optimizer)
     for rows in batches(len(data), batch, 22, job.step):
@@ -162,7 +168,9 @@ def step(
     job.finish_step(loss=loss.item(), scale=model.clip.logit_scale.exp().item())
 
 
-def generated(generator: synthesis.Generator, asked: np.ndarray, statistics: tuple[np.ndarray, np.ndarray]) -> Tensor:
+def generated(
+    generator: synthesis.Generator, asked: np.ndarray, statistics: tuple[np.ndarray, np.ndarray]
+) -> Tensor:
     """The generator's pictures of these traits: [N, 3, 128, 128]."""
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         return synthesis.synthesize(generator, synthesis.to_w(asked, statistics)).float().clamp(-1, 1)
@@ -178,10 +186,13 @@ def train_joint(steps: int, batch: int) -> None:
     model.clip.visual.to(memory_format=torch.channels_last)
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(
-        [{"params": list(model.clip.visual.parameters()), "lr_scale": 0.5},
-         {"params": [*model.clip.text.parameters(), model.clip.logit_scale, model.scale, model.offset], "lr_scale": 1.0}],
-        weight_decay=0.03, betas=(0.9, 0.98),
-    )  # fmt: skip
+        [
+            {"params": list(model.clip.visual.parameters()), "lr_scale": 0.5},
+            {"params": model.text_parameters(), "lr_scale": 1.0},
+        ],
+        weight_decay=0.03,
+        betas=(0.9, 0.98),
+    )
     job = Job(FOLDER / "joint")
     job.resume(model=model, optimizer=optimizer)
     generator, statistics = synthesis.load_average(), synthesis.trait_statistics()
@@ -205,8 +216,8 @@ def train_joint(steps: int, batch: int) -> None:
     job.save()
 
 
-def export() -> str:
-    """Write the newest stage to the bundle; words never seen get the mean embedding. Returns the sha256."""
+def export() -> None:
+    """Write the newest stage to the bundle; words never seen get the mean embedding."""
     stage = "joint" if (FOLDER / "joint/state.pt").exists() else "text"
     model = ClipMini()
     model.load_state_dict(torch.load(FOLDER / stage / "state.pt", weights_only=True)["parts"]["model"])
@@ -220,7 +231,23 @@ def export() -> str:
     embedding = model.clip.text.token_embedding.weight
     with torch.no_grad():
         embedding[~seen] = embedding[seen].mean(0)
-    return write_safetensors(BUNDLE / "clip-mini.safetensors", model.clip.state_dict(), dtype=torch.float16)
+    sha256 = write_safetensors(BUNDLE / "clip-mini.safetensors", model.clip.state_dict(), dtype=torch.float16)
+    row = {
+        "name": "clip-mini",
+        "kind": "prompt",
+        "family": "open_clip",
+        "resolution": 64,
+        "licence": "MIT",
+        "data": "drawings by training/avatars/drawing.py (MIT)",
+        "paper": "Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision",
+        "examples": [],
+        "steps": {"text": steps_done(FOLDER / "text"), "joint": steps_done(FOLDER / "joint")},
+        "files": {
+            "weights": {"path": "clip-mini.safetensors", "sha256": sha256},
+            "config": {"path": "open_clip_config.json", "sha256": sha256_of(BUNDLE / "open_clip_config.json")},
+        },
+    }
+    (BUNDLE / "model.json").write_text(json.dumps(row, indent=2) + "\n")
 
 
 def main() -> None:
@@ -230,7 +257,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=192)
     arguments = parser.parse_args()
     if arguments.stage == "export":
-        print(export())
+        export()
     else:
         (train_text if arguments.stage == "text" else train_joint)(arguments.steps, arguments.batch)
 

@@ -59,7 +59,7 @@ def blends(model: GeneratorModel, count: int) -> Tensor:
 def drawn(model: GeneratorModel, wanted: np.ndarray) -> Tensor:
     """The generator's pictures of given traits."""
     w = synthesis.to_w(wanted, synthesis.trait_statistics())
-    return torch.cat([synthesis.synthesize(model.network, part) for part in w.split(32)])  # type: ignore[arg-type]
+    return torch.cat([synthesis.synthesize(model.network, part) for part in w.split(32)])
 
 
 def zero_shot_prompts(group: str) -> list[list[str]]:
@@ -70,7 +70,12 @@ def zero_shot_prompts(group: str) -> list[list[str]]:
     if group == "skin":
         return [[f"a person with {noun}" for noun in captions.SKIN_NOUNS[name]] for name in names]
     if group in traits.COLOURS:
-        form = {"hair_colour": "{} hair", "clothes_colour": "{} clothes", "hat_colour": "a {} hat", "background": "a {} background"}
+        form = {
+            "hair_colour": "{} hair",
+            "clothes_colour": "{} clothes",
+            "hat_colour": "a {} hat",
+            "background": "a {} background",
+        }
         return [[f"a person with {form[group].format(name)}"] for name in names]
     return [
         [
@@ -101,7 +106,9 @@ def zero_shot(prompt_model: PromptModel, features: Tensor, labels: dict[str, np.
 def pair_accuracy(prompt_model: PromptModel, features: Tensor, labels: dict[str, np.ndarray]) -> float:
     """Share of pictures that prefer their caption to the same with one claimed value changed."""
     rng, writer = random.Random(77), captions.Writer(random.Random(0))
-    right, wrong, rows = [], [], []
+    right: list[str] = []
+    wrong: list[str] = []
+    rows: list[int] = []
     while len(rows) < PAIRS:
         row = rng.randrange(len(features))
         shown = {group: int(labels[group][row]) for group in traits.GROUPS}
@@ -119,10 +126,10 @@ def pair_accuracy(prompt_model: PromptModel, features: Tensor, labels: dict[str,
         right.append(text)
         wrong.append(rival)
         rows.append(row)
-    text = torch.cat([prompt_model.text_features(right[i : i + 200]) for i in range(0, PAIRS, 200)])
-    rival = torch.cat([prompt_model.text_features(wrong[i : i + 200]) for i in range(0, PAIRS, 200)])
+    ours = torch.cat([prompt_model.text_features(right[i : i + 200]) for i in range(0, PAIRS, 200)])
+    others = torch.cat([prompt_model.text_features(wrong[i : i + 200]) for i in range(0, PAIRS, 200)])
     picked = features[rows]
-    return float(((picked * text).sum(1) > (picked * rival).sum(1)).double().mean())
+    return float(((picked * ours).sum(1) > (picked * others).sum(1)).double().mean())
 
 
 @torch.no_grad()
@@ -146,7 +153,8 @@ def main() -> None:
 
     def judged(found: dict[str, Tensor]) -> dict[str, float]:
         return {
-            group: float((found[group].numpy() == labels[group])[labels[group] >= 0].mean()) for group in traits.GROUPS
+            group: float((found[group].numpy() == labels[group])[labels[group] >= 0].mean())
+            for group in traits.GROUPS
         }
 
     avatars = {
@@ -162,8 +170,12 @@ def main() -> None:
     clip = {
         "zero-shot, held-out renders": zero_shot(prompt_model, clip_features(prompt_model, real), labels),
         "zero-shot, generated": zero_shot(prompt_model, clip_features(prompt_model, made), labels),
-        "one attribute changed, held-out renders": pair_accuracy(prompt_model, clip_features(prompt_model, real), labels),
-        "one attribute changed, generated": pair_accuracy(prompt_model, clip_features(prompt_model, made), labels),
+        "one attribute changed, held-out renders": pair_accuracy(
+            prompt_model, clip_features(prompt_model, real), labels
+        ),
+        "one attribute changed, generated": pair_accuracy(
+            prompt_model, clip_features(prompt_model, made), labels
+        ),
     }
     for name, figures in (("avatars", avatars), ("clip-mini", clip)):
         text = json.dumps(figures, indent=2)

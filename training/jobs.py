@@ -1,7 +1,8 @@
-"""What every training script shares: resumable checkpoints, a printed log, batches of pictures, exponential averages."""
+"""What every training script shares: resumable checkpoints, a log, batches of pictures, exponential averages."""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -67,19 +68,26 @@ class Job:
             file.write(line + "\n")
 
 
-def set_schedule(optimizer: torch.optim.Optimizer, step: int, steps: int, peak: float, *, warmup: int = 200) -> None:
+def set_schedule(
+    optimizer: torch.optim.Optimizer, step: int, steps: int, peak: float, *, warmup: int = 200
+) -> None:
     """Linear warm-up, then half a cosine to 2 % of the peak learning rate."""
     progress = min(1.0, step / steps)
-    rate = peak * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * progress)))
+    rate = peak * min(1.0, (step + 1) / warmup) * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
 
 
-class Average(nn.Module):
+def steps_done(folder: Path) -> int:
+    """The step of a job's last checkpoint, 0 without one."""
+    path = folder / "state.pt"
+    return int(torch.load(path, weights_only=True, mmap=True)["step"]) if path.exists() else 0
+
+
+class Average:
     """Exponential moving average of a network's weights and buffers."""
 
     def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
-        super().__init__()
         self.decay = decay
         self.shadow = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
@@ -92,10 +100,10 @@ class Average(nn.Module):
                 else:
                     self.shadow[name].copy_(value)
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # noqa: ARG002
+    def state_dict(self) -> dict[str, Tensor]:
         return self.shadow
 
-    def load_state_dict(self, state: dict[str, Tensor], *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # noqa: ARG002
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.shadow = {name: value.clone() for name, value in state.items()}
 
 

@@ -13,6 +13,7 @@ from engine.latents import (
     TruncatedNormalSpace,
     WPlusSpace,
     WSpace,
+    WStatistics,
     normal_per_seed,
     project_to_ball,
     seeded,
@@ -140,12 +141,13 @@ def test_a_covariance_of_low_rank_leaves_out_the_directions_that_do_not_vary():
 
 
 def test_w_samples_are_the_mappings_own():
-    """Within the ball, decode(sample(seed)) is mapping(z) for the z of that seed."""
+    """Within the ball and the range, decode(sample(seed)) is mapping(z) for the z of that seed."""
     space = w_space(linear_mapping)
     seeds = range(30)
     w = linear_mapping(normal_per_seed((Z_DIM,), purpose="z", seeds=seeds))
     decoded = space.decode(space.sample(seeds))
     inside = space.statistics.whiten(w).norm(dim=1) <= space.radius
+    inside &= ((w >= space.statistics.low) & (w <= space.statistics.high)).all(1)
     assert inside.sum() > 20
     torch.testing.assert_close(decoded[inside], w[inside], atol=1e-5, rtol=1e-4)
 
@@ -182,7 +184,7 @@ def test_plain_w_is_constrained_to_the_same_ellipsoid():
     space = w_space()
     plain = PlainWSpace(space)
     far = plain.constrain(50 * plain.sample(range(5)))
-    distance = space.statistics.whiten(plain.decode(far)).norm(dim=1)
+    distance = space.statistics.whiten(space.statistics.mean + far).norm(dim=1)
     torch.testing.assert_close(distance, torch.full((5,), space.radius), rtol=1e-4, atol=0)
 
 
@@ -210,3 +212,22 @@ def test_seeded_streams_differ_by_purpose_seed_and_step():
     }
     assert len(draws) == 4
     assert torch.rand((), generator=seeded("a", 1, 2)).item() in draws
+
+
+def test_w_stays_in_the_range_of_the_samples():
+    space = w_space()
+    low, high = space.statistics.low, space.statistics.high
+    w = space.decode(50 * space.sample(range(20)))
+    assert (w >= low).all() and (w <= high).all()
+    half = space.truncated(0.5).decode(50 * space.sample(range(20)))
+    mean = space.statistics.mean
+    assert (half >= mean + 0.5 * (low - mean) - 1e-6).all() and (half <= mean + 0.5 * (high - mean) + 1e-6).all()
+
+
+def test_outside_of_the_range_only_the_way_back_has_a_gradient():
+    """At the bounds -1 and 1: upwards from -2 and downwards from 2 leads back in, the opposite does not."""
+    statistics = WStatistics(torch.zeros(3), torch.eye(3), 1.0, torch.full((3,), -1.0), torch.ones(3))
+    for cotangent, expected in ((1.0, [1.0, 1.0, 0.0]), (-1.0, [0.0, -1.0, -1.0])):
+        w = torch.tensor([-2.0, 0.3, 2.0], requires_grad=True)
+        (gradient,) = torch.autograd.grad((statistics.into_range(w, 1.0) * cotangent).sum(), w)
+        assert gradient.tolist() == expected

@@ -54,6 +54,8 @@ def write_generator(folder: Path) -> None:
         "mean": statistics.mean,
         "factor": statistics.factor,
         "radius": torch.tensor(statistics.radius),
+        "low": statistics.low,
+        "high": statistics.high,
     }
     hashes = {
         "generator": _write(folder, "generator", generator),

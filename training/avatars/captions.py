@@ -58,18 +58,28 @@ FACIAL_HAIR = (
 )
 HAT = (
     Words(("cap",), ("a {c} cap", "a {c} baseball cap", "a {c} peaked cap")),
-    Words(("beanie",), ("a {c} beanie", "a {c} woolly hat", "a {c} knit hat", "a {c} bobble hat", "a {c} winter hat")),
+    Words(
+        ("beanie",),
+        ("a {c} beanie", "a {c} woolly hat", "a {c} knit hat", "a {c} bobble hat", "a {c} winter hat"),
+    ),
     Words(("top hat",), ("a {c} top hat", "a tall {c} hat", "a {c} cylinder hat", "a {c} magician hat")),
     Words(("cap", "beanie", "top hat"), ("a {c} hat",)),
     Words(("none",), ("no hat", "no cap")),
 )
 MOUTH = (
     Words(("smile",), ("a slight smile", "a small smile", "a gentle smile", "a closed-mouth smile")),
-    Words(("big smile",), ("a big smile", "a wide grin", "a toothy smile", "a laughing face", "a broad smile")),
+    Words(
+        ("big smile",), ("a big smile", "a wide grin", "a toothy smile", "a laughing face", "a broad smile")
+    ),
     Words(("smile", "big smile"), ("a smile", "a happy face", "a smiling face", "a happy expression")),
     Words(("sad",), ("a sad face", "a frown", "a sad expression", "an unhappy face")),
-    Words(("surprised",), ("a surprised face", "an open mouth", "a shocked expression", "a surprised expression")),
-    Words(("neutral",), ("a neutral expression", "a serious face", "a straight face", "a serious expression")),
+    Words(
+        ("surprised",),
+        ("a surprised face", "an open mouth", "a shocked expression", "a surprised expression"),
+    ),
+    Words(
+        ("neutral",), ("a neutral expression", "a serious face", "a straight face", "a serious expression")
+    ),
 )
 EYES = (
     Words(("open",), ("open eyes", "normal eyes")),
@@ -80,8 +90,13 @@ EYES = (
 CLOTHES = (
     Words(("t-shirt",), ("a {c} t-shirt", "a {c} tee", "a plain {c} t-shirt", "a {c} tshirt")),
     Words(("hoodie",), ("a {c} hoodie", "a {c} hooded sweatshirt", "a {c} hooded sweater")),
-    Words(("shirt",), ("a {c} shirt", "a {c} collared shirt", "a {c} shirt with a collar", "a {c} polo shirt")),
-    Words(("striped sweater",), ("a {c} striped sweater", "a {c} striped shirt", "a {c} sweater with stripes", "{c} stripes")),
+    Words(
+        ("shirt",), ("a {c} shirt", "a {c} collared shirt", "a {c} shirt with a collar", "a {c} polo shirt")
+    ),
+    Words(
+        ("striped sweater",),
+        ("a {c} striped sweater", "a {c} striped shirt", "a {c} sweater with stripes", "{c} stripes"),
+    ),
     Words(("tank top",), ("a {c} tank top", "a sleeveless {c} top", "a {c} vest top", "a {c} singlet")),
     Words(("suit",), ("a {c} suit", "a {c} suit and tie", "a {c} jacket and tie", "a {c} business suit")),
     Words(traits.SHAPES["clothes"], ("{c} clothes", "{c} clothing", "a {c} outfit")),
@@ -90,7 +105,12 @@ PHRASES: Mapping[str, tuple[Words, ...]] = {
     "hair_style": HAIR_STYLE, "glasses": GLASSES, "facial_hair": FACIAL_HAIR, "hat": HAT, "mouth": MOUTH,
     "eyes": EYES, "clothes": CLOTHES,
 }  # fmt: skip
-COLOUR_OF = {"hair_style": "hair_colour", "facial_hair": "hair_colour", "hat": "hat_colour", "clothes": "clothes_colour"}
+COLOUR_OF = {
+    "hair_style": "hair_colour",
+    "facial_hair": "hair_colour",
+    "hat": "hat_colour",
+    "clothes": "clothes_colour",
+}
 COLOUR_WORDS: Mapping[str, tuple[str, ...]] = {
     "black": ("black", "black", "jet black"), "brown": ("brown", "brown", "brunette", "chestnut"),
     "blonde": ("blonde", "blond", "golden", "fair"), "grey": ("grey", "gray"), "white": ("white", "white", "snow white"),
@@ -127,7 +147,10 @@ WITHOUT: Mapping[str, tuple[Words, ...]] = {
     "hair_style": (Words(("bald",), ("hair", "any hair")),),
     "mouth": (Words(("neutral", "sad", "surprised"), ("a smile",)),),
 }  # fmt: skip
-NOUNS = {0: ("man", "man", "guy", "boy", "gentleman", "male"), 1: ("woman", "woman", "lady", "girl", "female")}
+NOUNS = {
+    0: ("man", "man", "guy", "boy", "gentleman", "male"),
+    1: ("woman", "woman", "lady", "girl", "female"),
+}
 ANYONE = ("person", "person", "face", "avatar", "character", "human", "cartoon")
 FRAMES = (
     "{}", "{}", "{}", "{}", "a portrait of {}", "a picture of {}", "a cartoon of {}", "an avatar of {}", "a photo of {}",
@@ -146,8 +169,12 @@ def _colour_word(rng: random.Random, group: str, index: int) -> str:
     if group == "hair_colour" and name == "red":
         words = RED_HAIR
     elif group != "hair_colour":
-        words = BLACK_CLOTHES if name == "black" else tuple(word for word in words if word not in ("brunette", "golden", "fair"))
-    return (rng.choice(words))
+        words = (
+            BLACK_CLOTHES
+            if name == "black"
+            else tuple(word for word in words if word not in ("brunette", "golden", "fair"))
+        )
+    return rng.choice(words)
 
 
 class Writer:
@@ -160,7 +187,11 @@ class Writer:
         """A caption of about `count` of the picture's known values (1 to 6 by default), and what it claims."""
         rng = self.rng
         known = [group for group in (*PHRASES, "skin", "background") if labels[group] >= 0]
-        for part, colour in (("hair_style", "hair_colour"), ("hat", "hat_colour"), ("clothes", "clothes_colour")):
+        for part, colour in (
+            ("hair_style", "hair_colour"),
+            ("hat", "hat_colour"),
+            ("clothes", "clothes_colour"),
+        ):
             if labels[part] < 0 <= labels[colour]:
                 known.append(colour)
         count = count or rng.choice([1, 1, 2, 2, 3, 3, 4, 5, 6])
@@ -184,10 +215,10 @@ class Writer:
     def _subject(self, person: int, claims: Claims, front: list[str]) -> str:
         rng = self.rng
         if person >= 0 and rng.random() < 0.55:
-            noun = (rng.choice(NOUNS[person]))
+            noun = rng.choice(NOUNS[person])
             claims["person"] = frozenset({person})
         else:
-            noun = (rng.choice(ANYONE))
+            noun = rng.choice(ANYONE)
         words = " ".join([*front, noun])
         article = "an" if words[0] in "aeiou" else "a"
         return f"{article} {words}" if rng.random() < 0.9 else words
@@ -195,7 +226,9 @@ class Writer:
     def _sentence(self, subject: str, back: list[str], ending: str, claims: Claims) -> str:
         rng = self.rng
         if back and not ending and "person" not in claims and rng.random() < 0.2:
-            return ", ".join(item.split(" ", 1)[1] if item.startswith(("with ", "wearing ")) else item for item in back)
+            return ", ".join(
+                item.split(" ", 1)[1] if item.startswith(("with ", "wearing ")) else item for item in back
+            )
         joined = subject
         for i, item in enumerate(back):
             previous = back[i - 1].split(" ", 1)[0] if i else ""
@@ -207,7 +240,9 @@ class Writer:
         joined = (rng.choice(FRAMES)).format(joined)
         return f"{joined}{', ' if rng.random() < 0.3 else ' '}{ending}".strip() if ending else joined
 
-    def _part(self, group: str, labels: Mapping[str, int], claims: Claims, front: list[str], back: list[str]) -> None:
+    def _part(
+        self, group: str, labels: Mapping[str, int], claims: Claims, front: list[str], back: list[str]
+    ) -> None:
         rng, value = self.rng, labels[group]
         name = traits.values_of(group)[value]
         adjectives = [words for words in ADJECTIVES.get(group, ()) if name in words.values]
@@ -218,12 +253,12 @@ class Writer:
                         f"{rng.choice(words.phrases)}".replace("with no a ", "with no ").replace("with no any ", "with no "))  # fmt: skip
         elif adjectives and rng.random() < 0.45:
             words = adjectives[rng.randrange(len(adjectives))]
-            adjective = (rng.choice(words.phrases))
+            adjective = rng.choice(words.phrases)
             front.append(adjective) if rng.random() < 0.6 else back.append(adjective)
         else:
             fitting = [words for words in PHRASES[group] if name in words.values]
             words = fitting[rng.randrange(len(fitting))]
-            phrase = (rng.choice(words.phrases))
+            phrase = rng.choice(words.phrases)
             colour_group = COLOUR_OF.get(group, "")
             need = group == "clothes" and len(words.values) > 1
             if group in ("hair_style", "hat", "clothes", "facial_hair") and "{c}" in phrase:
@@ -239,7 +274,11 @@ class Writer:
                     return
                 phrase = " ".join(phrase.replace("{c}", "").split())
             wear = group in ("glasses", "hat", "clothes")
-            verb = rng.choice(["wearing", "with", "in"] if group == "clothes" else ["wearing", "with"]) if wear else "with"
+            verb = (
+                rng.choice(["wearing", "with", "in"] if group == "clothes" else ["wearing", "with"])
+                if wear
+                else "with"
+            )
             if phrase.startswith("no ") and verb == "in":
                 verb = "with"
             article_fixed = phrase.replace("a orange", "an orange")
@@ -267,7 +306,7 @@ class Writer:
 
     def _background(self, index: int, claims: Claims) -> str:
         claims["background"] = frozenset({index})
-        colour = (self.rng.choice(COLOUR_WORDS[traits.values_of("background")[index]]))
+        colour = self.rng.choice(COLOUR_WORDS[traits.values_of("background")[index]])
         form = (self.rng.choice([
             "on a {} background", "{} background", "against a {} background", "in front of a {} wall", "with a {} background",
         ]))  # fmt: skip
@@ -292,7 +331,9 @@ def fits(claims: Sequence[Claims], labels: Mapping[str, np.ndarray]) -> np.ndarr
         rows = [i for i, claim in enumerate(claims) if group in claim]
         if not rows:
             continue
-        allowed = np.ones((len(rows), len(traits.values_of(group)) + 1), dtype=bool)  # the last column: unknown
+        allowed = np.ones(
+            (len(rows), len(traits.values_of(group)) + 1), dtype=bool
+        )  # the last column: unknown
         for j, i in enumerate(rows):
             allowed[j, :-1] = [value in claims[i][group] for value in range(allowed.shape[1] - 1)]
         wrong[rows] |= ~allowed[:, labels[group]]

@@ -1,7 +1,7 @@
 """Attribute classifiers: the judge (never optimised against) and the start of clip-mini's image tower.
 
-    python -m training.avatars.classifier --name judge --seed 11 --steps 6000
-    python -m training.avatars.classifier --name tower --seed 12 --steps 6000
+    python -m training.avatars.classifier --name judge --seed 11 --steps 2500
+    python -m training.avatars.classifier --name tower --seed 12 --steps 2500
 
 They share an architecture but neither seed nor pictures: the judge is trained on the first half of the pool,
 the tower on the second.
@@ -35,7 +35,9 @@ def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
     images = torch.roll(images, shift, dims=(2, 3))
     count = len(images)
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    amount = torch.rand(count, 1, 1, 1, generator=generator) * (torch.rand(count, 1, 1, 1, generator=generator) < 0.5)
+    amount = torch.rand(count, 1, 1, 1, generator=generator) * (
+        torch.rand(count, 1, 1, 1, generator=generator) < 0.5
+    )
     images = torch.lerp(images, blurred, amount)
     level = 0.12 * torch.rand(count, 1, 1, 1, generator=generator) ** 2
     return images + level * torch.randn(images.shape, generator=generator)
@@ -62,7 +64,9 @@ def load(name: str = "judge", folder: Path = FOLDER) -> MiniTower:
     """A trained classifier in evaluation mode; FileNotFoundError says how to train it."""
     path = folder / name / "weights.pt"
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run `python -m training.avatars.classifier --name {name}`")
+        raise FileNotFoundError(
+            f"{path} is missing: run `python -m training.avatars.classifier --name {name}`"
+        )
     network = MiniTower(num_classes=CLASSES)
     network.load_state_dict(torch.load(path, weights_only=True))
     return network.eval().requires_grad_(False)
@@ -73,7 +77,8 @@ def accuracy(network: MiniTower, held_out: pool.Pool) -> dict[str, float]:
     found = predict(network, to_tensor(held_out.images))
     wanted = traits.labels(held_out.shown)
     return {
-        group: float((found[group].numpy() == wanted[group])[wanted[group] >= 0].mean()) for group in traits.GROUPS
+        group: float((found[group].numpy() == wanted[group])[wanted[group] >= 0].mean())
+        for group in traits.GROUPS
     }
 
 
@@ -81,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", default="judge", choices=("judge", "tower"))
     parser.add_argument("--seed", type=int, default=11)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--batch", type=int, default=48)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
@@ -89,7 +94,7 @@ def main() -> None:
     half = len(data) // 2
     first = 0 if arguments.name == "judge" else half
     labels = {group: torch.from_numpy(value) for group, value in traits.labels(data.shown).items()}
-    network = MiniTower(num_classes=CLASSES).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = MiniTower(num_classes=CLASSES).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02, betas=(0.9, 0.99))
     job = Job(FOLDER / arguments.name)
     job.resume(network=network, optimizer=optimizer)

@@ -14,7 +14,9 @@ CANVAS = 128
 HEAD_X, HEAD_Y = 64.0, 60.0
 HEAD_WIDTH, HEAD_HEIGHT = 25.0, 29.0
 POINTS = 97  # of an outline; dense enough that straight segments look round at 256 px
-ANGLES = np.linspace(-np.pi, np.pi, POINTS)  # from straight down over left, up (0) and right, to straight down
+ANGLES = np.linspace(
+    -np.pi, np.pi, POINTS
+)  # from straight down over left, up (0) and right, to straight down
 
 Colour = np.ndarray  # [3] in [0, 1]
 
@@ -36,7 +38,9 @@ def _box(angles: np.ndarray, half_width: float, bottom: float, top: float) -> np
     """Polar radius of a curtain, |x| <= half_width and -top <= y <= bottom: round above, nearly square below."""
     vertical = np.where(np.cos(angles) > 0, top, bottom)
     power = np.where(np.cos(angles) > 0, 2.3, 5.0)
-    return (np.abs(np.sin(angles) / half_width) ** power + np.abs(np.cos(angles) / vertical) ** power) ** (-1 / power)
+    return (np.abs(np.sin(angles) / half_width) ** power + np.abs(np.cos(angles) / vertical) ** power) ** (
+        -1 / power
+    )
 
 
 def _back_hair() -> np.ndarray:
@@ -128,7 +132,7 @@ MOUTH = np.asarray([  # half-width, curve (down at the middle is positive), open
 EYES = np.asarray([  # opening of the left and of the right eye, size
     (1.0, 1.0, 1.0), (0.0, 0.0, 1.0), (1.0, 0.0, 1.0), (1.35, 1.35, 1.28),
 ])  # fmt: skip
-CLOTHES = np.asarray([  # neckline half-width, neckline depth, shoulder strap width (1 covers), hood, collar, stripes, lapels
+CLOTHES = np.asarray([  # neckline half-width and depth, shoulder cover, hood, collar, stripes, lapels
     (15, 9, 1.0, 0, 0, 0, 0), (13, 6, 1.0, 1, 0, 0, 0), (11, 7, 1.0, 0, 1, 0, 0), (13, 4, 1.0, 0, 0, 1, 0),
     (20, 17, 0.0, 0, 0, 0, 0), (12, 20, 1.0, 0, 0.7, 0, 1),
 ])  # fmt: skip
@@ -232,7 +236,9 @@ def _draw_back_hair(canvas: skia.Canvas, avatar: _Avatar) -> None:
     weights = avatar.weights["hair_style"]
     dark = _mix(avatar.hair, 0.0, 0.22)
     for x, y, radius_x, radius_y in np.tensordot(weights, TUFTS, 1):
-        canvas.drawOval(_oval(HEAD_X + x, HEAD_Y + y, radius_x, radius_y), _paint(_mix(avatar.hair, 0.0, 0.1)))
+        canvas.drawOval(
+            _oval(HEAD_X + x, HEAD_Y + y, radius_x, radius_y), _paint(_mix(avatar.hair, 0.0, 0.1))
+        )
     radius = weights @ BACK_HAIR
     points = np.stack([HEAD_X + radius * np.sin(ANGLES), HEAD_Y - radius * np.cos(ANGLES)], axis=-1)
     canvas.drawPath(_polygon(points), _paint(dark))
@@ -311,12 +317,18 @@ def _draw_collar(canvas: skia.Canvas, colour: Colour, amount: float, neck: float
 
 def _draw_head(canvas: skia.Canvas, avatar: _Avatar) -> None:
     for side in (-1, 1):
-        canvas.drawOval(_oval(HEAD_X + side * (avatar.head_width - 0.5), HEAD_Y + 5, 5, 6.5), _paint(avatar.skin))
-        canvas.drawOval(_oval(HEAD_X + side * avatar.head_width, HEAD_Y + 5, 2.4, 3.6), _paint(avatar.shade, 0.55))
+        canvas.drawOval(
+            _oval(HEAD_X + side * (avatar.head_width - 0.5), HEAD_Y + 5, 5, 6.5), _paint(avatar.skin)
+        )
+        canvas.drawOval(
+            _oval(HEAD_X + side * avatar.head_width, HEAD_Y + 5, 2.4, 3.6), _paint(avatar.shade, 0.55)
+        )
     canvas.drawPath(_polygon(avatar.head_outline()), _paint(avatar.skin))
     for side in (-1, 1):
         blush = np.asarray([0.95, 0.35, 0.32])
-        canvas.drawOval(_oval(HEAD_X + side * 15, HEAD_Y + 13, 5, 3.2), _paint(blush, 0.12 + 0.2 * avatar.woman))
+        canvas.drawOval(
+            _oval(HEAD_X + side * 15, HEAD_Y + 13, 5, 3.2), _paint(blush, 0.12 + 0.2 * avatar.woman)
+        )
     nose = 2.6 + 0.4 * avatar.proportion["nose"] + 0.6 * (1 - avatar.woman)
     canvas.drawOval(_oval(HEAD_X, HEAD_Y + 10, nose, nose * 0.75), _paint(avatar.shade, 0.8))
 
@@ -345,13 +357,22 @@ def _draw_eyes(canvas: skia.Canvas, avatar: _Avatar) -> None:
         if lash > 0.2:
             corner_x, corner_y = x + side * 5.2 * size, y - 0.45 * half_height
             for rise in (0.9, 0.25):
-                canvas.drawLine(corner_x, corner_y, corner_x + side * lash, corner_y - rise * lash, _paint(ink, stroke=1.1))
+                canvas.drawLine(
+                    corner_x,
+                    corner_y,
+                    corner_x + side * lash,
+                    corner_y - rise * lash,
+                    _paint(ink, stroke=1.1),
+                )
         lift = 10.5 + 1.2 * avatar.proportion["brow_height"] + 2.2 * max(0.0, size - 1.1) * 10
         slant = 1.1 * avatar.proportion["brow_angle"]
         brow = np.asarray([
-            (x - side * 6, y - lift + slant + 1.2), (x + side * 1, y - lift - 1.4), (x + side * 6.5, y - lift + 0.6 - slant * 0.5),
+            (x - side * 6, y - lift + slant + 1.2), (x + side * 1, y - lift - 1.4),
+            (x + side * 6.5, y - lift + 0.6 - slant * 0.5),
         ])  # fmt: skip
-        canvas.drawPath(_polygon(brow, closed=False), _paint(avatar.brow_colour, stroke=3.1 - 1.2 * avatar.woman))
+        canvas.drawPath(
+            _polygon(brow, closed=False), _paint(avatar.brow_colour, stroke=3.1 - 1.2 * avatar.woman)
+        )
 
 
 def _draw_mouth(canvas: skia.Canvas, avatar: _Avatar) -> None:
@@ -371,9 +392,14 @@ def _draw_mouth(canvas: skia.Canvas, avatar: _Avatar) -> None:
     canvas.save()
     canvas.clipPath(shape, skia.ClipOp.kIntersect, True)
     if teeth > 0.05:
-        edge = np.concatenate([np.stack([x, upper], -1), np.stack([x, upper + 0.42 * opening * teeth], -1)[::-1]])
+        edge = np.concatenate(
+            [np.stack([x, upper], -1), np.stack([x, upper + 0.42 * opening * teeth], -1)[::-1]]
+        )
         canvas.drawPath(_polygon(edge), _paint(np.ones(3)))
-        canvas.drawOval(_oval(HEAD_X, y + opening * 1.05, half_width * 0.5, opening * 0.36), _paint(np.asarray([0.92, 0.4, 0.42])))
+        canvas.drawOval(
+            _oval(HEAD_X, y + opening * 1.05, half_width * 0.5, opening * 0.36),
+            _paint(np.asarray([0.92, 0.4, 0.42])),
+        )
     canvas.restore()
     canvas.drawPath(shape, _paint(lip, stroke=1.7 + 0.9 * avatar.woman * (1 - 0.5 * flat)))
 
@@ -420,7 +446,10 @@ def _draw_front_hair(canvas: skia.Canvas, avatar: _Avatar) -> None:
     canvas.clipPath(shape, skia.ClipOp.kIntersect, True)
     shine = centre + (0.45 * (outer - centre) + 0.55 * (inner - centre))
     middle = len(shine) // 2
-    canvas.drawPath(_polygon(shine[middle - 26 : middle - 6], closed=False), _paint(_mix(avatar.hair, 1.0, 0.3), stroke=2.2))
+    canvas.drawPath(
+        _polygon(shine[middle - 26 : middle - 6], closed=False),
+        _paint(_mix(avatar.hair, 1.0, 0.3), stroke=2.2),
+    )
     canvas.restore()
 
 
@@ -436,9 +465,17 @@ def _draw_glasses(canvas: skia.Canvas, avatar: _Avatar) -> None:
         glass = _mix(np.asarray([0.85, 0.93, 1.0]), np.asarray([0.1, 0.11, 0.14]), min(1.0, tint * 1.4))
         canvas.drawPath(lens, _paint(glass, tint + 0.1 * frame / 2))
         if tint > 0.3:
-            canvas.drawLine(x - 4.5, y + 2.5, x + 1.5, y - 4, _paint(np.ones(3), 0.4 * (tint - 0.3), stroke=2.2))
+            canvas.drawLine(
+                x - 4.5, y + 2.5, x + 1.5, y - 4, _paint(np.ones(3), 0.4 * (tint - 0.3), stroke=2.2)
+            )
         canvas.drawPath(lens, _paint(ink, stroke=frame))
-        canvas.drawLine(x + side * half_width, y - 2, HEAD_X + side * (avatar.head_width + 1), y - 1, _paint(ink, stroke=frame * 0.9))
+        canvas.drawLine(
+            x + side * half_width,
+            y - 2,
+            HEAD_X + side * (avatar.head_width + 1),
+            y - 1,
+            _paint(ink, stroke=frame * 0.9),
+        )
     canvas.drawLine(HEAD_X - 3.2, y - 2, HEAD_X + 3.2, y - 2, _paint(ink, stroke=frame))
 
 

@@ -1,6 +1,6 @@
 """Stage 3 of the avatars: image -> w, supervised on pairs, a quarter of them made by the generator.
 
-    python -m training.avatars.encoder --steps 3000
+python -m training.avatars.encoder --steps 3000
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def build() -> MiniTower:
     """An encoder that starts as the attribute tower."""
     network = MiniTower(num_classes=synthesis.W_DIM)
     tower = classifier.load("tower").state_dict()
-    network.load_state_dict({name: value for name, value in tower.items() if "head" not in name}, strict=False)
+    network.load_state_dict(
+        {name: value for name, value in tower.items() if "head" not in name}, strict=False
+    )
     return network
 
 
@@ -34,7 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(6)
     data, statistics = pool.open_pool(), synthesis.trait_statistics()
-    network = build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = build().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01, betas=(0.9, 0.99))
     average = Average(network, 0.998)
     job = Job(FOLDER)
@@ -50,7 +52,9 @@ def main() -> None:
         renders = renders + 0.04 * torch.rand(len(renders), 1, 1, 1, generator=noise) * torch.randn(
             renders.shape, generator=noise
         )
-        images = torch.cat([shrink(clip_mini.generated(generator, data.shown[rows[:quarter]], statistics), 64), renders])
+        images = torch.cat(
+            [shrink(clip_mini.generated(generator, data.shown[rows[:quarter]], statistics), 64), renders]
+        )
         with torch.autocast("cpu", torch.bfloat16):
             found = network(images).float()
         error = (found - synthesis.to_w(data.shown[rows], statistics)).square().mean()

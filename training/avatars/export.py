@@ -1,6 +1,6 @@
 """Put the newest weights of every stage together as the bundled model `assets/avatars`.
 
-    python -m training.avatars.export
+python -m training.avatars.export
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from engine.checkpoints import read_safetensors, write_safetensors
 from engine.latents import w_statistics
 from training.avatars import adversarial, encoder, mapping, synthesis
+from training.jobs import steps_done
 
 BUNDLE = Path("assets/avatars")
 EXAMPLES = (
@@ -57,7 +58,13 @@ def main() -> None:
     statistics = w_statistics(generator.mapping.to_w, synthesis.Z_DIM)
     write(
         "latents",
-        {"mean": statistics.mean, "factor": statistics.factor, "radius": torch.tensor(statistics.radius)},
+        {
+            "mean": statistics.mean,
+            "factor": statistics.factor,
+            "radius": torch.tensor(statistics.radius),
+            "low": statistics.low,
+            "high": statistics.high,
+        },
         dtype=None,
     )
     if (encoder.FOLDER / "state.pt").exists():
@@ -75,6 +82,12 @@ def main() -> None:
         "paper": "Karras et al. 2020, Analyzing and Improving the Image Quality of StyleGAN",
         "default_space": "w",
         "examples": list(EXAMPLES),
+        "steps": {
+            "synthesis": steps_done(synthesis.FOLDER),
+            "mapping": steps_done(mapping.FOLDER),
+            "adversarial": steps_done(adversarial.FOLDER),
+            "encoder": steps_done(encoder.FOLDER),
+        },
         "files": hashes,
     }
     (BUNDLE / "model.json").write_text(json.dumps(row, indent=2) + "\n")

@@ -36,7 +36,7 @@ def main() -> None:
     torch.manual_seed(4)
     statistics = synthesis.trait_statistics()
     mapping = synthesis.build().mapping
-    # Weights are stored 100 times larger (lr_multiplier .01), so a rate of 1 is the usual .01 / sqrt(fan-in)-sized step.
+    # Weights are stored 100 times larger (lr_multiplier .01), so this is a usual rate of .01.
     optimizer = torch.optim.Adam(mapping.parameters(), lr=1.0, betas=(0.9, 0.99))
     average = Average(mapping, 0.999)
     job = Job(FOLDER)
