@@ -85,7 +85,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truncation", type=float, default=default.truncation_psi, help="psi (%(default)s)")
     parser.add_argument("--space", help="latent space: z, w, w+ (the model's)")
     parser.add_argument("--baseline", action="store_true", help="also the same seeds without repulsion")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: the GPU where there is one (%(default)s)")
     parser.add_argument("--threads", type=int, help="processor threads (all cores but one)")
 
 

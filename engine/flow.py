@@ -170,7 +170,8 @@ def _weighted_terms(
         mollifier_samples=settings.mollifier_samples,
         seed=problem.seed,
     )
-    diversity = scheduled(settings.diversity, settings.diversity_schedule, step, settings.steps)
+    l1 = settings.diversity * settings.diversity_gain
+    diversity = scheduled(l1, settings.diversity_schedule, step, settings.steps)
     yield "A", repulsion, -diversity if n > 1 else 0.0, "diversity"  # one particle has nothing to repel
     if problem.data is not None:
         yield "B", problem.data, settings.data_weight, "data_weight"
@@ -199,8 +200,9 @@ def _drift(
 ) -> Tensor:
     """sum of weight * gradient, [N, *space.shape]; with `normalise`, in units of the latent space's scale.
 
-    Normalising and giving way happen at the images and not at the latents, where each term would need its own
-    backward pass through the generator. On toy problems both trade text score for diversity along one curve.
+    The terms of one role (A, B or C) are added at the images. Where repulsion has to give way to the condition, the
+    roles go through the generator side by side, in one backward pass of several cotangents: whether two moves
+    oppose each other is a question about latents, and the answer at the images is another. Otherwise their sum does.
     """
     by_images, by_latents = batch.gradients([entry.log_value for entry in terms])
     for entry, gradient in zip(terms, by_images, strict=True):
@@ -210,13 +212,19 @@ def _drift(
         by_images = [gradient / typical_norm(gradient) for gradient in by_images]
         # A prior pulls like a spring: its gradient, typically as long as a latent, stays small at the mean.
         by_latents = [gradient / problem.space.scale for gradient in by_latents]
-    through_images = combine(terms, by_images, like=batch.images, conflict_free=settings.conflict_free)
-    (drift,) = generated.pull_back([through_images])
+    through_images = add_by_role(terms, by_images)
+    if not settings.conflict_free:
+        through_images = {"all": torch.stack(list(through_images.values())).sum(0)} if through_images else {}
+    moves = dict(zip(through_images, generated.pull_back(list(through_images.values())), strict=True))
     if settings.normalise:
-        # Only the generator's own gain is divided out: how long the sum of the terms is still counts.
-        drift = drift * (typical_norm(through_images) / typical_norm(drift))
-    direct = combine(terms, by_latents, like=batch.latents, conflict_free=False)
-    return (drift + direct) * ratio_weights(terms, settings.divergence, like=drift)
+        # Only the generator's own gain is divided out: how long the sum of a role's terms is still counts.
+        moves = {
+            role: move * (typical_norm(through_images[role]) / typical_norm(move)) for role, move in moves.items()
+        }
+    if "A" in moves and "C" in moves:
+        moves["A"] = without_opposition(moves["A"], moves["C"])
+    drift = sum([*moves.values(), *add_by_role(terms, by_latents).values()], torch.zeros_like(batch.latents))
+    return drift * ratio_weights(terms, settings.divergence, like=drift)
 
 
 def typical_norm(gradient: Tensor) -> Tensor:
@@ -224,24 +232,13 @@ def typical_norm(gradient: Tensor) -> Tensor:
     return gradient.flatten(1).norm(dim=1).quantile(0.5).clamp_min(SMALLEST_NORM)
 
 
-def combine(
-    terms: Sequence[Evaluated], gradients: Sequence[Tensor], *, like: Tensor, conflict_free: bool
-) -> Tensor:
-    """sum of weight * gradient, zeros shaped as `like` without terms; repulsion gives way to C if asked."""
-    total = torch.zeros_like(like)
-    condition = torch.zeros_like(like)
-    repulsion = torch.zeros_like(like)
+def add_by_role(terms: Sequence[Evaluated], gradients: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The weighted sum of the gradients of each role that has terms."""
+    sums: dict[str, Tensor] = {}
     for entry, gradient in zip(terms, gradients, strict=True):
         move = entry.weight * gradient
-        if entry.role == "C":
-            condition = condition + move
-        elif entry.role == "A":
-            repulsion = repulsion + move
-        else:
-            total = total + move
-    if conflict_free:
-        repulsion = without_opposition(repulsion, condition)
-    return total + condition + repulsion
+        sums[entry.role] = sums[entry.role] + move if entry.role in sums else move
+    return sums
 
 
 def without_opposition(move: Tensor, condition: Tensor) -> Tensor:

@@ -44,7 +44,12 @@ def set_threads(count: int | None = None) -> int:
 
 
 def check_device(name: str) -> torch.device:
-    """The device of that name, tried out. Raises SettingsError if it is unknown or cannot be used here."""
+    """The device of that name, tried out; "auto" is the GPU where there is one.
+
+    Raises SettingsError if it is unknown or cannot be used here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

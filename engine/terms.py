@@ -60,11 +60,11 @@ def _with_graph(function: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[T
 
 
 def _vector_jacobian(result: Tensor, inputs: Tensor, cotangents: Sequence[Tensor]) -> list[Tensor]:
-    last = len(cotangents) - 1
-    return [
-        torch.autograd.grad(result, inputs, cotangent, retain_graph=k < last)[0]
-        for k, cotangent in enumerate(cotangents)
-    ]
+    """One backward pass, whatever the number of cotangents."""
+    if len(cotangents) < 2:
+        return [torch.autograd.grad(result, inputs, cotangent)[0] for cotangent in cotangents]
+    (gradients,) = torch.autograd.grad(result, inputs, torch.stack(list(cotangents)), is_grads_batched=True)
+    return list(gradients)
 
 
 @torch.no_grad()

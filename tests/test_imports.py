@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the bottom up. A module imports only modules of lower layers; a package counts as one module.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("version", "errors", "settings", "files"),
+    ("version", "errors", "settings", "files", "metrics"),
     ("kernels", "latents", "networks", "runtime", "model_table", "checkpoints"),
     ("density", "clip", "imaging"),
     ("terms", "models"),

@@ -22,8 +22,8 @@ drawing program that taught it draws every point of that space.
 - **Licence**: {licence}. **Data**: {data}; no picture of a person was used.
 - **Trained by** `python -m training.make --only avatars`: 100,000 drawings (seed 1), a quarter of them broad blends,
   half asked for outside of what can be drawn and shown at its projection. Stages: synthesis ({synthesis}), mapping
-  ({mapping}), adversarial sharpening with the discriminator ({adversarial}), encoder image -> w ({encoder}). Seeds are in
-  the scripts.
+  ({mapping}), adversarial sharpening with the discriminator ({adversarial}), encoder image -> w ({encoder}). Seeds are
+  in the scripts.
 - **Made for** trying the studio without a GPU. It knows the attributes below and nothing else: no age, no hands, no
   scenery, and one drawing style.
 
@@ -53,8 +53,8 @@ weights that looks at {resolution} px, and a text transformer of width 160 with 
 
 ## Figures
 
-Held-out drawings: seed 1,000,003. "One attribute changed": of two captions of one to three attributes that differ in one,
-the share of pictures that prefer their own. Zero-shot: the share of pictures whose value has the nearest prompt.
+Held-out drawings: seed 1,000,003. "One attribute changed": of two captions of one to three attributes that differ in
+one, the share of pictures that prefer their own. Zero-shot: the share of pictures whose value has the nearest prompt.
 
 {figures}
 

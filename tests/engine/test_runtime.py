@@ -54,3 +54,8 @@ def test_devices() -> None:
     assert check_device("cpu") == torch.device("cpu")
     with pytest.raises(SettingsError, match="device: 'toaster' cannot be used here"):
         check_device("toaster")
+
+
+def test_auto_is_the_gpu_where_there_is_one() -> None:
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert check_device("auto").type == expected

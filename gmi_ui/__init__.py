@@ -1,0 +1,7 @@
+"""The studio: a page in the browser that drives the engine. The engine knows nothing of it."""
+
+import os
+
+# Nothing is asked of the network. Gradio and the hub read these when they are imported.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")

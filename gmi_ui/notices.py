@@ -1,0 +1,65 @@
+"""What the page says to a person: short notices, and the words for everything that can go wrong.
+
+Errors that the engine raises itself carry a message for a person already. They are known by their module, not
+by their class: naming the classes would import torch, and delay the page.
+"""
+
+import errno
+import itertools
+import logging
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["info", "warning", "error"]
+_log = logging.getLogger(__name__)
+# Not from 1: a restarted server must not repeat the number of a message that a page has dismissed.
+_numbers = itertools.count(time.time_ns() // 1_000_000)
+_NO_MEMORY = re.compile("out of memory|not enough memory|allocate memory")  # torch's words
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One message. The number tells the page's screen reader region a repeated text from an old one."""
+
+    text: str
+    kind: Kind = "info"
+    number: int = field(default_factory=lambda: next(_numbers))
+
+
+class NotPossibleError(Exception):
+    """A click that cannot be followed now; the message says why and what to do."""
+
+
+def explain(error: Exception) -> Notice:
+    """The notice for an error: its own words where they were written for a person, else what to do about it.
+
+    Errors nobody foresaw go to the log with their traceback; the page names them and goes on.
+    """
+    if isinstance(error, NotPossibleError):
+        return Notice(str(error), "warning")
+    if is_ours(error):
+        return Notice(str(error), "error")
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        return Notice("The memory is full. Make fewer pictures at once, then press Run.", "error")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Notice(
+            f"No space is left on the disk{_where(error)}. Free some space, then save again: the pictures are kept.",
+            "error",
+        )
+    _log.error("unforeseen error", exc_info=error)
+    return Notice(
+        f"Something unforeseen went wrong ({type(error).__name__}: {error}). The pictures made so far are "
+        "kept; the details are in the terminal that runs the studio.",
+        "error",
+    )
+
+
+def is_ours(error: Exception) -> bool:
+    """Whether the engine raised the error itself, with a message that is meant to be read."""
+    return type(error).__module__.startswith(("engine.", "gmi_ui."))
+
+
+def _where(error: OSError) -> str:
+    return f" that holds {error.filename}" if error.filename else ""

@@ -1,0 +1,74 @@
+// The line above the grids: phase, step, speed, time left; and the message region below it.
+const results = element.querySelector(".results");
+const notice = element.querySelector(".notice");
+let dismissed = 0;
+let announced = "";
+
+function duration(seconds) {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  return `${Math.round(seconds / 60)} min`;
+}
+
+function phaseText(frame) {
+  switch (frame.phase) {
+    case "waiting":
+      if (frame.place === 1 && frame.held) return "Waiting: the run before yours is paused";
+      return frame.place > 1 ? `Waiting: ${frame.place} runs are before yours` : "Waiting: one run is before yours";
+    case "loading": return "Loading the models";
+    case "running": return "Running";
+    case "paused": return "Paused";
+    case "stopping": return "Stopping after this step";
+    case "done": return "Done";
+    case "stopped": return "Stopped";
+    case "failed": return "Ended early";
+    default: return frame.warming ? "Warming up the models" : "Ready";
+  }
+}
+
+function numbersText(frame) {
+  if (!frame.run || frame.phase === "waiting" || frame.phase === "loading") return "";
+  const parts = [`step ${frame.step} of ${frame.total}`];
+  if (frame.rate) parts.push(`${frame.rate.toFixed(frame.rate < 10 ? 1 : 0)} steps/s`);
+  if (frame.left !== null && frame.phase === "running") parts.push(`${duration(frame.left)} left`);
+  return parts.join("  ·  ");
+}
+
+function paintProgress(frame) {
+  const share = frame.run && frame.total ? frame.step / frame.total : 0;
+  const bar = element.querySelector(".progress");
+  bar.setAttribute("aria-valuenow", Math.round(100 * share));
+  bar.setAttribute("aria-valuetext", `${phaseText(frame)}, ${numbersText(frame)}`);
+  bar.firstElementChild.style.transform = `scaleX(${share})`;
+}
+
+function showNotice(message) {
+  const shown = message && message.number !== dismissed;
+  notice.hidden = !shown;
+  if (!shown || notice.dataset.number === String(message.number)) return;
+  notice.dataset.number = message.number;
+  notice.dataset.kind = message.kind;
+  const urgent = message.kind === "error";
+  notice.querySelector(".notice-urgent").textContent = urgent ? message.text : "";
+  notice.querySelector(".notice-polite").textContent = urgent ? "" : message.text;
+}
+
+function paintStatus(frame) {
+  results.dataset.phase = frame.phase;
+  results.dataset.run = frame.run ?? "";
+  const phase = phaseText(frame);
+  element.querySelector(".status-phase").textContent = phase;
+  element.querySelector(".status-numbers").textContent = numbersText(frame);
+  element.querySelector('[data-role="save-all"]').hidden = !Object.keys(frame.sides ?? {}).length;
+  paintProgress(frame);
+  showNotice(frame.notice);
+  if (phase !== announced) { // said once per phase, not once per step
+    announced = phase;
+    element.querySelector(".announcer").textContent = phase;
+  }
+}
+
+element.querySelector('[data-role="dismiss"]').addEventListener("click", () => {
+  dismissed = Number(notice.dataset.number);
+  if (feed.frame.phase === "idle") sessionStorage.removeItem(RUN_KEY); // a lost run was told
+  notice.hidden = true;
+});

@@ -1,0 +1,115 @@
+"""The studio: assembles the page from the tabs and starts the server."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from gmi_ui import particle_grid, run_bar
+from gmi_ui.models import Models, engine_loaders
+from gmi_ui.services import Services
+from gmi_ui.tabs import TABS
+from gmi_ui.tabs.generate import DEFAULTS
+from gmi_ui.theme import studio_theme
+
+TITLE = "GMI Studio"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+MAX_UPLOAD = "64mb"
+_HERE = Path(__file__).parent
+_HEADER_JS = """window.studio.applyTheme();
+element.querySelector('[data-role="theme"]').addEventListener("click", window.studio.toggleTheme);"""
+
+
+class OptionsError(ValueError):
+    """Launch options that do not go together; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """How the studio starts."""
+
+    host: str = "127.0.0.1"
+    port: int | None = None  # None: the first free one from 7860
+    device: str = "auto"
+    threads: int | None = None  # None: as many as cores are free
+    browser: bool = True
+    share: bool = False
+    auth: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.share and self.auth is None:
+            raise OptionsError("--share puts the studio on the internet: say who may use it with --auth user:password.")
+
+
+def _header() -> gr.HTML:
+    html = (_HERE / "header.html").read_text(encoding="utf-8")
+    return gr.HTML(html, js_on_load=_HEADER_JS, apply_default_css=False, elem_id="studio-head")
+
+
+def build(models: Models) -> tuple[gr.Blocks, Services]:
+    """The page around the given models."""
+    services = Services.around(models)
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
+        _header()
+        token = gr.Textbox(visible="hidden", elem_id="token", show_label=False)
+        if len(TABS) == 1:
+            TABS[0].build(page, services, token)
+        else:
+            for tab in TABS:
+                with gr.Tab(tab.title):
+                    tab.build(page, services, token)
+    return page, services
+
+
+@dataclass(frozen=True)
+class Server:
+    """A studio that answers at `address`."""
+
+    page: gr.Blocks
+    services: Services
+    address: str
+
+    def wait(self) -> None:
+        """Returns when the studio is interrupted."""
+        self.page.block_thread()
+
+    def close(self) -> None:
+        """Stops answering."""
+        self.page.close(verbose=False)
+
+
+def serve(models: Models, options: LaunchOptions) -> Server:
+    """Builds the page, serves it, and loads the default models meanwhile."""
+    page, services = build(models)
+    _, address, _ = page.launch(
+        server_name=options.host,
+        server_port=options.port,
+        share=options.share,
+        auth=options.auth,
+        inbrowser=options.browser,
+        prevent_thread_lock=True,
+        quiet=True,
+        ssr_mode=False,
+        run_history=False,
+        enable_monitoring=False,
+        footer_links=[],
+        max_file_size=MAX_UPLOAD,
+        allowed_paths=[str(services.pictures.folder)],
+        theme=studio_theme(),
+        css_paths=[_HERE / "studio.css", run_bar.CSS, particle_grid.CSS],
+        head=f"<script>{(_HERE / 'studio.js').read_text(encoding='utf-8')}</script>",
+    )
+    models.warm(DEFAULTS)
+    return Server(page, services, page.share_url or address)
+
+
+def launch(options: LaunchOptions) -> None:
+    """The studio with the engine's models, until it is interrupted."""
+    server = serve(Models(engine_loaders(options.device, options.threads)), options)
+    print(f"{TITLE} is at {server.address} (Ctrl+C ends it)", flush=True)
+    if options.host not in LOOPBACK and options.auth is None:
+        print(
+            "Everybody who can reach this machine can use it. --auth user:password asks for a name.",
+            flush=True,
+        )
+    server.wait()

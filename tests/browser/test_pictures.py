@@ -1,0 +1,193 @@
+"""Pictures in the page: open large, save, restore by dropping, go on from one."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from engine import imaging
+from engine.errors import SaveError
+from gmi_ui.saving import Pictures
+from gmi_ui.studio import Server
+from tests.browser.helpers import (
+    download,
+    drop_file,
+    expect_notice,
+    number,
+    prompt_box,
+    run_to_the_end,
+    server_run,
+    set_number,
+    start,
+    wait_for_phase,
+)
+
+
+def finished(page: Page, **options: int) -> None:
+    start(page, "blue and green", **{"n": 3, "steps": 4, **options})
+    wait_for_phase(page, "done")
+
+
+def test_a_picture_opens_large_by_keyboard_and_closes_again(page: Page) -> None:
+    finished(page)
+    cell = page.locator('.side[data-side="ours"] .cell').nth(1)
+    cell.focus()
+    cell.press("Enter")
+    title = page.locator("dialog.viewer[open] .viewer-title")
+    expect(title).to_contain_text("picture 2 of 3")
+    page.keyboard.press("ArrowRight")
+    expect(title).to_contain_text("picture 3 of 3")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(title).to_contain_text("picture 2 of 3")
+    page.click('[data-role="other"]')
+    expect(title).to_contain_text("Baseline, picture 2 of 3")
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog.viewer")).to_be_hidden()
+    expect(page.locator('.side[data-side="baseline"] .cell').nth(1)).to_be_focused()
+
+
+def test_escape_in_the_large_view_does_not_stop_the_run(page: Page, studio: Server) -> None:
+    start(page, steps=300)
+    page.locator('.side[data-side="ours"] .cell img:not([hidden])').first.click()
+    expect(page.locator("dialog.viewer")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog.viewer")).to_be_hidden()
+    assert not server_run(page, studio).is_stopping
+
+
+def test_a_saved_picture_dropped_on_the_page_restores_every_control(page: Page, tmp_path: Path) -> None:
+    set_number(page, "diversity", 0.8)
+    set_number(page, "step-size", 0.05)
+    set_number(page, "seed", 77)
+    page.locator("#control-baseline input").uncheck()
+    finished(page, n=2, steps=5)
+    page.locator(".cell").nth(1).click()
+    path = download(page, '[data-role="save"]', tmp_path)
+    assert path.name == "blue-and-green_78.png"
+    metadata = imaging.read_metadata(path)
+    assert metadata["index"] == 1 and metadata["seeds"] == [77, 78]
+    page.keyboard.press("Escape")
+
+    page.fill("#control-prompt textarea", "red")
+    for field, value in (("diversity", 0.1), ("step-size", 0.1), ("seed", 5), ("n", 9), ("steps", 99)):
+        set_number(page, field, value)
+    page.locator("#control-baseline input").check()
+    drop_file(page, path.name, path.read_bytes())
+    expect_notice(page, "Settings restored from picture 2 of 2")
+    expect(page.locator("#control-prompt textarea")).to_have_value("blue and green")
+    fields = ("diversity", "step-size", "seed", "n", "steps")
+    assert [float(number(page, field)) for field in fields] == [0.8, 0.05, 77, 2, 5]
+    expect(page.locator("#control-baseline input")).not_to_be_checked()
+
+
+def test_what_no_control_shows_is_restored_as_well(page: Page, studio: Server, tmp_path: Path) -> None:
+    finished(page)
+    page.locator(".cell").first.click()
+    path = download(page, '[data-role="save"]', tmp_path)
+    metadata = imaging.read_metadata(path)
+    metadata["settings"]["flow"]["langevin"] = 0.125
+    forged = tmp_path / "changed.png"
+    imaging.save_png(forged, imaging.to_uint8(server_run(page, studio).moment.sides["ours"].step.images)[0], metadata)
+    page.keyboard.press("Escape")
+    drop_file(page, "changed.png", forged.read_bytes())
+    expect_notice(page, "Settings restored")
+    run_to_the_end(page)
+    assert server_run(page, studio).settings.flow.langevin == 0.125
+
+
+def test_the_button_restores_too(page: Page, tmp_path: Path) -> None:
+    finished(page)
+    page.locator(".cell").first.click()
+    path = download(page, '[data-role="save"]', tmp_path)
+    page.keyboard.press("Escape")
+    page.fill("#control-prompt textarea", "red")
+    with page.expect_file_chooser() as chooser:
+        page.click("#restore-picture")
+    chooser.value.set_files(path)
+    expect_notice(page, "Settings restored")
+    assert prompt_box(page) == "blue and green"
+
+
+def plain_png() -> bytes:
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def forged_png() -> bytes:
+    import numpy as np
+
+    settings = json.loads('{"prompt": "x", "n": 1000000000}')
+    metadata = imaging.picture_metadata(settings=settings, seeds=[1], index=0, models={})
+    return imaging.encode_png(np.zeros((8, 8, 3), dtype=np.uint8), metadata)
+
+
+def test_a_dropped_file_that_restores_nothing_is_told(page: Page) -> None:
+    page.fill("#control-prompt textarea", "kept")
+    for data, message in (
+        (plain_png(), "carries no settings"),
+        (b"not a picture", "not a readable PNG"),
+        (forged_png(), "n:"),
+    ):
+        drop_file(page, "some.png", data)
+        expect_notice(page, message)
+        assert prompt_box(page) == "kept"
+
+
+def test_all_pictures_come_as_a_zip(page: Page, tmp_path: Path) -> None:
+    finished(page)
+    path = download(page, '[data-role="save-all"]', tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        assert len(archive.namelist()) == 6
+        assert imaging.read_metadata(archive.read("02.png"))["index"] == 2
+
+
+def test_no_space_is_told_and_the_pictures_stay(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished(page)
+
+    def full(*_: object) -> None:
+        raise SaveError("pictures.zip could not be saved: no space is left. Free some space, then save again.")
+
+    monkeypatch.setattr(Pictures, "save_all", full)
+    page.click('[data-role="save-all"]')
+    expect_notice(page, "Free some space")
+    expect(page.locator('.side[data-side="ours"] .cell img')).to_have_count(3)
+
+
+def test_the_same_seed_again_puts_it_into_the_control(page: Page) -> None:
+    set_number(page, "seed", 40)
+    finished(page)
+    page.locator('.side[data-side="ours"] .cell').nth(2).click()
+    page.click('[data-role="reseed"]')
+    expect(page.locator("#control-seed input")).to_have_value("42")
+    expect_notice(page, "Seed 42 is set")
+    page.click("#seed-reuse")
+    expect(page.locator("#control-seed input")).to_have_value("40")
+    page.click("#seed-dice")
+    expect(page.locator("#control-seed input")).not_to_have_value("40")
+
+
+def test_more_like_this_starts_around_the_picture(page: Page, studio: Server) -> None:
+    finished(page)
+    first = server_run(page, studio)
+    page.locator('.side[data-side="ours"] .cell').nth(1).click()
+    page.click('[data-role="more"]')
+    page.wait_for_selector(f'.results[data-phase="done"]:not([data-run="{first.id}"])')
+    expect(page.locator(".kept-start")).to_be_visible()
+    run = server_run(page, studio)
+    assert run is not first
+    kept = first.moment.sides["ours"].step.particles.latents[1]
+    assert run.settings.start == pytest.approx(kept.flatten().tolist())
+    assert run.moment.sides["ours"].diversity[0] < first.moment.sides["ours"].diversity[0]
+    page.click(".kept-start button")
+    expect(page.locator(".kept-start")).to_be_hidden()
+    run_to_the_end(page)
+    assert server_run(page, studio).settings.start is None

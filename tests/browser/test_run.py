@@ -1,0 +1,152 @@
+"""A run in the page: start, stream, tune, pause, stop, reload, wait."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from gmi_ui.runs import OURS
+from gmi_ui.studio import Server
+from tests.browser.helpers import (
+    expect_notice,
+    number,
+    prompt_box,
+    server_run,
+    set_number,
+    start,
+    wait_for_phase,
+    wait_for_step,
+)
+
+
+def test_a_first_visit_shows_pictures_and_the_prompt_is_ready(page: Page) -> None:
+    expect(page.locator(".welcome-pictures img")).to_have_count(24)
+    assert page.evaluate("document.querySelector('.welcome-pictures img').naturalWidth") > 0
+    expect(page.locator("#control-prompt textarea")).to_be_focused()
+    page.click(".chip:has-text('red on white')")
+    expect(page.locator("#control-prompt textarea")).to_have_value("red on white")
+
+
+def test_a_run_streams_both_grids(page: Page, studio: Server) -> None:
+    page.evaluate(
+        """() => { window.steps = new Set();
+        document.addEventListener("studio:frame", (event) => window.steps.add(event.detail.step)); }"""
+    )
+    start(page, "blue", n=4, steps=40)
+    wait_for_phase(page, "done")
+    assert len(page.evaluate("[...window.steps]")) >= 5
+    for side in ("ours", "baseline"):
+        cells = page.locator(f'.side[data-side="{side}"] .cell')
+        expect(cells).to_have_count(4)
+        assert cells.locator("img").evaluate_all("all => all.every((img) => img.naturalWidth > 0)")
+        for figure in ("text", "diversity"):
+            path = page.locator(f'.side[data-side="{side}"] [data-figure="{figure}"] .curve-own')
+            assert path.get_attribute("d").count("L") == 40  # type: ignore[union-attr]
+    moment = server_run(page, studio).moment
+    shown = page.locator('.side[data-side="ours"] [data-figure="text"] output')
+    expect(shown).to_have_text(f"{moment.sides[OURS].text[-1]:.3f}")
+    expect(page.locator(".status-numbers")).to_contain_text("step 40 of 40")
+    expect(page.locator(".progress")).to_have_attribute("aria-valuenow", "100")
+
+
+@pytest.mark.parametrize("keys", ["Control+Enter", "Enter"])
+def test_keys_start_a_run(page: Page, keys: str) -> None:
+    set_number(page, "steps", 3)
+    page.locator("#control-prompt textarea").press(keys)
+    wait_for_phase(page, "done")
+
+
+def test_a_slider_moved_during_a_run_reaches_it(page: Page, studio: Server) -> None:
+    start(page, steps=150)
+    wait_for_step(page, 1)
+    slider = page.locator("#control-diversity input[type=range]")
+    slider.focus()
+    for _ in range(4):
+        slider.press("ArrowRight")
+    shown = float(number(page, "diversity"))
+    assert shown == pytest.approx(0.7)
+    run = server_run(page, studio)
+    page.wait_for_function("() => document.querySelector('.results').dataset.phase === 'running'")
+    deadline = run.moment.step + 100
+    while run.flow.diversity != shown and run.moment.step < deadline:
+        page.wait_for_timeout(10)
+    assert run.flow.diversity == shown and not run.moment.phase.is_over
+
+
+def test_pause_resume_and_stop(page: Page, studio: Server) -> None:
+    start(page, steps=400)
+    wait_for_step(page, 2)
+    page.click('[data-action="pause"]')
+    wait_for_phase(page, "paused")
+    run = server_run(page, studio)
+    page.click('[data-action="resume"]')
+    wait_for_step(page, run.moment.step + 1)
+    page.keyboard.press("Escape")
+    wait_for_phase(page, "stopped")
+    expect(page.locator('.side[data-side="ours"] .cell img')).to_have_count(3)
+    expect(page.locator('[data-action="stop"]')).to_be_hidden()
+    start(page, steps=3)  # and on
+    wait_for_phase(page, "done")
+
+
+def test_a_reload_during_a_run_finds_it_again(page: Page, studio: Server) -> None:
+    start(page, "green and blue", n=5, steps=300)
+    wait_for_step(page, 2)
+    run = server_run(page, studio)
+    page.reload()
+    wait_for_phase(page, "running")
+    expect(page.locator('.side[data-side="ours"] .cell')).to_have_count(5)
+    wait_for_step(page, run.moment.step + 1)
+    assert server_run(page, studio) is run
+    expect(page.locator("#control-prompt textarea")).to_have_value("green and blue")
+    expect(page.locator("#control-steps input[type=number]")).to_have_value("300")
+    page.keyboard.press("Escape")
+    wait_for_phase(page, "stopped")
+    page.reload()
+    wait_for_phase(page, "stopped")  # the pictures are still there
+    expect(page.locator('.side[data-side="ours"] .cell img:not([hidden])')).to_have_count(5)
+
+
+def test_a_run_that_a_restart_lost_is_told(page: Page) -> None:
+    page.evaluate("sessionStorage.setItem('studio-run', '0123456789abcdef')")
+    page.reload()
+    expect_notice(page, "restarted")
+
+
+def test_a_second_tab_waits_sees_its_place_and_can_be_stopped(open_tab: Callable[..., Page]) -> None:
+    first, second = open_tab(), open_tab()
+    start(first, steps=600)
+    wait_for_step(first, 1)
+    start(second, "red", steps=3)
+    wait_for_phase(second, "waiting")
+    expect(second.locator(".status-phase")).to_contain_text("one run is before yours")
+    second.keyboard.press("Escape")
+    wait_for_phase(second, "stopped")
+    start(second, "red", steps=3)
+    wait_for_phase(second, "waiting")
+    first.bring_to_front()
+    first.click('[data-action="pause"]')
+    expect(second.locator(".status-phase")).to_contain_text("paused")
+    first.keyboard.press("Escape")
+    wait_for_phase(second, "done")
+    wait_for_phase(first, "stopped")
+
+
+def test_run_during_a_run_changes_nothing(page: Page, studio: Server) -> None:
+    start(page, "blue", steps=400)
+    wait_for_step(page, 1)
+    run = server_run(page, studio)
+    page.fill("#control-prompt textarea", "something else")
+    page.keyboard.press("Control+Enter")
+    expect_notice(page, "going on already")
+    assert server_run(page, studio) is run and not run.moment.phase.is_over
+    assert prompt_box(page) == "something else"
+    wait_for_step(page, run.moment.step + 1)
+
+
+def test_without_the_baseline_there_is_one_grid(page: Page) -> None:
+    page.locator("#control-baseline input").uncheck()
+    start(page, n=1, steps=3)
+    wait_for_phase(page, "done")
+    expect(page.locator(".side")).to_have_count(1)
+    expect(page.locator(".cell")).to_have_count(1)

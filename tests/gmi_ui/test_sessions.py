@@ -1,0 +1,58 @@
+"""Sessions: one per tab, found again by its token, and one run at a time."""
+
+import pytest
+
+from gmi_ui.notices import Notice, NotPossibleError
+from gmi_ui.runs import Run
+from gmi_ui.services import Services
+from gmi_ui.sessions import Session, Sessions, is_token
+from tests.gmi_ui.tiny import tiny_settings
+from tests.gmi_ui.waiting import wait_until
+
+
+def token(number: int) -> str:
+    return f"{number:032x}"
+
+
+def test_a_token_finds_its_session_again() -> None:
+    sessions = Sessions()
+    assert sessions.get(token(1)) is sessions.get(token(1)) is not sessions.get(token(2))
+
+
+@pytest.mark.parametrize("text", ["", "1", "g" * 32, "A" * 32, token(1) + "\n", None, 3, {}])
+def test_what_is_no_token_opens_nothing(text: object) -> None:
+    assert not is_token(text)
+    with pytest.raises(ValueError):
+        Sessions().get(text)  # type: ignore[arg-type]
+
+
+def test_the_oldest_idle_tab_is_forgotten_first_and_a_busy_one_never() -> None:
+    sessions = Sessions(remembered=2)
+    busy, idle = sessions.get(token(1)), sessions.get(token(2))
+    busy.begin(Run(tiny_settings()))
+    sessions.get(token(3))
+    assert sessions.get(token(1)) is busy
+    assert sessions.get(token(2)) is not idle
+
+
+def test_a_second_run_is_refused_and_the_first_left_alone(slow_services: Services) -> None:
+    session = Session()
+    first = Run(tiny_settings(flow={"steps": 300}))
+    slow_services.start(session, first)
+    wait_until(lambda: first.moment.step >= 1)
+    with pytest.raises(NotPossibleError, match="going on"):
+        slow_services.start(session, Run(tiny_settings()))
+    assert session.run is first and not first.moment.phase.is_over
+    first.stop()
+
+
+def test_the_newest_message_wins_whoever_said_it() -> None:
+    session = Session()
+    run = Run(tiny_settings())
+    session.begin(run)
+    shown = []
+    for say, text in ((session.say, "tab"), (run.say, "run"), (session.say, "tab again")):
+        say(Notice(text))
+        notice = session.newest_notice
+        shown.append(notice.text if notice else None)
+    assert shown == ["tab", "run", "tab again"]
