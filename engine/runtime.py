@@ -1,7 +1,9 @@
 """The machine: how many threads torch gets, and whether a device is there."""
 
+import ctypes
 import math
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -40,7 +42,24 @@ def set_threads(count: int | None = None) -> int:
     if count < 1:
         raise SettingsError(f"threads: must be at least 1, got {count}.")
     torch.set_num_threads(count)
+    keep_freed_memory()
     return count
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc to keep freed memory for the next tensor; False where the C library has no such switch.
+
+    By default every large tensor is given back to the system and faulted in again page by page: the generator's
+    forward and backward pass of 8 avatars took 0.19 s instead of 0.13 s. The price is a steady peak.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library, such as musl
+        return False
+    mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
+    return bool(set_option(mmap_max, 0) and set_option(trim_threshold, 2**31 - 1))
 
 
 def check_device(name: str) -> torch.device:

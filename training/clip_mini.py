@@ -111,7 +111,9 @@ def captions_for(
         after = rng.getstate()
         groups = [group for group in claim if shown[group] >= 0]
         if groups:
-            other = captions.changed(rng, shown, rng.choice(groups))
+            # Which part has which colour is what a small text tower learns last: most rivals change a colour.
+            colours = [group for group in groups if group in traits.COLOURS]
+            other = captions.changed(rng, shown, rng.choice(colours if colours and rng.random() < 0.7 else groups))
             rng.setstate(state)
             rivals.append(writer.caption(other))
             rng.setstate(after)
@@ -200,7 +202,7 @@ def train_joint(steps: int, batch: int) -> None:
     for rows in batches(len(data), batch, 32, job.step):
         if job.step >= steps:
             break
-        set_schedule(optimizer, job.step, steps, 5e-4)
+        set_schedule(optimizer, job.step, steps, 8e-4)
         noise = torch.Generator().manual_seed(33_000_000 + job.step)
         rows = np.random.default_rng(job.step).permutation(rows)
         images = torch.cat([

@@ -1,13 +1,15 @@
 """Threads and devices."""
 
+import ctypes
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from engine.runtime import available_cores, check_device, set_threads
+from engine.runtime import available_cores, check_device, keep_freed_memory, set_threads
 from engine.settings import SettingsError
 
 
@@ -59,3 +61,13 @@ def test_devices() -> None:
 def test_auto_is_the_gpu_where_there_is_one() -> None:
     expected = "cuda" if torch.cuda.is_available() else "cpu"
     assert check_device("auto").type == expected
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a switch of glibc")
+def test_glibc_is_told_to_keep_freed_memory() -> None:
+    assert keep_freed_memory()
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert not keep_freed_memory()

@@ -1,6 +1,6 @@
 """Stage 4 of the avatars: a discriminator, and the synthesis network sharpened against it.
 
-    python -m training.avatars.adversarial --steps 4000
+    python -m training.avatars.adversarial --steps 2000
 
 Non-saturating logistic loss with lazy R1 (Karras et al. 2020). The drawing loss stays as an anchor, so no
 attribute can be forgotten. Fakes come from the whole neighbourhood of W (the pool's asked traits): blends and
@@ -40,10 +40,10 @@ def r1_penalty(discriminator: Discriminator, images: Tensor) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument(
-        "--warmup", type=int, default=400, help="steps in which only the discriminator learns"
+        "--warmup", type=int, default=200, help="steps in which only the discriminator learns"
     )
     parser.add_argument("--adversarial", type=float, default=0.02, help="weight of the adversarial loss")
     arguments = parser.parse_args()
@@ -55,7 +55,7 @@ def main() -> None:
     discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), lr=2e-3, betas=(0.0, 0.99))
     average = Average(generator, 0.999)
     average_discriminator = Average(discriminator, 0.998)
-    tower, weight = classifier.load("tower"), synthesis.face_weight(synthesis.RESOLUTION, 3.0)
+    tower, weight = classifier.load("tower"), synthesis.face_weight(synthesis.RESOLUTION, 1.0)
     job = Job(FOLDER)
     job.resume(
         generator=generator, discriminator=discriminator, average=average, average_discriminator=average_discriminator,

@@ -1,6 +1,6 @@
 """Stage 3 of the avatars: image -> w, supervised on pairs, a quarter of them made by the generator.
 
-python -m training.avatars.encoder --steps 3000
+python -m training.avatars.encoder --steps 1000
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def build() -> MiniTower:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=48)
     arguments = parser.parse_args()
     torch.manual_seed(6)
