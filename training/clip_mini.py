@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import engine.networks.mini_tower  # noqa: F401  (registers the tower with timm)
-from engine.checkpoints import write_safetensors
+from engine.checkpoints import read_safetensors, write_safetensors
 from engine.files import sha256_of
 from training.avatars import captions, classifier, pool, synthesis, traits
 from training.jobs import Job, batches, set_schedule, shrink, steps_done, to_tensor
@@ -184,7 +184,10 @@ def train_joint(steps: int, batch: int) -> None:
     labels = traits.labels(data.shown)
     torch.manual_seed(31)
     model, tokenizer = ClipMini(), open_clip.get_tokenizer(CONFIG)
-    model.load_state_dict(torch.load(FOLDER / "text/state.pt", weights_only=True)["parts"]["model"])
+    if (FOLDER / "text/state.pt").exists():
+        model.load_state_dict(torch.load(FOLDER / "text/state.pt", weights_only=True)["parts"]["model"])
+    else:  # a checkpoint is gone, its weights are not: continue from the bundle
+        model.clip.load_state_dict(read_safetensors(BUNDLE / "clip-mini.safetensors"))
     model.clip.visual.to(memory_format=torch.channels_last)
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.checkpoints import read_safetensors
 from engine.networks.mini_tower import MiniTower
 from engine.networks.stylegan2 import Generator
 from training.avatars import classifier, pool, traits
@@ -114,6 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=sum(steps for *_, steps in PHASES))
     parser.add_argument("--rate", type=float, default=1.5e-2)
+    parser.add_argument("--from-bundle", action="store_true", help="start from assets/avatars, at 128 px")
     arguments = parser.parse_args()
     torch.manual_seed(3)
     data, statistics = pool.open_pool(), trait_statistics()
@@ -125,6 +127,10 @@ def main() -> None:
     optimizer = torch.optim.Adam(generator.synthesis.parameters(), lr=arguments.rate, betas=(0.9, 0.99))
     average = Average(generator, 0.998)
     job = Job(FOLDER)
+    if arguments.from_bundle:
+        generator.load_state_dict(read_safetensors(Path("assets/avatars/generator.safetensors")))
+        average = Average(generator, 0.998)
+        job.step = sum(steps for *_, steps in PHASES[:-1])
     job.resume(generator=generator, optimizer=optimizer, average=average)
     tower = classifier.load("tower")
     while job.step < arguments.steps:
