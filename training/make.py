@@ -2,8 +2,8 @@
 
     python -m training.make --only avatars      # or clip-mini
 
-The stages in order: the pool of drawings, two attribute classifiers, clip-mini's text stage, the generator's
-synthesis and mapping networks, adversarial sharpening, the encoder, clip-mini's joint stage, export, figures.
+The stages in order: the pool of drawings and two attribute classifiers; the generator's synthesis and mapping
+networks, adversarial sharpening, the encoder, export; clip-mini's text and joint stages, export; figures and cards.
 One core takes about four hours; two stages in two shells share two cores well (OMP_NUM_THREADS=1 each).
 """
 
