@@ -8,7 +8,7 @@ in each. N particles, K coordinates, L layers.
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
 import torch
@@ -44,7 +44,7 @@ class LatentSpace(Protocol):
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """What the generator receives: z, w [N, w_dim] or ws [N, L, w_dim]. Differentiable."""
+        """What the generator receives: for StyleGAN w [N, w_dim] or ws [N, L, w_dim]. Differentiable."""
         ...
 
     def truncated(self, psi: float) -> "LatentSpace":
@@ -110,8 +110,24 @@ class SphereSpace:
         return latents
 
     def truncated(self, psi: float) -> Self:
-        """Unchanged: a point on a sphere cannot come nearer to the centre. Use W to truncate."""
+        """Unchanged: a point on a sphere cannot come nearer to the centre."""
         return self
+
+
+@dataclass(frozen=True)
+class MappedSphereSpace(SphereSpace):
+    """StyleGAN's Z: the sphere, decoded by the mapping network to w, which truncation draws to `mean` [w_dim]."""
+
+    mapping: MappingNetwork = field(kw_only=True)
+    mean: Tensor = field(kw_only=True)
+    psi: float = 1.0
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """z: [N, K] -> w: [N, w_dim] = mean + psi (mapping(z) - mean)."""
+        return torch.lerp(self.mean, self.mapping(latents), self.psi)
+
+    def truncated(self, psi: float) -> Self:
+        return replace(self, psi=self.psi * psi)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from engine.clip import WEIGHT_SUFFIXES, PromptModel, find_weights, load_clip_fo
 from engine.errors import ModelError
 from engine.latents import (
     LatentSpace,
+    MappedSphereSpace,
     PlainWSpace,
-    SphereSpace,
     WPlusSpace,
     WSpace,
     WStatistics,
@@ -61,20 +61,17 @@ class GeneratorModel:
     licence: str
     examples: tuple[str, ...]
 
-    def render(self, latents: Tensor, space: str) -> Tensor:
-        """Latents [N, *spaces[space].shape] to images [N, 3, H, W], nominally in [-1, 1]. Differentiable.
+    def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
+        """Latents [N, *space.shape] to images [N, 3, H, W], nominally in [-1, 1]. Differentiable.
 
-        Raises ValueError for a space this generator does not have.
+        space: a name of `spaces`, or such a space truncated. Raises ValueError for a name it does not have.
         """
-        if space not in self.spaces:
-            raise ValueError(f"{self.name} has no latent space {space!r}; it has {', '.join(self.spaces)}.")
-        decoded = self.spaces[space].decode(latents)
-        if space == "z":
-            ws = self.network.mapping(decoded)
-        elif decoded.ndim == 2:
-            ws = decoded[:, None].expand(-1, self.network.num_ws, -1)
-        else:
-            ws = decoded
+        if isinstance(space, str):
+            if space not in self.spaces:
+                raise ValueError(f"{self.name} has no latent space {space!r}; it has {', '.join(self.spaces)}.")
+            space = self.spaces[space]
+        decoded = space.decode(latents)
+        ws = decoded[:, None].expand(-1, self.network.num_ws, -1) if decoded.ndim == 2 else decoded
         images: Tensor = self.network.synthesis(ws)
         return images
 
@@ -234,5 +231,6 @@ def _statistics(row: ModelRow, network: stylegan2.Generator, device: Device) -> 
 
 def _spaces(network: stylegan2.Generator, statistics: WStatistics, device: Device) -> dict[str, LatentSpace]:
     w = WSpace(network.mapping.to_w, network.z_dim, statistics)
-    spaces = (SphereSpace(network.z_dim, device), w, PlainWSpace(w), WPlusSpace(w, network.num_ws))
+    z = MappedSphereSpace(network.z_dim, device, mapping=network.mapping.to_w, mean=statistics.mean)
+    spaces = (z, w, PlainWSpace(w), WPlusSpace(w, network.num_ws))
     return {space.name: space for space in spaces}

@@ -43,12 +43,16 @@ class ClipMini(nn.Module):
         self.clip = open_clip.create_model(CONFIG, load_weights=False)
         self.scale = nn.Parameter(torch.tensor(2.3))
         self.offset = nn.Parameter(torch.tensor(-6.0))
+        # Reads the claims back out of text features: per group its values, and "not mentioned".
+        self.readout = nn.Linear(self.clip.text.text_projection.shape[1], sum(map(_claim_width, traits.GROUPS)))
         with torch.no_grad():
             self.clip.logit_scale.fill_(np.log(20.0))
 
     def text_parameters(self) -> list[nn.Parameter]:
         """Everything but the image tower and its projection."""
-        return [*self.clip.text.parameters(), self.clip.logit_scale, self.scale, self.offset]
+        return [
+            *self.clip.text.parameters(), *self.readout.parameters(), self.clip.logit_scale, self.scale, self.offset,
+        ]  # fmt: skip
 
     def encode_text(self, texts: list[str], tokenizer: open_clip.SimpleTokenizer) -> Tensor:
         """Unit features [M, D]."""
@@ -73,6 +77,24 @@ class ClipMini(nn.Module):
         """Tower features [N, 256] -> unit features [N, D]."""
         return F.normalize(self.clip.visual.head(features).float(), dim=-1)
 
+    def claims_loss(self, text: Tensor, claims: list[captions.Claims]) -> Tensor:
+        """Mean negative log-likelihood of every group's allowed values, read out of unit features [M, D].
+
+        Through the contrastive loss alone a caption's details reach the text tower faintly and late; said
+        directly, which colour belongs to which part is learned many times sooner.
+        """
+        logits = self.readout(text * text.shape[1] ** 0.5)
+        total = logits.new_zeros(())
+        for part, group in zip(logits.split(list(map(_claim_width, traits.GROUPS)), dim=1), traits.GROUPS, strict=True):
+            allowed = torch.zeros(part.shape, dtype=torch.bool)
+            for row, claim in enumerate(claims):
+                allowed[row, list(claim.get(group, (-1,)))] = True
+            likelihood = part.log_softmax(1).masked_fill(~allowed, -1e4).logsumexp(1)
+            # Most groups are not mentioned: they count less.
+            weight = torch.where(allowed[:, -1], 0.2, 1.0)
+            total = total - (likelihood * weight).sum() / weight.sum()
+        return total / len(traits.GROUPS)
+
     def loss(self, image: Tensor, text: Tensor, fit: Tensor) -> Tensor:
         """`fit` [texts, images]: 1 fits, 0 does not, -1 cannot be told (left out)."""
         cosine = text @ image.t()
@@ -83,10 +105,12 @@ class ClipMini(nn.Module):
         logistic = F.binary_cross_entropy_with_logits(
             cosine * self.scale.exp() * 2 + self.offset, right.float(), reduction="none"
         )
-        balance = torch.where(
-            right, 0.5 / right.sum().clamp(min=1), 0.5 / (known & ~right).sum().clamp(min=1)
-        )
+        balance = torch.where(right, 0.5 / right.sum().clamp(min=1), 0.5 / (known & ~right).sum().clamp(min=1))
         return to_image + to_text + (logistic * balance * known).sum()
+
+
+def _claim_width(group: str) -> int:
+    return len(traits.values_of(group)) + 1
 
 
 def _multi_positive(logits: Tensor, right: Tensor, known: Tensor) -> Tensor:
@@ -111,9 +135,12 @@ def captions_for(
         after = rng.getstate()
         groups = [group for group in claim if shown[group] >= 0]
         if groups:
-            # Which part has which colour is what a small text tower learns last: most rivals change a colour.
+            # Which part has which colour is what a small text tower learns last: most rivals change or swap colours.
             colours = [group for group in groups if group in traits.COLOURS]
-            other = captions.changed(rng, shown, rng.choice(colours if colours and rng.random() < 0.7 else groups))
+            other = captions.swapped(rng, shown, colours) if rng.random() < 0.5 else None
+            other = other or captions.changed(
+                rng, shown, rng.choice(colours if colours and rng.random() < 0.7 else groups)
+            )
             rng.setstate(state)
             rivals.append(writer.caption(other))
             rng.setstate(after)
@@ -156,7 +183,8 @@ def train_text(steps: int, batch: int) -> None:
         texts, claims = captions_for(labels, rows, random.Random(23_000_000 + job.step))
         fit = torch.from_numpy(captions.fits(claims, {group: value[rows] for group, value in labels.items()}))
         text, image = model.encode_text(texts, tokenizer), model.project(features[rows])
-        step(job, model, optimizer, parameters, model.loss(image, text, fit))
+        loss = model.loss(image, text, fit) + model.claims_loss(text, claims)
+        step(job, model, optimizer, parameters, loss)
     job.save()
 
 
@@ -170,24 +198,24 @@ def step(
     job.finish_step(loss=loss.item(), scale=model.clip.logit_scale.exp().item())
 
 
-def generated(
-    generator: synthesis.Generator, asked: np.ndarray, statistics: tuple[np.ndarray, np.ndarray]
-) -> Tensor:
+def generated(generator: synthesis.Generator, asked: np.ndarray, statistics: tuple[np.ndarray, np.ndarray]) -> Tensor:
     """The generator's pictures of these traits: [N, 3, 128, 128]."""
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         return synthesis.synthesize(generator, synthesis.to_w(asked, statistics)).float().clamp(-1, 1)
 
 
-def train_joint(steps: int, batch: int) -> None:
+def train_joint(steps: int, batch: int, *, from_bundle: bool) -> None:
     """Stage 2: both towers, a quarter of the pictures made by the generator as it is now."""
     data = pool.open_pool()
     labels = traits.labels(data.shown)
     torch.manual_seed(31)
     model, tokenizer = ClipMini(), open_clip.get_tokenizer(CONFIG)
-    if (FOLDER / "text/state.pt").exists():
-        model.load_state_dict(torch.load(FOLDER / "text/state.pt", weights_only=True)["parts"]["model"])
-    else:  # a checkpoint is gone, its weights are not: continue from the bundle
+    job = Job(FOLDER / "joint")
+    if from_bundle:
         model.clip.load_state_dict(read_safetensors(BUNDLE / "clip-mini.safetensors"))
+        job.step = json.loads((BUNDLE / "model.json").read_text())["steps"]["joint"]
+    else:
+        model.load_state_dict(torch.load(FOLDER / "text/state.pt", weights_only=True)["parts"]["model"])
     model.clip.visual.to(memory_format=torch.channels_last)
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(
@@ -198,7 +226,6 @@ def train_joint(steps: int, batch: int) -> None:
         weight_decay=0.03,
         betas=(0.9, 0.98),
     )
-    job = Job(FOLDER / "joint")
     job.resume(model=model, optimizer=optimizer)
     generator, statistics = synthesis.load_average(), synthesis.trait_statistics()
     quarter = batch // 4
@@ -214,10 +241,11 @@ def train_joint(steps: int, batch: int) -> None:
         ])  # fmt: skip
         texts, claims = captions_for(labels, rows, random.Random(34_000_000 + job.step))
         fit = torch.from_numpy(captions.fits(claims, {group: value[rows] for group, value in labels.items()}))
-        text = model.encode_text(texts, tokenizer)
         with torch.autocast("cpu", torch.bfloat16):
+            text = model.encode_text(texts, tokenizer)
             grid = model.clip.visual.trunk(images).float()
-        step(job, model, optimizer, parameters, model.loss(model.project(grid), text, fit))
+        loss = model.loss(model.project(grid), text, fit) + model.claims_loss(text, claims)
+        step(job, model, optimizer, parameters, loss)
     job.save()
 
 
@@ -237,6 +265,8 @@ def export() -> None:
     with torch.no_grad():
         embedding[~seen] = embedding[seen].mean(0)
     sha256 = write_safetensors(BUNDLE / "clip-mini.safetensors", model.clip.state_dict(), dtype=torch.float16)
+    path = BUNDLE / "model.json"
+    known = json.loads(path.read_text())["steps"] if path.exists() else {}
     row = {
         "name": "clip-mini",
         "kind": "prompt",
@@ -246,13 +276,13 @@ def export() -> None:
         "data": "drawings by training/avatars/drawing.py (MIT)",
         "paper": "Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision",
         "examples": [],
-        "steps": {"text": steps_done(FOLDER / "text"), "joint": steps_done(FOLDER / "joint")},
+        "steps": {stage: steps_done(FOLDER / stage) or known.get(stage, 0) for stage in ("text", "joint")},
         "files": {
             "weights": {"path": "clip-mini.safetensors", "sha256": sha256},
             "config": {"path": "open_clip_config.json", "sha256": sha256_of(BUNDLE / "open_clip_config.json")},
         },
     }
-    (BUNDLE / "model.json").write_text(json.dumps(row, indent=2) + "\n")
+    path.write_text(json.dumps(row, indent=2) + "\n")
 
 
 def main() -> None:
@@ -260,11 +290,14 @@ def main() -> None:
     parser.add_argument("--stage", choices=("text", "joint", "export"), required=True)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=192)
+    parser.add_argument("--from-bundle", action="store_true", help="start the joint stage from assets/clip-mini")
     arguments = parser.parse_args()
     if arguments.stage == "export":
         export()
+    elif arguments.stage == "text":
+        train_text(arguments.steps, arguments.batch)
     else:
-        (train_text if arguments.stage == "text" else train_joint)(arguments.steps, arguments.batch)
+        train_joint(arguments.steps, arguments.batch, from_bundle=arguments.from_bundle)
 
 
 if __name__ == "__main__":

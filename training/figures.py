@@ -153,8 +153,7 @@ def main() -> None:
 
     def judged(found: dict[str, Tensor]) -> dict[str, float]:
         return {
-            group: float((found[group].numpy() == labels[group])[labels[group] >= 0].mean())
-            for group in traits.GROUPS
+            group: float((found[group].numpy() == labels[group])[labels[group] >= 0].mean()) for group in traits.GROUPS
         }
 
     avatars = {
@@ -173,9 +172,7 @@ def main() -> None:
         "one attribute changed, held-out renders": pair_accuracy(
             prompt_model, clip_features(prompt_model, real), labels
         ),
-        "one attribute changed, generated": pair_accuracy(
-            prompt_model, clip_features(prompt_model, made), labels
-        ),
+        "one attribute changed, generated": pair_accuracy(prompt_model, clip_features(prompt_model, made), labels),
     }
     for name, figures in (("avatars", avatars), ("clip-mini", clip)):
         text = json.dumps(figures, indent=2)

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from engine import runtime
+
 
 class Job:
     """One resumable training run: a folder with `state.pt` (written atomically every `minutes`) and `log.txt`."""
@@ -28,6 +30,7 @@ class Job:
         self._sums: dict[str, float] = {}
         self._logged_at, self._logged_step = time.monotonic(), 0
         folder.mkdir(parents=True, exist_ok=True)
+        runtime.keep_freed_memory()
 
     def resume(self, **parts: Any) -> None:
         """Name what has `state_dict`; load the last checkpoint into it if there is one."""
@@ -37,8 +40,9 @@ class Job:
             state = torch.load(path, weights_only=True)
             for name, part in parts.items():
                 part.load_state_dict(state["parts"][name])
-            self.step = self._logged_step = state["step"]
+            self.step = state["step"]
             self.log(f"resumed at step {self.step}")
+        self._logged_step = self.step
 
     def finish_step(self, **measures: float) -> None:
         """Count one step, add to the log every 200 steps, and save when it is time."""
@@ -68,9 +72,7 @@ class Job:
             file.write(line + "\n")
 
 
-def set_schedule(
-    optimizer: torch.optim.Optimizer, step: int, steps: int, peak: float, *, warmup: int = 200
-) -> None:
+def set_schedule(optimizer: torch.optim.Optimizer, step: int, steps: int, peak: float, *, warmup: int = 200) -> None:
     """Linear warm-up, then half a cosine to 2 % of the peak learning rate."""
     progress = min(1.0, step / steps)
     rate = peak * min(1.0, (step + 1) / warmup) * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from engine.latents import (
     LatentSpace,
+    MappedSphereSpace,
     PlainWSpace,
     SphereSpace,
     TruncatedNormalSpace,
@@ -40,6 +41,7 @@ def w_space(network: Callable[[Tensor], Tensor] = mapping) -> WSpace:
 
 SPACES: dict[str, LatentSpace] = {
     "sphere": SphereSpace(64),
+    "mapped sphere": MappedSphereSpace(Z_DIM, mapping=mapping, mean=torch.zeros(W_DIM)),
     "truncated normal": TruncatedNormalSpace(64),
     "w": w_space(),
     "w plain": PlainWSpace(w_space()),
@@ -101,6 +103,14 @@ def test_sphere_latents_stay_on_the_shell():
     space = SphereSpace(64)
     for latents in (space.sample(range(4)), space.constrain(100 * numbers(4, 64))):
         torch.testing.assert_close(latents.norm(dim=1), torch.full((4,), 8.0).to(latents))
+
+
+def test_truncation_in_z_is_the_lerp_of_w_to_the_mean():
+    mean = torch.linspace(0, 1, W_DIM)
+    space = MappedSphereSpace(Z_DIM, mapping=mapping, mean=mean)
+    z = space.sample(range(5))
+    torch.testing.assert_close(space.truncated(0.25).decode(z), mean + 0.25 * (mapping(z) - mean))
+    assert torch.equal(space.truncated(0.25).sample(range(5)), z)
 
 
 def test_truncated_normal_has_the_variance_of_its_closed_form():

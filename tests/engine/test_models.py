@@ -61,6 +61,9 @@ def test_render_agrees_between_spaces(generator: GeneratorModel) -> None:
     w_space = generator.spaces["w"]
     assert isinstance(w_space, WSpace)
     torch.testing.assert_close(generator.render(w - w_space.statistics.mean, "w_plain"), from_z)
+    truncated = generator.spaces["z"].truncated(0.5)
+    halfway = 0.5 * (w - w_space.statistics.mean)
+    torch.testing.assert_close(generator.render(z, truncated), generator.render(halfway, "w_plain"))
     u = generator.spaces["w"].sample([3, 4])
     in_every_layer = u[:, None].repeat(1, generator.network.num_ws, 1)
     torch.testing.assert_close(generator.render(in_every_layer, "w+"), generator.render(u, "w"))

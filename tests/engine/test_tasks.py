@@ -19,12 +19,12 @@ class ToyModel:
     network: ToyGenerator = field(default_factory=ToyGenerator)
     default_space: str = "z"
     spaces: Mapping[str, LatentSpace] = field(
-        default_factory=lambda: {"z": DoubleSpace(LATENT), "truncated": TruncatedNormalSpace(LATENT)}
+        default_factory=lambda: {"z": DoubleSpace(LATENT), "truncated": TruncatedNormalSpace(LATENT, name="truncated")}
     )
     asked_spaces: list[str] = field(default_factory=list)
 
-    def render(self, latents: Tensor, space: str) -> Tensor:
-        self.asked_spaces.append(space)
+    def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
+        self.asked_spaces.append(space if isinstance(space, str) else space.name)
         return self.network(latents.double())
 
     def discriminator(self, images: Tensor) -> Tensor:

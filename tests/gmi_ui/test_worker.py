@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from engine import flow
+from engine.latents import LatentSpace
 from gmi_ui import worker
 from gmi_ui.models import Loaders, Models
 from gmi_ui.runs import BASELINE, OURS, Phase, Run
@@ -169,7 +170,7 @@ def breaking(after: int) -> Callable[[str], TinyGenerator]:
     """A generator whose pictures are no numbers after so many forward passes."""
 
     class Breaking(TinyGenerator):
-        def render(self, latents: torch.Tensor, space: str) -> torch.Tensor:
+        def render(self, latents: torch.Tensor, space: str | LatentSpace) -> torch.Tensor:
             calls.append(1)
             return super().render(latents, space) * (float("nan") if len(calls) > after else 1.0)
 

@@ -34,7 +34,7 @@ class TinyGenerator:
     examples: tuple[str, ...] = ("blue and green", "red on white")
     spaces: Mapping[str, LatentSpace] = field(default_factory=lambda: {"z": SphereSpace(DIM)})
 
-    def render(self, latents: Tensor, space: str) -> Tensor:
+    def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
         """[N, 12] -> [N, 3, 32, 32] in [-1, 1]."""
         time.sleep(self.delay)
         axis = torch.linspace(-1.6, 1.6, SIDE)

@@ -42,9 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument(
-        "--warmup", type=int, default=200, help="steps in which only the discriminator learns"
-    )
+    parser.add_argument("--warmup", type=int, default=200, help="steps in which only the discriminator learns")
     parser.add_argument("--adversarial", type=float, default=0.02, help="weight of the adversarial loss")
     arguments = parser.parse_args()
     torch.manual_seed(7)

@@ -68,18 +68,14 @@ HAT = (
 )
 MOUTH = (
     Words(("smile",), ("a slight smile", "a small smile", "a gentle smile", "a closed-mouth smile")),
-    Words(
-        ("big smile",), ("a big smile", "a wide grin", "a toothy smile", "a laughing face", "a broad smile")
-    ),
+    Words(("big smile",), ("a big smile", "a wide grin", "a toothy smile", "a laughing face", "a broad smile")),
     Words(("smile", "big smile"), ("a smile", "a happy face", "a smiling face", "a happy expression")),
     Words(("sad",), ("a sad face", "a frown", "a sad expression", "an unhappy face")),
     Words(
         ("surprised",),
         ("a surprised face", "an open mouth", "a shocked expression", "a surprised expression"),
     ),
-    Words(
-        ("neutral",), ("a neutral expression", "a serious face", "a straight face", "a serious expression")
-    ),
+    Words(("neutral",), ("a neutral expression", "a serious face", "a straight face", "a serious expression")),
 )
 EYES = (
     Words(("open",), ("open eyes", "normal eyes")),
@@ -90,9 +86,7 @@ EYES = (
 CLOTHES = (
     Words(("t-shirt",), ("a {c} t-shirt", "a {c} tee", "a plain {c} t-shirt", "a {c} tshirt")),
     Words(("hoodie",), ("a {c} hoodie", "a {c} hooded sweatshirt", "a {c} hooded sweater")),
-    Words(
-        ("shirt",), ("a {c} shirt", "a {c} collared shirt", "a {c} shirt with a collar", "a {c} polo shirt")
-    ),
+    Words(("shirt",), ("a {c} shirt", "a {c} collared shirt", "a {c} shirt with a collar", "a {c} polo shirt")),
     Words(
         ("striped sweater",),
         ("a {c} striped sweater", "a {c} striped shirt", "a {c} sweater with stripes", "{c} stripes"),
@@ -110,6 +104,12 @@ COLOUR_OF = {
     "facial_hair": "hair_colour",
     "hat": "hat_colour",
     "clothes": "clothes_colour",
+}
+# A colour of a part that is not described any further.
+BARE_COLOURS = {
+    "hair_colour": ("with {c} hair", "with {c} hair", "with hair dyed {c}", "whose hair is {c}", "{c} hair"),
+    "hat_colour": ("wearing a {c} hat", "with a {c} hat", "in a {c} hat", "{c} hat"),
+    "clothes_colour": ("wearing {c} clothes", "in {c} clothes", "dressed in {c}", "wearing {c}", "with {c} clothes"),
 }
 COLOUR_WORDS: Mapping[str, tuple[str, ...]] = {
     "black": ("black", "black", "jet black"), "brown": ("brown", "brown", "brunette", "chestnut"),
@@ -186,14 +186,7 @@ class Writer:
     def caption(self, labels: Mapping[str, int], count: int | None = None) -> tuple[str, Claims]:
         """A caption of about `count` of the picture's known values (1 to 6 by default), and what it claims."""
         rng = self.rng
-        known = [group for group in (*PHRASES, "skin", "background") if labels[group] >= 0]
-        for part, colour in (
-            ("hair_style", "hair_colour"),
-            ("hat", "hat_colour"),
-            ("clothes", "clothes_colour"),
-        ):
-            if labels[part] < 0 <= labels[colour]:
-                known.append(colour)
+        known = [group for group in (*PHRASES, *BARE_COLOURS, "skin", "background") if labels[group] >= 0]
         count = count or rng.choice([1, 1, 2, 2, 3, 3, 4, 5, 6])
         chosen = rng.sample(known, min(count, len(known)))
         claims: Claims = {}
@@ -207,7 +200,7 @@ class Writer:
                 self._skin(labels[group], claims, front, back)
             elif group in PHRASES:
                 self._part(group, labels, claims, front, back)
-            else:
+            elif group not in claims:
                 back.append(self._bare_colour(group, labels[group], claims))
         text = self._sentence(self._subject(labels["person"], claims, front), back, ending, claims)
         return self._misspell(text), claims
@@ -226,9 +219,7 @@ class Writer:
     def _sentence(self, subject: str, back: list[str], ending: str, claims: Claims) -> str:
         rng = self.rng
         if back and not ending and "person" not in claims and rng.random() < 0.2:
-            return ", ".join(
-                item.split(" ", 1)[1] if item.startswith(("with ", "wearing ")) else item for item in back
-            )
+            return ", ".join(item.split(" ", 1)[1] if item.startswith(("with ", "wearing ")) else item for item in back)
         joined = subject
         for i, item in enumerate(back):
             previous = back[i - 1].split(" ", 1)[0] if i else ""
@@ -240,9 +231,7 @@ class Writer:
         joined = (rng.choice(FRAMES)).format(joined)
         return f"{joined}{', ' if rng.random() < 0.3 else ' '}{ending}".strip() if ending else joined
 
-    def _part(
-        self, group: str, labels: Mapping[str, int], claims: Claims, front: list[str], back: list[str]
-    ) -> None:
+    def _part(self, group: str, labels: Mapping[str, int], claims: Claims, front: list[str], back: list[str]) -> None:
         rng, value = self.rng, labels[group]
         name = traits.values_of(group)[value]
         adjectives = [words for words in ADJECTIVES.get(group, ()) if name in words.values]
@@ -275,9 +264,7 @@ class Writer:
                 phrase = " ".join(phrase.replace("{c}", "").split())
             wear = group in ("glasses", "hat", "clothes")
             verb = (
-                rng.choice(["wearing", "with", "in"] if group == "clothes" else ["wearing", "with"])
-                if wear
-                else "with"
+                rng.choice(["wearing", "with", "in"] if group == "clothes" else ["wearing", "with"]) if wear else "with"
             )
             if phrase.startswith("no ") and verb == "in":
                 verb = "with"
@@ -289,12 +276,8 @@ class Writer:
 
     def _bare_colour(self, group: str, index: int, claims: Claims) -> str:
         claims[group] = frozenset({index})
-        word = _colour_word(self.rng, group, index)
-        if group == "hair_colour":
-            return f"with {word} hair"
-        if group == "hat_colour":
-            return f"wearing a {word} hat"
-        return f"wearing {word} clothes"
+        phrase = self.rng.choice(BARE_COLOURS[group]).replace("{c}", _colour_word(self.rng, group, index))
+        return phrase.replace("a orange", "an orange")
 
     def _skin(self, index: int, claims: Claims, front: list[str], back: list[str]) -> None:
         claims["skin"] = frozenset({index})
@@ -331,9 +314,7 @@ def fits(claims: Sequence[Claims], labels: Mapping[str, np.ndarray]) -> np.ndarr
         rows = [i for i, claim in enumerate(claims) if group in claim]
         if not rows:
             continue
-        allowed = np.ones(
-            (len(rows), len(traits.values_of(group)) + 1), dtype=bool
-        )  # the last column: unknown
+        allowed = np.ones((len(rows), len(traits.values_of(group)) + 1), dtype=bool)  # the last column: unknown
         for j, i in enumerate(rows):
             allowed[j, :-1] = [value in claims[i][group] for value in range(allowed.shape[1] - 1)]
         wrong[rows] |= ~allowed[:, labels[group]]
@@ -345,3 +326,15 @@ def changed(rng: random.Random, labels: Mapping[str, int], group: str) -> dict[s
     """The labels with another value in one group: the source of a hard negative."""
     others = [i for i in range(len(traits.values_of(group))) if i != labels[group]]
     return {**labels, group: rng.choice(others)}
+
+
+def swapped(rng: random.Random, labels: Mapping[str, int], groups: Sequence[str]) -> dict[str, int] | None:
+    """The labels with the colours of two of these groups exchanged; None where no two have each other's colour."""
+    pairs = []
+    for i, one in enumerate(groups):
+        for other in groups[i + 1 :]:
+            names, others = traits.values_of(one), traits.values_of(other)
+            first, second = names[labels[one]], others[labels[other]]
+            if first != second and first in others and second in names:
+                pairs.append({one: names.index(second), other: others.index(first)})
+    return {**labels, **rng.choice(pairs)} if pairs else None

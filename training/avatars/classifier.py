@@ -35,9 +35,7 @@ def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
     images = torch.roll(images, shift, dims=(2, 3))
     count = len(images)
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    amount = torch.rand(count, 1, 1, 1, generator=generator) * (
-        torch.rand(count, 1, 1, 1, generator=generator) < 0.5
-    )
+    amount = torch.rand(count, 1, 1, 1, generator=generator) * (torch.rand(count, 1, 1, 1, generator=generator) < 0.5)
     images = torch.lerp(images, blurred, amount)
     level = 0.12 * torch.rand(count, 1, 1, 1, generator=generator) ** 2
     return images + level * torch.randn(images.shape, generator=generator)
@@ -64,9 +62,7 @@ def load(name: str = "judge", folder: Path = FOLDER) -> MiniTower:
     """A trained classifier in evaluation mode; FileNotFoundError says how to train it."""
     path = folder / name / "weights.pt"
     if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is missing: run `python -m training.avatars.classifier --name {name}`"
-        )
+        raise FileNotFoundError(f"{path} is missing: run `python -m training.avatars.classifier --name {name}`")
     network = MiniTower(num_classes=CLASSES)
     network.load_state_dict(torch.load(path, weights_only=True))
     return network.eval().requires_grad_(False)
@@ -76,10 +72,7 @@ def accuracy(network: MiniTower, held_out: pool.Pool) -> dict[str, float]:
     """Share of right values per group, over the pictures whose value can be told."""
     found = predict(network, to_tensor(held_out.images))
     wanted = traits.labels(held_out.shown)
-    return {
-        group: float((found[group].numpy() == wanted[group])[wanted[group] >= 0].mean())
-        for group in traits.GROUPS
-    }
+    return {group: float((found[group].numpy() == wanted[group])[wanted[group] >= 0].mean()) for group in traits.GROUPS}
 
 
 def main() -> None:

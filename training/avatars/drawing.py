@@ -14,9 +14,7 @@ CANVAS = 128
 HEAD_X, HEAD_Y = 64.0, 60.0
 HEAD_WIDTH, HEAD_HEIGHT = 25.0, 29.0
 POINTS = 97  # of an outline; dense enough that straight segments look round at 256 px
-ANGLES = np.linspace(
-    -np.pi, np.pi, POINTS
-)  # from straight down over left, up (0) and right, to straight down
+ANGLES = np.linspace(-np.pi, np.pi, POINTS)  # from straight down over left, up (0) and right, to straight down
 
 Colour = np.ndarray  # [3] in [0, 1]
 
@@ -38,9 +36,7 @@ def _box(angles: np.ndarray, half_width: float, bottom: float, top: float) -> np
     """Polar radius of a curtain, |x| <= half_width and -top <= y <= bottom: round above, nearly square below."""
     vertical = np.where(np.cos(angles) > 0, top, bottom)
     power = np.where(np.cos(angles) > 0, 2.3, 5.0)
-    return (np.abs(np.sin(angles) / half_width) ** power + np.abs(np.cos(angles) / vertical) ** power) ** (
-        -1 / power
-    )
+    return (np.abs(np.sin(angles) / half_width) ** power + np.abs(np.cos(angles) / vertical) ** power) ** (-1 / power)
 
 
 def _back_hair() -> np.ndarray:
@@ -236,9 +232,7 @@ def _draw_back_hair(canvas: skia.Canvas, avatar: _Avatar) -> None:
     weights = avatar.weights["hair_style"]
     dark = _mix(avatar.hair, 0.0, 0.22)
     for x, y, radius_x, radius_y in np.tensordot(weights, TUFTS, 1):
-        canvas.drawOval(
-            _oval(HEAD_X + x, HEAD_Y + y, radius_x, radius_y), _paint(_mix(avatar.hair, 0.0, 0.1))
-        )
+        canvas.drawOval(_oval(HEAD_X + x, HEAD_Y + y, radius_x, radius_y), _paint(_mix(avatar.hair, 0.0, 0.1)))
     radius = weights @ BACK_HAIR
     points = np.stack([HEAD_X + radius * np.sin(ANGLES), HEAD_Y - radius * np.cos(ANGLES)], axis=-1)
     canvas.drawPath(_polygon(points), _paint(dark))
@@ -317,18 +311,12 @@ def _draw_collar(canvas: skia.Canvas, colour: Colour, amount: float, neck: float
 
 def _draw_head(canvas: skia.Canvas, avatar: _Avatar) -> None:
     for side in (-1, 1):
-        canvas.drawOval(
-            _oval(HEAD_X + side * (avatar.head_width - 0.5), HEAD_Y + 5, 5, 6.5), _paint(avatar.skin)
-        )
-        canvas.drawOval(
-            _oval(HEAD_X + side * avatar.head_width, HEAD_Y + 5, 2.4, 3.6), _paint(avatar.shade, 0.55)
-        )
+        canvas.drawOval(_oval(HEAD_X + side * (avatar.head_width - 0.5), HEAD_Y + 5, 5, 6.5), _paint(avatar.skin))
+        canvas.drawOval(_oval(HEAD_X + side * avatar.head_width, HEAD_Y + 5, 2.4, 3.6), _paint(avatar.shade, 0.55))
     canvas.drawPath(_polygon(avatar.head_outline()), _paint(avatar.skin))
     for side in (-1, 1):
         blush = np.asarray([0.95, 0.35, 0.32])
-        canvas.drawOval(
-            _oval(HEAD_X + side * 15, HEAD_Y + 13, 5, 3.2), _paint(blush, 0.12 + 0.2 * avatar.woman)
-        )
+        canvas.drawOval(_oval(HEAD_X + side * 15, HEAD_Y + 13, 5, 3.2), _paint(blush, 0.12 + 0.2 * avatar.woman))
     nose = 2.6 + 0.4 * avatar.proportion["nose"] + 0.6 * (1 - avatar.woman)
     canvas.drawOval(_oval(HEAD_X, HEAD_Y + 10, nose, nose * 0.75), _paint(avatar.shade, 0.8))
 
@@ -370,9 +358,7 @@ def _draw_eyes(canvas: skia.Canvas, avatar: _Avatar) -> None:
             (x - side * 6, y - lift + slant + 1.2), (x + side * 1, y - lift - 1.4),
             (x + side * 6.5, y - lift + 0.6 - slant * 0.5),
         ])  # fmt: skip
-        canvas.drawPath(
-            _polygon(brow, closed=False), _paint(avatar.brow_colour, stroke=3.1 - 1.2 * avatar.woman)
-        )
+        canvas.drawPath(_polygon(brow, closed=False), _paint(avatar.brow_colour, stroke=3.1 - 1.2 * avatar.woman))
 
 
 def _draw_mouth(canvas: skia.Canvas, avatar: _Avatar) -> None:
@@ -392,9 +378,7 @@ def _draw_mouth(canvas: skia.Canvas, avatar: _Avatar) -> None:
     canvas.save()
     canvas.clipPath(shape, skia.ClipOp.kIntersect, True)
     if teeth > 0.05:
-        edge = np.concatenate(
-            [np.stack([x, upper], -1), np.stack([x, upper + 0.42 * opening * teeth], -1)[::-1]]
-        )
+        edge = np.concatenate([np.stack([x, upper], -1), np.stack([x, upper + 0.42 * opening * teeth], -1)[::-1]])
         canvas.drawPath(_polygon(edge), _paint(np.ones(3)))
         canvas.drawOval(
             _oval(HEAD_X, y + opening * 1.05, half_width * 0.5, opening * 0.36),
@@ -465,9 +449,7 @@ def _draw_glasses(canvas: skia.Canvas, avatar: _Avatar) -> None:
         glass = _mix(np.asarray([0.85, 0.93, 1.0]), np.asarray([0.1, 0.11, 0.14]), min(1.0, tint * 1.4))
         canvas.drawPath(lens, _paint(glass, tint + 0.1 * frame / 2))
         if tint > 0.3:
-            canvas.drawLine(
-                x - 4.5, y + 2.5, x + 1.5, y - 4, _paint(np.ones(3), 0.4 * (tint - 0.3), stroke=2.2)
-            )
+            canvas.drawLine(x - 4.5, y + 2.5, x + 1.5, y - 4, _paint(np.ones(3), 0.4 * (tint - 0.3), stroke=2.2))
         canvas.drawPath(lens, _paint(ink, stroke=frame))
         canvas.drawLine(
             x + side * half_width,

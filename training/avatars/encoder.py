@@ -23,9 +23,7 @@ def build() -> MiniTower:
     """An encoder that starts as the attribute tower."""
     network = MiniTower(num_classes=synthesis.W_DIM)
     tower = classifier.load("tower").state_dict()
-    network.load_state_dict(
-        {name: value for name, value in tower.items() if "head" not in name}, strict=False
-    )
+    network.load_state_dict({name: value for name, value in tower.items() if "head" not in name}, strict=False)
     return network
 
 

@@ -94,9 +94,7 @@ def main() -> None:
         for done, job in enumerate(jobs, 1):
             job.result()
             print(f"\r{done * CHUNK} of {count} avatars", end="", flush=True)
-    (folder / "pool.json").write_text(
-        json.dumps({"count": count, "size": arguments.size, "seed": arguments.seed})
-    )
+    (folder / "pool.json").write_text(json.dumps({"count": count, "size": arguments.size, "seed": arguments.seed}))
     print()
 
 

@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=sum(steps for *_, steps in PHASES))
     parser.add_argument("--rate", type=float, default=1.5e-2)
     parser.add_argument("--from-bundle", action="store_true", help="start from assets/avatars, at 128 px")
+    parser.add_argument("--face-weight", type=float, default=3.0, help="extra weight of eyes, nose and mouth")
     arguments = parser.parse_args()
     torch.manual_seed(3)
     data, statistics = pool.open_pool(), trait_statistics()
@@ -140,7 +141,7 @@ def main() -> None:
         wanted, w = shrink(to_tensor(data.images[rows]), resolution), to_w(data.asked[rows], statistics)
         with torch.autocast("cpu", torch.bfloat16):
             made = synthesize(generator, w, resolution).float()
-        loss = drawing_loss(made, wanted, face_weight(resolution, 3.0))
+        loss = drawing_loss(made, wanted, face_weight(resolution, arguments.face_weight))
         if resolution >= 64:
             with torch.autocast("cpu", torch.bfloat16):
                 loss = loss + 0.1 * feature_loss(tower, shrink(made, 64), shrink(wanted, 64)).float()

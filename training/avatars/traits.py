@@ -165,9 +165,7 @@ def labels(traits: np.ndarray, *, margin: float = 0.25) -> dict[str, np.ndarray]
         result[group] = _leading(traits[:, LAYOUT[group]], margin)
     for group in COLOURS:
         distance = np.linalg.norm(traits[:, None, LAYOUT[group]] - anchors(group), axis=-1)
-        result[group] = _leading(
-            1 / (distance + 1e-3) / (1 / (distance + 1e-3)).sum(1, keepdims=True), margin
-        )
+        result[group] = _leading(1 / (distance + 1e-3) / (1 / (distance + 1e-3)).sum(1, keepdims=True), margin)
     woman = traits[:, LAYOUT["person"].start]
     result["person"] = np.where(woman < 0.35, 0, np.where(woman > 0.65, 1, -1))
     bald, bare = result["hair_style"] == 0, result["hat"] == 0
