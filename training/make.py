@@ -1,6 +1,6 @@
 """Make the bundled models from nothing: `python -m training.make`. Called again, it continues where it stopped.
 
-    python -m training.make --only avatars      # or clip-mini
+    python -m training.make --only avatars      # or clip-mini, or fashion
 
 The stages in order: the pool of drawings and two attribute classifiers; the generator's synthesis and mapping
 networks, adversarial sharpening, the encoder, export; clip-mini's text and joint stages, export; figures and cards.
@@ -22,16 +22,23 @@ SHARED = (
     "training.avatars.classifier --name tower --seed 12",
 )
 AVATARS = (
-    "training.avatars.synthesis",
+    "training.avatars.synthesis --steps 9200",
+    "training.avatars.synthesis --steps 15500 --rate 1e-2 --face-weight 1",  # then the outlines count as much
     "training.avatars.mapping",
-    "training.avatars.adversarial",
-    "training.avatars.encoder",
+    "training.avatars.adversarial --steps 2000",
+    "training.avatars.encoder --steps 4000",
     "training.avatars.export",
 )
 CLIP_MINI = (
-    "training.clip_mini --stage text",
-    "training.clip_mini --stage joint",
+    "training.clip_mini --stage text --steps 1500 --batch 128",
+    "training.clip_mini --stage joint --steps 5000 --batch 96",
     "training.clip_mini --stage export",
+)
+FASHION = (
+    "training.fashion.classifier --steps 4000",
+    "training.fashion.adversarial",
+    "training.fashion.export",
+    "training.fashion.figures",
 )
 
 
@@ -45,8 +52,14 @@ def run(stage: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("avatars", "clip-mini"))
+    parser.add_argument("--only", choices=("avatars", "clip-mini", "fashion"))
     only = parser.parse_args().only
+    if only in (None, "fashion"):
+        for stage in FASHION:
+            run(stage)
+    if only == "fashion":
+        run("training.cards")
+        return
     if not (pool.FOLDER / "pool.json").exists():
         run("training.avatars.pool")
     for stage in SHARED:

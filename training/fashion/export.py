@@ -1,0 +1,67 @@
+"""Write the newest weights of `fashion` as the bundled model `assets/fashion`.
+
+python -m training.fashion.export
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine.checkpoints import write_safetensors
+from training.fashion import adversarial, data
+from training.jobs import steps_done
+
+BUNDLE = Path("assets/fashion")
+EXAMPLES = (
+    "a pair of ankle boots",
+    "a long dress",
+    "a handbag",
+    "a warm coat",
+    "a sneaker",
+    "wide trousers",
+    "a striped shirt",
+)
+
+
+def export(folder: Path, bundle: Path) -> None:
+    """From a training run's folder into the model's. Raises FileNotFoundError where nothing was trained."""
+    path = folder / "state.pt"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run `python -m training.fashion.adversarial`")
+    parts = torch.load(path, weights_only=True)["parts"]
+    bundle.mkdir(parents=True, exist_ok=True)
+    files = {}
+
+    def write(role: str, tensors: dict[str, Tensor]) -> None:
+        target = bundle / f"{role}.safetensors"
+        files[role] = {"path": target.name, "sha256": write_safetensors(target, tensors, dtype=torch.float16)}
+
+    write("generator", adversarial.averaged_generator(parts["average"]).state_dict())
+    write("discriminator", parts["discriminator"])
+    row = {
+        "name": "fashion",
+        "kind": "generator",
+        "family": "biggan",
+        "resolution": data.RESOLUTION,
+        "licence": "MIT",
+        "data": "Fashion-MNIST (Xiao et al. 2017, MIT), Debian package dataset-fashion-mnist",
+        "paper": "Brock et al. 2019, Large Scale GAN Training for High Fidelity Natural Image Synthesis",
+        "default_space": "z",
+        "classes": list(data.CLASSES),
+        "examples": list(EXAMPLES),
+        "steps": {"adversarial": steps_done(folder)},
+        "files": files,
+    }
+    (bundle / "model.json").write_text(json.dumps(row, indent=2) + "\n")
+
+
+def main() -> None:
+    export(adversarial.FOLDER, BUNDLE)
+
+
+if __name__ == "__main__":
+    main()
