@@ -16,6 +16,10 @@ class SaveError(OSError):
     """A file could not be written; the message says where, why and what to do."""
 
 
+class PictureError(ValueError):
+    """A picture or a mask cannot be used; the message says why, what was expected, and what to do."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a sentence: `; did you mean X?` with the closest known name, `.` when none is close."""
     lowered = {candidate.lower(): candidate for candidate in known}

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -39,6 +39,9 @@ class ModelRow:
     paper: str = ""
     examples: tuple[str, ...] = ()
     default_space: str = "w"
+    classes: tuple[str, ...] = ()  # names, in the generator's order
+    options: Mapping[str, Any] = field(default_factory=dict)  # what weights cannot tell of their network
+    states: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # state dicts by role, where opened already
 
     @property
     def size(self) -> int:
@@ -106,6 +109,8 @@ def _row(values: Any, folder: Path) -> ModelRow:
         paper=str(values.get("paper", "")),
         examples=tuple(str(example) for example in values.get("examples", ())),
         default_space=str(values.get("default_space", "w")),
+        classes=tuple(str(name) for name in values.get("classes", ())),
+        options=dict(values.get("options", {})),
         files={role: _file(file, folder) for role, file in values["files"].items()},
         folder=folder,
     )

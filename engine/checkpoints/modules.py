@@ -1,0 +1,48 @@
+"""Whole pickled networks: the tree of modules that torch keeps in each object's state, walked into a state dict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from engine.checkpoints.arrays import StoredArray
+from engine.checkpoints.pickle_machine import Node
+from engine.checkpoints.refusal import Refused, printable
+
+MAX_DEPTH = 32
+MAX_MODULES = 20_000
+
+
+def state_of_modules(root: Node) -> dict[str, Tensor]:
+    """The state dict of a module: `_parameters` and `_buffers` of it and all below, names joined by dots.
+
+    Raises Refused for objects that are no modules, and for modules that contain themselves.
+    """
+    state: dict[str, Tensor] = {}
+    pending: list[tuple[str, Any, int]] = [("", root, 0)]
+    visited = 0
+    while pending:
+        prefix, node, depth = pending.pop()
+        visited += 1
+        if depth > MAX_DEPTH or visited > MAX_MODULES:
+            raise Refused("its modules are nested too deeply, or contain themselves.")
+        if node is None:
+            continue
+        if not isinstance(node, Node) or not isinstance(node.state, dict):
+            raise Refused(f"its module {printable(prefix) or 'at the top'} is no network.")
+        for key, value in _entries(node, "_parameters") + _entries(node, "_buffers"):
+            if value is None:
+                continue
+            if not isinstance(value, StoredArray):
+                raise Refused(f"its entry {printable(prefix + key)!r} is no tensor.")
+            state[prefix + key] = value.tensor()
+        pending += [(f"{prefix}{key}.", child, depth + 1) for key, child in _entries(node, "_modules")]
+    return state
+
+
+def _entries(node: Node, name: str) -> list[tuple[str, Any]]:
+    entries = node.state.get(name, {})
+    if not isinstance(entries, dict) or not all(isinstance(key, str) for key in entries):
+        raise Refused(f"a network in it has no proper {name}.")
+    return list(entries.items())

@@ -1,0 +1,334 @@
+"""Opening a model file or folder: read by the reader that its content asks for, converted once, then mapped.
+
+    checkpoint = open_checkpoint(Path("ffhq.pkl"))
+
+The first opening reads the file, whatever its format, and keeps a converted safetensors in the cache; later ones map
+that into memory and read nothing until a weight is used. Safetensors files are mapped themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engine.checkpoints import (
+    biggan,
+    converted,
+    dalle_dvae,
+    dfgan,
+    rosinality,
+    stargan2,
+    state_dict,
+    stylegan2_ada,
+    stylegan2_tf,
+    vqgan,
+)
+from engine.checkpoints.cache import cache_folder, converted_path, known_sha256
+from engine.checkpoints.checkpoint import Checkpoint, Parts, Provenance, check_amount
+from engine.checkpoints.configuration import complete
+from engine.checkpoints.content import MAX_JSON, Content, is_safetensors, parse_json, read_content
+from engine.checkpoints.refusal import Refused, printable
+from engine.errors import ModelError
+
+WEIGHT_SUFFIXES = (".safetensors", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin")
+INDEX_SUFFIXES = (".safetensors.index.json", ".bin.index.json")
+MAX_FILES = 256
+
+# The order matters: the first that recognises a content reads it, bare state dicts are what is left.
+_READERS = (stylegan2_ada, stylegan2_tf, rosinality, dalle_dvae, stargan2, dfgan, biggan, vqgan, state_dict)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files of one model: the weights, and what was found beside them (`config.json`, a yaml)."""
+
+    path: Path
+    weights: tuple[Path, ...]
+    index: Path | None = None
+    config: Path | None = None
+    description: Path | None = None
+    description_is_given: bool = False
+
+
+def open_checkpoint(
+    path: Path,
+    *,
+    given: Mapping[str, Any] | None = None,
+    description: Path | None = None,
+    cache: Path | None = None,
+) -> Checkpoint:
+    """The model in a file or folder, its configuration complete.
+
+    given: settings that overrule the file's, `name` or `role.name` -> value; description: a VQGAN's yaml or a
+    BigGAN's config.json, where it does not lie beside the file; cache: the folder for converted models (the
+    platform's). Raises Refused, whose message names the file and the reason, or ModelError.
+    """
+    folder = cache if cache is not None else cache_folder()
+    try:
+        sources = find_sources(path, description)
+        sha256 = _identity(sources, folder)
+        size = sum(file.stat().st_size for file in sources.weights)
+        is_mapped_anyway = len(sources.weights) == 1 and is_safetensors(sources.weights[0])
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
+    place = converted_path(folder, sha256, converted.VERSION)
+    parts = None if is_mapped_anyway else _read_converted(place)
+    if parts is None:
+        parts = read_parts(sources)
+        parts = parts if is_mapped_anyway else _keep(place, parts)
+    try:
+        parts = _described(parts, sources)
+        configuration = complete(parts.family, parts.networks, parts.stated, given or {})
+    except Refused as error:
+        raise error.naming(path.name) from error
+    provenance = Provenance(path, parts.format, size, sha256, parts.notes)
+    return Checkpoint(parts.family, parts.networks, configuration, provenance)
+
+
+def convert(checkpoint: Checkpoint, out: Path) -> None:
+    """Writes an opened model, with its configuration, as one safetensors file that `open_checkpoint` opens.
+
+    Raises ModelError if the file cannot be written.
+    """
+    parts = Parts(
+        checkpoint.provenance.format,
+        checkpoint.family,
+        checkpoint.networks,
+        checkpoint.configuration,
+        checkpoint.provenance.notes,
+    )
+    try:
+        converted.write(out, parts)
+    except OSError as error:
+        raise ModelError(f"{out} cannot be written: {error.strerror or error}.") from error
+
+
+# ---- which files -----------------------------------------------------------------------------------------
+
+
+def find_sources(path: Path, description: Path | None = None) -> Sources:
+    """The files that make up the model at `path`. Raises ModelError where none or too many are there."""
+    if path.is_dir():
+        return _folder_sources(path, description)
+    if not path.exists():
+        raise ModelError(f"There is no file {path}.")
+    if not path.is_file():
+        raise ModelError(f"{path} is no ordinary file.")
+    if path.name.endswith(".json"):
+        index = _index_sources(path)
+        if index is None:
+            raise ModelError(f"{path} describes a model but holds none; open the weights, or the folder of both.")
+        return index
+    return _with_companions(Sources(path, (path,)), path.parent, description)
+
+
+def _folder_sources(folder: Path, description: Path | None) -> Sources:
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    for file in files:
+        if file.name.endswith(INDEX_SUFFIXES) and (index := _index_sources(file)) is not None:
+            return replace(_with_companions(index, folder, description), path=folder)
+    weights = tuple(file for file in files if file.suffix in WEIGHT_SUFFIXES)
+    if not weights:
+        raise ModelError(f"{folder} holds no file of weights ({', '.join(WEIGHT_SUFFIXES)}).")
+    if len(weights) > MAX_FILES:
+        raise ModelError(f"{folder} holds {len(weights)} files of weights; open the one that you mean.")
+    return _with_companions(Sources(folder, weights), folder, description)
+
+
+def _index_sources(path: Path) -> Sources | None:
+    """The shards that an index names, or None for a JSON that is no index. Raises Refused for a wrong one."""
+    try:
+        weight_map = _read_json(path).get("weight_map")
+        if weight_map is None:
+            return None
+        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+            raise Refused("its weight_map is no list of files.")
+        names = sorted(set(weight_map.values()))
+        for name in names:
+            if Path(name).name != name or name in ("", ".", "..") or "\\" in name:
+                raise Refused(f"it names the shard {printable(name)!r}, which is no file of its own folder.")
+        if len(names) > MAX_FILES:
+            raise Refused(f"it names {len(names)} shards.")
+    except Refused as error:
+        raise error.naming(path.name) from error
+    shards = tuple(path.parent / name for name in names)
+    if missing := [shard.name for shard in shards if not shard.is_file()]:
+        raise ModelError(f"{path} names shards that are not beside it: {', '.join(missing[:4])}. Fetch them too.")
+    return Sources(path, shards, index=path)
+
+
+def _with_companions(sources: Sources, folder: Path, description: Path | None) -> Sources:
+    if description is not None:
+        if not description.is_file():
+            raise ModelError(f"There is no file {description}.")
+        if description.suffix == ".json":
+            return replace(sources, config=description, description_is_given=True)
+        return replace(sources, description=description, description_is_given=True)
+    config = folder / "config.json"
+    return replace(
+        sources,
+        config=config if config.is_file() else None,
+        description=_find_yaml(sources.weights[0]),
+    )
+
+
+def _find_yaml(weights: Path) -> Path | None:
+    """The yaml of the same name; else the only one in the folder, or in `configs` beside the folder."""
+    if (same := weights.with_suffix(".yaml")).is_file():
+        return same
+    for folder in (weights.parent, weights.parent.parent / "configs"):
+        found = sorted(folder.glob("*.yaml")) if folder.is_dir() else []
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+# ---- reading ---------------------------------------------------------------------------------------------
+
+
+def read_parts(sources: Sources) -> Parts:
+    """Reads the files with the readers that their contents ask for, past the cache. Raises Refused, ModelError."""
+    if sources.index is not None:
+        return _read_shards(sources)
+    found = [(file, _read_file(file)) for file in sources.weights]
+    return found[0][1] if len(found) == 1 else _merged(sources.path, found)
+
+
+def _read_file(path: Path) -> Parts:
+    content = read_content(path)
+    try:
+        return _read_content(content)
+    except Refused as error:
+        raise error.naming(path.name) from error
+
+
+def _read_content(content: Content) -> Parts:
+    if converted.matches(content):
+        parts = converted.read(content)
+    else:
+        reader = next((reader for reader in _READERS if reader.matches(content.value)), None)
+        if reader is None:
+            raise Refused(f"it is a {content.container}, but holds no model that is known here ({_outline(content)}).")
+        parts = reader.read(content.value)
+    check_amount(parts.networks, content.bytes)
+    return replace(parts, format=f"{parts.format} ({content.container})")
+
+
+def _described(parts: Parts, sources: Sources) -> Parts:
+    """The parts with what the description beside the weights adds; one of another model is left out, unless given."""
+    is_biggan = parts.family == "biggan_deep"
+    path, role = (sources.config, "generator") if is_biggan else (sources.description, "autoencoder")
+    if path is None or not (is_biggan or parts.family == "vqgan"):
+        return parts
+    try:
+        if is_biggan:
+            settings = biggan.settings_of(parts.networks[role], _read_json(path))
+        else:
+            settings = vqgan.settings_of(parts.networks[role], vqgan.read_description(path))
+    except Refused as error:
+        if sources.description_is_given:
+            raise
+        note = f"{path.name} beside the file was left out: {error.reason}"
+        return replace(parts, notes=(*parts.notes, note))
+    return replace(parts, stated={**parts.stated, role: {**parts.stated.get(role, {}), **settings}})
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_JSON:
+            raise Refused("it is far too long for a description of a model.")
+        return parse_json(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _read_shards(sources: Sources) -> Parts:
+    """All shards of an index as one state dict. Raises Refused where their keys are not those of the index."""
+    assert sources.index is not None
+    weight_map = _read_json(sources.index)["weight_map"]
+    everything: dict[str, Any] = {}
+    total, container = 0, ""
+    for shard in sources.weights:
+        content = read_content(shard)
+        expected = {key for key, name in weight_map.items() if name == shard.name}
+        if not isinstance(content.value, dict) or content.value.keys() != expected:
+            raise Refused("its keys are not those that the index lists for it.", file=shard.name)
+        everything |= content.value
+        total, container = total + content.bytes, content.container
+    content = Content(f"{len(sources.weights)} shards of {container}", everything, total)
+    try:
+        return _read_content(content)
+    except Refused as error:
+        raise error.naming(sources.index.name) from error
+
+
+def _merged(folder: Path, found: list[tuple[Path, Parts]]) -> Parts:
+    """One model of several files: of one family, each another role. Raises ModelError for anything else."""
+    listed = "; ".join(f"{path.name}: {parts.family} {'+'.join(parts.networks)}" for path, parts in found[:8])
+    roles = [role for _, parts in found for role in parts.networks]
+    if len({parts.family for _, parts in found}) > 1 or len(set(roles)) < len(roles):
+        raise ModelError(f"{folder} holds several models; open the file that you mean ({listed}).")
+    first = found[0][1]
+    return Parts(
+        first.format,
+        first.family,
+        {role: state for _, parts in found for role, state in parts.networks.items()},
+        {role: settings for _, parts in found for role, settings in parts.stated.items()},
+        tuple(note for _, parts in found for note in parts.notes if "file of its own" not in note),
+    )
+
+
+def _outline(content: Content) -> str:
+    value = content.value
+    if isinstance(value, dict):
+        keys = [printable(key, 40) if isinstance(key, str) else type(key).__name__ for key in list(value)[:5]]
+        return "a dictionary of " + (", ".join(keys) or "nothing")
+    return f"a {type(value).__name__}"
+
+
+# ---- the cache -------------------------------------------------------------------------------------------
+
+
+def _identity(sources: Sources, folder: Path) -> str:
+    """The content's sha256: of the file of weights, or of the names and sha256 of all where there are several."""
+    files = (*sources.weights, *([sources.index] if sources.index is not None else []))
+    hashes = [(file.name, known_sha256(file, folder)) for file in files]
+    if len(hashes) == 1:
+        return hashes[0][1]
+    return hashlib.sha256("".join(f"{sha256} {name}\n" for name, sha256 in hashes).encode()).hexdigest()
+
+
+def _read_converted(place: Path) -> Parts | None:
+    """What the cache holds, or None. A damaged entry is made anew."""
+    if not place.is_file():
+        return None
+    try:
+        return converted.read(read_content(place))
+    except ModelError:
+        with suppress(OSError):  # where it cannot be deleted it is replaced, or read past
+            place.unlink()
+        return None
+
+
+def _keep(place: Path, parts: Parts) -> Parts:
+    """The parts from a new entry of the cache; as they are where it cannot be written."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        converted.write(place, parts)
+    except OSError as error:
+        return replace(parts, notes=(*parts.notes, f"not kept converted in {place.parent}: {error.strerror or error}"))
+    return _read_converted(place) or parts
+
+
+def forget(path: Path, *, cache: Path | None = None) -> None:
+    """Deletes what the cache holds of the model in a file or folder. Raises ModelError if that is not there."""
+    folder = cache if cache is not None else cache_folder()
+    try:
+        sha256 = _identity(find_sources(path), folder)
+        converted_path(folder, sha256, converted.VERSION).unlink(missing_ok=True)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read, or the cache not written: {error.strerror or error}.") from error

@@ -1,0 +1,154 @@
+"""The whitelist: every name that a checkpoint may mention, and the function of ours that stands for it.
+
+The match is exact in module and name. No entry imports anything: what a file calls `torch._utils._rebuild_tensor_v2`
+is our `stored_array`, and an object of `dall_e.decoder.Decoder` a `Node` without behaviour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.checkpoints.arrays import (
+    TORCH_STORAGES,
+    ArrayShell,
+    DtypeShell,
+    Storage,
+    StoredArray,
+    latin1,
+    numpy_scalar,
+    stored_array,
+)
+from engine.checkpoints.pickle_machine import Known, Ledger, Node, Vocabulary, is_plain_key, plain_set
+from engine.checkpoints.refusal import Refused
+
+PERSISTENCE_VERSIONS = range(1, 7)
+
+# Classes whose objects a whole pickled network holds: their state is kept, their behaviour is written anew.
+NODE_CLASSES = (
+    ("dnnlib.tflib.network", "Network"),
+    ("dall_e.encoder", "Encoder"),
+    ("dall_e.encoder", "EncoderBlock"),
+    ("dall_e.decoder", "Decoder"),
+    ("dall_e.decoder", "DecoderBlock"),
+    ("dall_e.utils", "Conv2d"),
+    ("torch.nn.modules.activation", "ReLU"),
+    ("torch.nn.modules.container", "Sequential"),
+    ("torch.nn.modules.linear", "Identity"),
+    ("torch.nn.modules.pooling", "MaxPool2d"),
+    ("torch.nn.modules.upsampling", "Upsample"),
+)
+# Names that stand in a file as such: keys of Lightning's callbacks, types of numbers.
+MERE_NAMES = (
+    ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint"),
+    ("pytorch_lightning.callbacks.early_stopping", "EarlyStopping"),
+    ("pytorch_lightning.callbacks.lr_monitor", "LearningRateMonitor"),
+    *(("torch", name) for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")),
+    ("numpy", "ndarray"),
+)
+
+
+def vocabulary(ledger: Ledger, load_nested: Callable[[memoryview], Any]) -> Vocabulary:
+    """The whitelist for one file. load_nested reads the torch file inside a tensor of a plain pickle."""
+
+    def load_from_bytes(data: Any) -> Storage:
+        if not isinstance(data, bytes | memoryview):
+            raise Refused("it loads a tensor from something that is no bytes.")
+        storage = load_nested(memoryview(data))
+        if not isinstance(storage, Storage):
+            raise Refused("a torch file inside it holds something else than one storage.")
+        return storage
+
+    def encode(text: Any, encoding: Any = "latin1") -> bytes:
+        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+            raise Refused("it encodes a text otherwise than as latin-1.")
+        ledger.copy(len(text))
+        return latin1(text)
+
+    def ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
+        if isinstance(pairs, dict):
+            pairs = list(pairs.items())
+        if not isinstance(pairs, list | tuple):
+            raise Refused("it makes a dictionary of something that is no list of pairs.")
+        ledger.spend(len(pairs))
+        made = {}
+        for pair in pairs:
+            if not isinstance(pair, tuple | list) or len(pair) != 2 or not is_plain_key(pair[0]):
+                raise Refused("it makes a dictionary of something that is no pair.")
+            made[pair[0]] = pair[1]
+        return made
+
+    def make_set(values: Any = ()) -> set[Any]:
+        if not isinstance(values, list | tuple):
+            raise Refused("it makes a set of something that is no list.")
+        ledger.spend(len(values))
+        return plain_set(list(values))
+
+    functions: dict[tuple[str, str], Callable[..., Any]] = {
+        ("collections", "OrderedDict"): ordered_dict,
+        ("builtins", "set"): make_set,
+        ("__builtin__", "set"): make_set,
+        ("dnnlib.util", "EasyDict"): ordered_dict,
+        ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent_object,
+        ("torch._utils", "_rebuild_tensor"): stored_array,
+        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
+        ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+        ("torch.storage", "_load_from_bytes"): load_from_bytes,
+        ("torch", "Size"): _size,
+        ("torch", "device"): _device,
+        ("numpy", "dtype"): DtypeShell,
+        ("numpy.core.multiarray", "_reconstruct"): _numpy_reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): _numpy_reconstruct,
+        ("numpy.core.multiarray", "scalar"): numpy_scalar,
+        ("numpy._core.multiarray", "scalar"): numpy_scalar,
+        ("_codecs", "encode"): encode,
+    }
+    known = {key: Known(".".join(key), call=function) for key, function in functions.items()}
+    for key in (("collections", "OrderedDict"), ("dnnlib.util", "EasyDict")):
+        known[key] = Known(".".join(key), call=ordered_dict, new=ordered_dict)
+    known |= {key: Known(".".join(key)) for key in MERE_NAMES}
+    known |= {("torch", name): Known(f"torch.{name}") for name in TORCH_STORAGES}
+    known |= {key: Known(".".join(key), new=_node_maker(".".join(key))) for key in NODE_CLASSES}
+    return known
+
+
+def _node_maker(name: str) -> Callable[[], Node]:
+    return lambda: Node(name)
+
+
+def _persistent_object(meta: Any) -> Node:
+    """What StyleGAN2-ADA wraps around each module. Its source code (`module_src`) is dropped unread."""
+    if not isinstance(meta, dict) or meta.get("type") != "class" or not isinstance(meta.get("class_name"), str):
+        raise Refused("a network object in it lacks its class name.")
+    if meta.get("version") not in PERSISTENCE_VERSIONS:
+        raise Refused(f"a network object in it has version {meta.get('version')!r}, expected 1 to 6.")
+    if not isinstance(meta.get("state"), dict):
+        raise Refused("a network object in it has no state.")
+    return Node(meta["class_name"], meta["state"])
+
+
+def _rebuild_tensor_v2(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> StoredArray:
+    """The rest, whether it wants a gradient and its hooks, is of no use here."""
+    return stored_array(storage, offset, shape, strides)
+
+
+def _rebuild_parameter(data: Any, *_: Any) -> StoredArray:
+    if not isinstance(data, StoredArray):
+        raise Refused("it makes a parameter of something that is no tensor.")
+    return data
+
+
+def _size(lengths: Any) -> tuple[int, ...]:
+    if not isinstance(lengths, tuple):
+        raise Refused("it makes a shape of something that is no tuple.")
+    return lengths
+
+
+def _device(*_: Any) -> None:
+    """Where a tensor once lived says nothing about here."""
+
+
+def _numpy_reconstruct(kind: Any, shape: Any, code: Any) -> ArrayShell:
+    if not isinstance(kind, Known) or kind.name != "numpy.ndarray":
+        raise Refused("it rebuilds an array of a class other than numpy.ndarray.")
+    return ArrayShell()

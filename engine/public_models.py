@@ -1,0 +1,225 @@
+"""The public models that can be fetched: one row each, facts only. Reading it needs no torch.
+
+No sha256 is published for any of them: the hash of the first download is recorded and later ones are compared with it.
+Sizes are about right; a download of more than half as much again is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from engine.errors import ModelError, did_you_mean
+
+_STYLEGAN2_ADA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/"
+_STYLEGAN2_TF = "https://nvlabs-fi-cdn.nvidia.com/stylegan2/networks/"
+_BIGGAN = "https://s3.amazonaws.com/models.huggingface.co/biggan/"
+_DALLE = "https://cdn.openai.com/dall-e/"
+_HEIBOX = "https://heibox.uni-heidelberg.de/d/"
+_DROPBOX = "https://www.dropbox.com/s/"
+
+_NVIDIA = "NVIDIA Source Code License, non-commercial"
+_NVIDIA_CONDITIONS = "research or evaluation only, not commercially"
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """One file: its name here, where it is, about how many megabytes it has, its sha256 where one is published."""
+
+    name: str
+    url: str
+    megabytes: float
+    sha256: str | None = None
+
+    @property
+    def max_bytes(self) -> int:
+        """The size from which it is not the file that was meant."""
+        return int(1.5e6 * self.megabytes) + (1 << 20)
+
+
+@dataclass(frozen=True)
+class PublicModel:
+    """What is known of a model before it is fetched.
+
+    conditions: what its licence demands of the user, empty for licences that allow everything; they are accepted
+    once. preprocessing: the range of its pixels; latents: what its latents are drawn from.
+    """
+
+    name: str
+    family: str
+    resolution: int
+    files: tuple[PublicFile, ...]
+    licence: str
+    conditions: str
+    paper: str
+    shows: str
+    preprocessing: str = "pixels in [-1, 1]"
+    latents: str = "z: N(0, 1), 512 numbers"
+    truncation_psi: float = 1.0
+
+    @property
+    def megabytes(self) -> float:
+        return sum(file.megabytes for file in self.files)
+
+
+def _stylegan2_ada(name: str, file: str, resolution: int, megabytes: float, shows: str) -> PublicModel:
+    return PublicModel(
+        name=name,
+        family="stylegan2",
+        resolution=resolution,
+        files=(PublicFile(file.rpartition("/")[2], _STYLEGAN2_ADA + file, megabytes),),
+        licence=_NVIDIA,
+        conditions=_NVIDIA_CONDITIONS,
+        paper="Karras et al. 2020, Training Generative Adversarial Networks with Limited Data",
+        shows=shows,
+        truncation_psi=0.7,
+    )
+
+
+def _stylegan2_tf(kind: str, resolution: int, megabytes: float, shows: str) -> PublicModel:
+    file = f"stylegan2-{kind}-config-f.pkl"
+    return PublicModel(
+        name=f"stylegan2-{kind}-config-f",
+        family="stylegan2",
+        resolution=resolution,
+        files=(PublicFile(file, _STYLEGAN2_TF + file, megabytes),),
+        licence=_NVIDIA,
+        conditions=_NVIDIA_CONDITIONS,
+        paper="Karras et al. 2020, Analyzing and Improving the Image Quality of StyleGAN",
+        shows=shows,
+        truncation_psi=0.7,
+    )
+
+
+def _biggan_deep(resolution: int, megabytes: float) -> PublicModel:
+    start = f"{_BIGGAN}biggan-deep-{resolution}-"
+    return PublicModel(
+        name=f"biggan-deep-{resolution}",
+        family="biggan_deep",
+        resolution=resolution,
+        files=(
+            PublicFile("pytorch_model.bin", start + "pytorch_model.bin", megabytes),
+            PublicFile("config.json", start + "config.json", 0.001),
+        ),
+        licence="MIT",
+        conditions="",
+        paper="Brock et al. 2019, Large Scale GAN Training for High Fidelity Natural Image Synthesis",
+        shows="1,000 classes of ImageNet",
+        latents="z: t * truncated normal(-2, 2), 128 numbers, and weights of the classes",
+        truncation_psi=0.4,
+    )
+
+
+def _vqgan(codes: int, folder: str) -> PublicModel:
+    def file(path: str, megabytes: float) -> PublicFile:
+        place = quote(f"/{path}", safe="")
+        return PublicFile(path.rpartition("/")[2], f"{_HEIBOX}{folder}/files/?p={place}&dl=1", megabytes)
+
+    return PublicModel(
+        name=f"vqgan-imagenet-f16-{codes}",
+        family="vqgan",
+        resolution=256,
+        files=(file("ckpts/last.ckpt", 980), file("configs/model.yaml", 0.001)),
+        licence="MIT",
+        conditions="",
+        paper="Esser et al. 2021, Taming Transformers for High-Resolution Image Synthesis",
+        shows="any picture (trained on ImageNet)",
+        latents=f"a grid of codes, {codes} vectors of 256 numbers",
+    )
+
+
+def _stargan2(name: str, key: str, megabytes: float, shows: str) -> PublicModel:
+    return PublicModel(
+        name=name,
+        family="stargan2",
+        resolution=256,
+        files=(PublicFile("100000_nets_ema.ckpt", f"{_DROPBOX}{key}/100000_nets_ema.ckpt?dl=1", megabytes),),
+        licence="CC BY-NC 4.0",
+        conditions="not commercially, and with the authors named",
+        paper="Choi et al. 2020, StarGAN v2: Diverse Image Synthesis for Multiple Domains",
+        shows=shows,
+        latents="z: N(0, 1), 16 numbers, to a style of 64",
+    )
+
+
+PUBLIC_MODELS: tuple[PublicModel, ...] = (
+    _stylegan2_ada("stylegan2-ada-ffhq", "ffhq.pkl", 1024, 382, "faces"),
+    _stylegan2_ada("stylegan2-ada-metfaces", "metfaces.pkl", 1024, 382, "painted and carved faces"),
+    _stylegan2_ada("stylegan2-ada-afhqcat", "afhqcat.pkl", 512, 364, "cats"),
+    _stylegan2_ada("stylegan2-ada-afhqdog", "afhqdog.pkl", 512, 364, "dogs"),
+    _stylegan2_ada("stylegan2-ada-afhqwild", "afhqwild.pkl", 512, 364, "wild animals"),
+    _stylegan2_ada("stylegan2-ada-cifar10", "cifar10.pkl", 32, 245, "10 classes of CIFAR-10"),
+    _stylegan2_ada("stylegan2-ada-brecahad", "brecahad.pkl", 512, 364, "breast tissue under the microscope"),
+    _stylegan2_ada(
+        "stylegan2-ada-ffhq-256",
+        "transfer-learning-source-nets/ffhq-res256-mirror-paper256-noaug.pkl",
+        256,
+        298,
+        "faces",
+    ),
+    _stylegan2_ada(
+        "stylegan2-ada-ffhq-512",
+        "transfer-learning-source-nets/ffhq-res512-mirror-stylegan2-noaug.pkl",
+        512,
+        364,
+        "faces",
+    ),
+    _stylegan2_ada(
+        "stylegan2-ada-ffhq-1024-mirror",
+        "transfer-learning-source-nets/ffhq-res1024-mirror-stylegan2-noaug.pkl",
+        1024,
+        382,
+        "faces",
+    ),
+    _stylegan2_ada(
+        "stylegan2-ada-celebahq-256",
+        "transfer-learning-source-nets/celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",
+        256,
+        298,
+        "faces of celebrities",
+    ),
+    _stylegan2_ada(
+        "stylegan2-ada-lsundog-256",
+        "transfer-learning-source-nets/lsundog-res256-paper256-kimg100000-noaug.pkl",
+        256,
+        298,
+        "dogs",
+    ),
+    _stylegan2_tf("ffhq", 1024, 382, "faces"),
+    _stylegan2_tf("car", 512, 364, "cars"),
+    _stylegan2_tf("cat", 256, 358, "cats"),
+    _stylegan2_tf("church", 256, 358, "churches"),
+    _stylegan2_tf("horse", 256, 358, "horses"),
+    _biggan_deep(128, 211),
+    _biggan_deep(256, 235),
+    _biggan_deep(512, 236),
+    PublicModel(
+        name="dalle-dvae",
+        family="dalle_dvae",
+        resolution=256,
+        files=(
+            PublicFile("encoder.pkl", _DALLE + "encoder.pkl", 215),
+            PublicFile("decoder.pkl", _DALLE + "decoder.pkl", 175),
+        ),
+        licence="modified MIT",
+        conditions="",
+        paper="Ramesh et al. 2021, Zero-Shot Text-to-Image Generation",
+        shows="any picture",
+        preprocessing="pixels in [0, 1], mapped to [.1, .9]",
+        latents="a grid of 8192 codes, one for 8 x 8 pixels",
+    ),
+    _vqgan(1024, "8088892a516d4e3baf92"),
+    _vqgan(16384, "a7530b09fed84f80a887"),
+    _stargan2("starganv2-celeba-hq", "96fmei6c93o8b8t", 330, "women and men, one made the other"),
+    _stargan2("starganv2-afhq", "etwm810v25h42sn", 235, "cats, dogs and wild animals, one made the other"),
+)
+
+
+def public_model(name: str) -> PublicModel:
+    """The row of that name. Raises ModelError with the closest name there is."""
+    rows = {model.name: model for model in PUBLIC_MODELS}
+    if name not in rows:
+        raise ModelError(
+            f"There is no public model {name!r}{did_you_mean(name, rows)} `python -m engine models list` shows all."
+        )
+    return rows[name]
