@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -31,6 +29,7 @@ from engine.flow import Particles, Problem
 from engine.networks.stylegan2 import Generator
 from engine.settings import FlowSettings
 from engine.terms import Batch, Repulsion
+from experiments.memory import count_peak_anew, peak_memory
 from experiments.plain_stylegan2 import synthesize
 
 CHUNKS = (None, 8)
@@ -133,17 +132,9 @@ def memory_row(n: int, threads: int) -> str:
 def step_memory(n: int, chunk: int | None) -> str:
     """MB that one step adds at most to what this process holds (Linux)."""
     problem, particles, _ = problem_of(n)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts anew: loading the models took more
-    before = peak_memory()
+    before = count_peak_anew()  # loading the models took more
     one_step(problem, particles, replace(engine.PRESETS["robust"], chunk=chunk))
     return f"{(peak_memory() - before) / 1e6:.0f}"
-
-
-def peak_memory() -> int:
-    """The most memory that this process has held, in bytes."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return 1024 * int(found[1])
 
 
 def main() -> None:

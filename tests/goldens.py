@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,3 +54,20 @@ def manifest(name: str) -> dict[str, Any]:
     """Load `manifests/<name>.json`: every key and shape of one full-size public checkpoint under "keys"."""
     loaded: dict[str, Any] = json.loads(require_shared(GOLDENS / "manifests" / f"{name}.json").read_text())
     return loaded
+
+
+def manifest_state(name: str) -> dict[str, Tensor]:
+    """The state dict of one full-size public checkpoint, its tensors on the meta device: shapes alone."""
+    return {key: torch.empty(shape, device="meta") for key, shape in manifest(name)["keys"].items()}
+
+
+def shapes(state: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """Every key with its shape."""
+    return {key: list(value.shape) for key, value in state.items()}
+
+
+def assert_near(found: Tensor, expected: Tensor, tolerance: float) -> None:
+    """max |found - expected| <= tolerance * max |expected|."""
+    assert found.shape == expected.shape
+    error = (found - expected).abs().max() / expected.abs().max()
+    assert error <= tolerance, f"relative error {error:.2e} > {tolerance:.0e}"

@@ -12,7 +12,8 @@ the activations are scaled by the styles `s`, convolved with the shared `W`, and
 coefficients `d`. Activations stay channels-last, the layout in which the CPU convolutions need no
 reordering. The up-convolution is a stride-2 transposed convolution followed by a depthwise FIR: it was
 measured faster than one sub-pixel convolution with the composite kernel (4 times the multiplications), and
-as fast as separable filters.
+as fast as separable filters. Where no weight learns, a backward pass by hand keeps one activation a layer
+instead of four; `experiments.synthesis_benchmark` has the figures.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from engine.networks.derived import Derived, count_keys, shape_of
 
 Architecture = Literal["skip", "orig", "resnet"]
 NoiseMode = Literal["const", "random", "none"]
@@ -117,6 +121,166 @@ def minibatch_standard_deviation(x: Tensor, *, group_size: int | None, channels:
     return torch.cat([x, maps.to(x.dtype)], dim=1)
 
 
+# ---- convolutions ----------------------------------------------------------------------------------------
+
+
+def equalized_convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    kernel: Tensor | None = None,
+    up: bool = False,
+    activate: bool = True,
+    gain: float = 1.0,
+) -> Tensor:
+    """gain * (x convolved with weight / sqrt(fan-in), + bias), then leaky ReLU times sqrt(2) if asked.
+
+    x: [N, in, H, W]; weight: [out, in, k, k]; bias: [out]. Where the FIR `kernel` [4, 4] is given, it also resamples
+    by 2: down is blur, then stride 2; up, with 1x1 weights alone, is convolve, then `upsample`.
+    """
+    total = gain * (LRELU_GAIN if activate else 1.0)
+    weight = weight * (total / math.sqrt(weight[0].numel()))
+    y = _convolve_resampled(x, weight, None if bias is None else bias * total, kernel, up)
+    return leaky_relu(y) if activate else y
+
+
+def _convolve_resampled(x: Tensor, weight: Tensor, bias: Tensor | None, kernel: Tensor | None, up: bool) -> Tensor:
+    size = weight.shape[-1]
+    if kernel is None:
+        return F.conv2d(x, weight, bias, padding=size // 2)
+    if up:
+        # A constant is changed by the zero border of the FIR, so the bias has to wait until after it.
+        y = upsample(F.conv2d(x, weight), kernel)
+        return y if bias is None else y + bias[:, None, None]
+    if size == 1:
+        return F.conv2d(downsample(x, kernel), weight, bias)
+    return F.conv2d(blur(x, kernel, padding=2), weight, bias, stride=2)
+
+
+def modulated_convolution(
+    x: Tensor,
+    styles: Tensor,
+    weight: Tensor,
+    squares: Tensor,
+    offset: Tensor,
+    *,
+    kernel: Tensor | None = None,
+    gain: float = LRELU_GAIN,
+) -> Tensor:
+    """leaky_relu(gain * demodulated convolution + offset), 2x up where the FIR `kernel` [4, 4] is given.
+
+    x: [N, in, H, W]; styles: [N, in]; weight: [out, in, 3, 3]; squares: `squared_weights(weight)`; offset, bias and
+    noise times the gain, broadcastable to the result [N, out, H', W']. Source: Karras et al. 2020, Eqs. 1 and 3.
+    """
+    demodulation = (styles.square() @ squares.t() + EPSILON).rsqrt() * gain
+    scale, demodulation = styles[:, :, None, None], demodulation[:, :, None, None]
+    if weight.requires_grad or offset.requires_grad:
+        return leaky_relu(torch.addcmul(offset, _convolve(x * scale, weight, kernel), demodulation))
+    y: Tensor = _FrozenModulatedConvolution.apply(x, scale, demodulation, offset, weight, kernel)
+    return y
+
+
+def squared_weights(weight: Tensor) -> Tensor:
+    """What the demodulation needs of a weight [out, in, k, k]: the sums of squares over k x k, [out, in]."""
+    return weight.square().sum(dim=(2, 3))
+
+
+def convolve_up(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
+    """A transposed 3x3 convolution of stride 2, then 4 times the FIR: [N, in, H, W] -> [N, out, 2H, 2W].
+
+    weight: [out, in, 3, 3]; kernel: [4, 4].
+    """
+    y = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+    return blur(y, kernel, padding=1, gain=4.0)
+
+
+def _convolve(x: Tensor, weight: Tensor, kernel: Tensor | None) -> Tensor:
+    return F.conv2d(x, weight, padding=1) if kernel is None else convolve_up(x, weight, kernel)
+
+
+class _FrozenModulatedConvolution(torch.autograd.Function):
+    """leaky_relu(demodulation * convolution(scale * x) + offset), differentiable once to the first three.
+
+    Of the activations it keeps only what the layers before and after hold anyway, x and the result: the leaky ReLU
+    can be undone, and the rest follows. Left to itself, torch keeps four.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, demodulation: Tensor, offset: Tensor, weight: Tensor, kernel: Tensor | None
+    ) -> Tensor:
+        y = _convolve(x * scale, weight, kernel)
+        y = leaky_relu(torch.addcmul(offset, y, demodulation, out=y))
+        ctx.save_for_backward(x, scale, demodulation, offset, weight, kernel, y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale, demodulation, offset, weight, kernel, y = ctx.saved_tensors
+        gradient = torch.ops.aten.leaky_relu_backward(gradient, y, LRELU_SLOPE, True)
+        # demodulation * convolved, from the result alone: leaky ReLU with the reciprocal slope is the way back.
+        convolved = F.leaky_relu(y, 1 / LRELU_SLOPE).sub_(offset)
+        # Not in place: of several cotangents at once (the flow's roles), only the gradient is batched.
+        by_demodulation = (convolved * gradient).sum(dim=(2, 3), keepdim=True) / demodulation
+        by_scaled = _convolve_back(gradient.mul_(demodulation), x, weight, kernel)
+        by_scale = (by_scaled * x).sum(dim=(2, 3), keepdim=True)
+        return by_scaled.mul_(scale), by_scale, by_demodulation, None, None, None
+
+
+def _convolve_back(gradient: Tensor, x: Tensor, weight: Tensor, kernel: Tensor | None) -> Tensor:
+    """The gradient of `_convolve` by its input, which is of the shape of x."""
+    if kernel is None:
+        return F.conv_transpose2d(gradient, weight, padding=1)
+    spread = blur(gradient, kernel.flip(0, 1), padding=2, gain=4.0)
+    return F.conv2d(spread, weight.transpose(0, 1), stride=2)
+
+
+def modulated_colors(x: Tensor, styles: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A modulated 1x1 convolution without demodulation, to few channels.
+
+    x: [N, in, H, W]; styles: [N, in]; weight: [out, in, 1, 1]; bias: [out] -> [N, out, H, W].
+    """
+    # A per-sample matrix with three outputs is smaller than the activations: scaling it saves passes.
+    matrix = weight[:, :, 0, 0] * styles[:, None, :]  # [N, out, in]
+    if weight.requires_grad or bias.requires_grad:
+        return _mix_channels(x, matrix, bias)
+    y: Tensor = _FrozenMixChannels.apply(x, matrix, bias)
+    return y
+
+
+def _mix_channels(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    y = torch.baddbmm(bias, _pixels(x), matrix.transpose(1, 2))  # [N, HW, out]
+    return y.transpose(1, 2).reshape(len(x), -1, *x.shape[2:])
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, HW, C], without a copy where x is channels-last."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+class _FrozenMixChannels(torch.autograd.Function):
+    """bias + matrix @ x per pixel, differentiable once to x and matrix, the gradient by x channels-last like x.
+
+    Left to itself, torch makes it contiguous, and adding it to the next block's then takes longer than the products.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, matrix)
+        return _mix_channels(x, matrix, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, matrix = ctx.saved_tensors
+        n, c, height, width = x.shape
+        gradient = gradient.reshape(n, -1, height * width)  # not flatten, which has no batched form
+        by_x = (gradient.transpose(1, 2) @ matrix).reshape(n, height, width, c).permute(0, 3, 1, 2)
+        return by_x, gradient @ _pixels(x), None
+
+
 # ---- layers ----------------------------------------------------------------------------------------------
 
 
@@ -194,24 +358,11 @@ class Convolution(nn.Module):
             self.bias.zero_()
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        total = gain * (LRELU_GAIN if self.activate else 1.0)
-        weight = self.weight * (total / math.sqrt(self.weight[0].numel()))
-        bias = None if self.bias is None else self.bias * total
-        y = self._convolve(x, weight, bias)
-        y = leaky_relu(y) if self.activate else y
+        kernel = None if self.resample == "none" else self.resample_filter
+        y = equalized_convolution(
+            x, self.weight, self.bias, kernel=kernel, up=self.resample == "up", activate=self.activate, gain=gain
+        )
         return _clamp(y, None if self.conv_clamp is None else self.conv_clamp * gain)
-
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        size = weight.shape[-1]
-        if self.resample == "up":
-            # A constant is changed by the zero border of the FIR, so the bias has to wait until after it.
-            y = upsample(F.conv2d(x, weight), self.resample_filter)
-            return y if bias is None else y + bias[:, None, None]
-        if self.resample == "down" and size == 1:
-            return F.conv2d(downsample(x, self.resample_filter), weight, bias)
-        if self.resample == "down":
-            return F.conv2d(blur(x, self.resample_filter, padding=2), weight, bias, stride=2)
-        return F.conv2d(x, weight, bias, padding=size // 2)
 
 
 class SynthesisLayer(nn.Module):
@@ -240,6 +391,7 @@ class SynthesisLayer(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_channels))
         self.register_buffer("resample_filter", binomial_filter())
         self.register_buffer("noise_const", torch.empty(resolution, resolution))
+        self._squares = Derived()
         self.draw_weights(None)
 
     @torch.no_grad()
@@ -260,38 +412,29 @@ class SynthesisLayer(nn.Module):
         gain: float = 1.0,
     ) -> Tensor:
         """x: [N, in, H, W], w: [N, w_dim] -> [N, out, resolution, resolution]."""
-        styles = self.affine(w)
-        demodulation = (styles.square() @ self.weight.square().sum(dim=(2, 3)).t() + EPSILON).rsqrt()
-        y = self._convolve(x * styles[:, :, None, None])
         total = LRELU_GAIN * gain
-        offset = self._offset(y, noise_mode, generator) * total
-        y = leaky_relu(torch.addcmul(offset, y, (demodulation * total)[:, :, None, None]))
+        offset = self._offset(x, noise_mode, generator) * total
+        kernel = self.resample_filter if self.up else None
+        squares = self._squares.get(lambda: squared_weights(self.weight), self.weight)
+        y = modulated_convolution(x, self.affine(w), self.weight, squares, offset, kernel=kernel, gain=total)
         return _clamp(y, None if self.conv_clamp is None else self.conv_clamp * gain)
 
-    def _convolve(self, x: Tensor) -> Tensor:
-        if not self.up:
-            return F.conv2d(x, self.weight, padding=1)
-        y = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)
-        return blur(y, self.resample_filter, padding=1, gain=4.0)
-
-    def _offset(self, y: Tensor, noise_mode: NoiseMode, generator: torch.Generator | None) -> Tensor:
-        """Bias plus noise, broadcastable to y."""
+    def _offset(self, x: Tensor, noise_mode: NoiseMode, generator: torch.Generator | None) -> Tensor:
+        """Bias plus noise, broadcastable to the layer's result."""
         bias = self.bias[:, None, None]
         if noise_mode == "none" or _is_known_zero(self.noise_strength):
             return bias
         if noise_mode == "const":
             return bias + self.noise_const * self.noise_strength
-        size = (y.shape[0], 1, self.resolution, self.resolution)
-        noise = torch.randn(size, generator=generator, dtype=y.dtype, device=y.device)
+        size = (x.shape[0], 1, self.resolution, self.resolution)
+        noise = torch.randn(size, generator=generator, dtype=x.dtype, device=x.device)
         return bias + noise * self.noise_strength
 
 
 class ToRGB(nn.Module):
     """A modulated 1x1 convolution to the colour channels, without demodulation, activation or noise."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, w_dim: int, *, conv_clamp: float | None = None
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, w_dim: int, *, conv_clamp: float | None = None) -> None:
         super().__init__()
         self.conv_clamp = conv_clamp
         self.affine = FullyConnected(w_dim, in_channels, initial_bias=1.0)
@@ -307,13 +450,8 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """x: [N, in, H, W], w: [N, w_dim] -> [N, out, H, W]."""
-        n, c, height, width = x.shape
-        styles = self.affine(w) / math.sqrt(c)
-        # A per-sample matrix with three outputs is smaller than the activations: scaling it saves passes.
-        matrix = self.weight[:, :, 0, 0] * styles[:, None, :]  # [N, out, in]
-        pixels = x.permute(0, 2, 3, 1).reshape(n, height * width, c)
-        y = torch.baddbmm(self.bias[:, None], matrix, pixels.transpose(1, 2)).reshape(n, -1, height, width)
-        return _clamp(y, self.conv_clamp)
+        styles = self.affine(w) / math.sqrt(x.shape[1])
+        return _clamp(modulated_colors(x, styles, self.weight, self.bias), self.conv_clamp)
 
 
 # ---- mapping ---------------------------------------------------------------------------------------------
@@ -436,9 +574,7 @@ class SynthesisBlock(nn.Module):
             self.const = nn.Parameter(torch.empty(out_channels, resolution, resolution))
             self.draw_weights(None)
         else:
-            self.conv0 = SynthesisLayer(
-                in_channels, out_channels, w_dim, resolution, up=True, conv_clamp=conv_clamp
-            )
+            self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim, resolution, up=True, conv_clamp=conv_clamp)
         self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim, resolution, conv_clamp=conv_clamp)
         self.has_rgb = is_last or architecture == "skip"
         if self.has_rgb:
@@ -667,9 +803,7 @@ class DiscriminatorEpilogue(nn.Module):
         if self.has_rgb:
             x = x + self.fromrgb(img)
         if self.mbstd_channels > 0:
-            x = minibatch_standard_deviation(
-                x, group_size=self.mbstd_group_size, channels=self.mbstd_channels
-            )
+            x = minibatch_standard_deviation(x, group_size=self.mbstd_group_size, channels=self.mbstd_channels)
         x = self.conv(x)
         y: Tensor = self.fc(x.flatten(1))
         return y
@@ -790,26 +924,21 @@ def generator_from_shapes(
     """
     channels = _channels(state, "synthesis.b", ".conv1.weight")
     resolution = max(channels)
-    found: Architecture = "orig"
-    if "synthesis.b8.skip.weight" in state:
-        found = "resnet"
-    elif "synthesis.b4.torgb.weight" in state:
-        found = "skip"
-    mapping = _mapping_shapes(state)
+    img_channels = _shape(state, f"synthesis.b{resolution}.torgb.weight")[0]
+    (z_dim, c_dim, w_dim), layers = _mapping_shapes(state)
+    found = _architecture(state, resnet="synthesis.b8.skip.weight", skip="synthesis.b4.torgb.weight")
     with torch.device(device if device is not None else "cpu"):
         return Generator(
-            mapping["z_dim"],
-            mapping["c_dim"],
-            mapping["w_dim"],
+            z_dim,
+            c_dim,
+            w_dim,
             resolution,
-            _shape(state, f"synthesis.b{resolution}.torgb.weight")[0],
+            img_channels,
             channels=channels,
-            mapping_layers=mapping["num_layers"],
-            embed_features=mapping["embed_features"],
-            layer_features=mapping["layer_features"],
             lr_multiplier=lr_multiplier,
             conv_clamp=conv_clamp,
             architecture=architecture or found,
+            **layers,
         )
 
 
@@ -830,33 +959,27 @@ def discriminator_from_shapes(
     channels = _channels(state, "b", ".conv0.weight")
     channels[4] = _shape(state, "b4.conv.weight")[0]
     resolution = max(channels)
-    found: Architecture = "orig"
-    if f"b{resolution}.skip.weight" in state:
-        found = "resnet"
-    elif "b4.fromrgb.weight" in state:
-        found = "skip"
-    mapping = _mapping_shapes(state) if "mapping.fc0.weight" in state else {}
+    img_channels = _shape(state, f"b{resolution}.fromrgb.weight")[1]
+    conditional = "mapping.fc0.weight" in state
+    (_, c_dim, _), layers = _mapping_shapes(state) if conditional else ((0, 0, 0), {})
+    found = _architecture(state, resnet=f"b{resolution}.skip.weight", skip="b4.fromrgb.weight")
     with torch.device(device if device is not None else "cpu"):
         return Discriminator(
-            mapping.get("c_dim", 0),
+            c_dim,
             resolution,
-            _shape(state, f"b{resolution}.fromrgb.weight")[1],
+            img_channels,
             channels=channels,
             architecture=architecture or found,
             conv_clamp=conv_clamp,
             cmap_dim=_shape(state, "b4.out.weight")[0],
-            mapping_layers=mapping.get("num_layers", 8),
-            embed_features=mapping.get("embed_features"),
-            layer_features=mapping.get("layer_features"),
             lr_multiplier=lr_multiplier,
             mbstd_group_size=mbstd_group_size,
             mbstd_channels=_shape(state, "b4.conv.weight")[1] - channels[4],
+            **layers,
         )
 
 
-def ada_state_from_rosinality(
-    state: Mapping[str, Tensor], latent_avg: Tensor | None = None
-) -> dict[str, Tensor]:
+def ada_state_from_rosinality(state: Mapping[str, Tensor], latent_avg: Tensor | None = None) -> dict[str, Tensor]:
     """A rosinality `g_ema` state dict under StyleGAN2-ADA names, in the same arithmetic.
 
     Differences: a leading 1-axis on weights, 1/sqrt(fan-in) kept outside the 3x3 weights (it matters to the
@@ -915,9 +1038,7 @@ def _resolutions(img_resolution: int, channels: Mapping[int, int]) -> list[int]:
 
 
 def _shape(state: Mapping[str, Tensor], key: str) -> list[int]:
-    if key not in state:
-        raise ValueError(f"this is no StyleGAN2 state dict in StyleGAN2-ADA names: it lacks {key!r}")
-    return list(state[key].shape)
+    return shape_of(state, key, "StyleGAN2 in StyleGAN2-ADA names")
 
 
 def _channels(state: Mapping[str, Tensor], prefix: str, suffix: str) -> dict[int, int]:
@@ -932,18 +1053,19 @@ def _channels(state: Mapping[str, Tensor], prefix: str, suffix: str) -> dict[int
     return found
 
 
-def _mapping_shapes(state: Mapping[str, Tensor]) -> dict[str, int]:
-    num_layers = 0
-    while f"mapping.fc{num_layers}.weight" in state:
-        num_layers += 1
-    first = _shape(state, "mapping.fc0.weight")
+def _architecture(state: Mapping[str, Tensor], *, resnet: str, skip: str) -> Architecture:
+    """The architecture whose key there is."""
+    if resnet in state:
+        return "resnet"
+    return "skip" if skip in state else "orig"
+
+
+def _mapping_shapes(state: Mapping[str, Tensor]) -> tuple[tuple[int, int, int], dict[str, int]]:
+    """z_dim, c_dim and w_dim of a mapping network, and what both networks' constructors call its layers."""
+    num_layers = count_keys(state, "mapping.fc{}.weight")
+    layer_features, inputs = _shape(state, "mapping.fc0.weight")
     conditional = "mapping.embed.weight" in state
     embed_features, c_dim = _shape(state, "mapping.embed.weight") if conditional else (0, 0)
-    return {
-        "z_dim": first[1] - embed_features,
-        "c_dim": c_dim,
-        "w_dim": _shape(state, f"mapping.fc{num_layers - 1}.weight")[0],
-        "num_layers": num_layers,
-        "embed_features": embed_features,
-        "layer_features": first[0],
-    }
+    w_dim = _shape(state, f"mapping.fc{num_layers - 1}.weight")[0]
+    layers = {"mapping_layers": num_layers, "embed_features": embed_features, "layer_features": layer_features}
+    return (inputs - embed_features, c_dim, w_dim), layers

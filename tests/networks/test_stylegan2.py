@@ -22,13 +22,15 @@ from engine.networks.stylegan2 import (
     SynthesisLayer,
     ada_state_from_rosinality,
     blur,
+    convolve_up,
     discriminator_from_shapes,
     downsample,
     draw_weights,
     generator_from_shapes,
     upsample,
 )
-from tests.goldens import Golden, golden, manifest
+from tests.goldens import Golden, assert_near, golden, manifest
+from tests.networks.checks import assert_cotangents_pull_back_together, normal
 
 GENERATORS = ("skip32", "orig16", "resnet16", "cond_clamp16", "gray8")
 MANIFESTS = ("ffhq1024", "afhq512", "paper256", "lsun256_configf", "cifar10_cond")
@@ -36,13 +38,6 @@ PRECISIONS = [
     pytest.param(torch.float64, "out64", 1e-10, id="float64"),
     pytest.param(torch.float32, "out", 1e-4, id="float32"),
 ]
-
-
-def assert_near(found: Tensor, expected: Tensor, tolerance: float) -> None:
-    """max |found - expected| <= tolerance * max |expected|."""
-    assert found.shape == expected.shape
-    error = (found - expected).abs().max() / expected.abs().max()
-    assert error <= tolerance, f"relative error {error:.2e} > {tolerance:.0e}"
 
 
 def load_generator(about: Golden, dtype: torch.dtype) -> Generator:
@@ -65,10 +60,6 @@ def tiny_generator(seed: int = 0, **options: Any) -> Generator:
             if name.endswith("noise_strength"):
                 parameter.fill_(0.3)
     return network.eval().requires_grad_(False)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 # ---- goldens ---------------------------------------------------------------------------------------------
@@ -196,9 +187,7 @@ def test_resampling_matches_golden(kind: str) -> None:
     check(plain("w3", resample="down"), f"conv2d_resample_{kind}_w3_up1_down2_flip1")
     check(plain("w1", resample="down"), f"conv2d_resample_{kind}_w1_up1_down2_flip1")
     check(plain("w1", resample="up"), f"conv2d_resample_{kind}_w1_up2_down1_flip1")
-    layer = SynthesisLayer(3, 4, 1, 12, up=True)
-    layer.weight.data, layer.resample_filter = inputs["w3"], kernel
-    check(layer._convolve(x), f"conv2d_resample_{kind}_w3_up2_down1_flip0")
+    check(convolve_up(x, inputs["w3"], kernel), f"conv2d_resample_{kind}_w3_up2_down1_flip0")
 
 
 def test_activation_matches_golden() -> None:
@@ -223,9 +212,7 @@ def test_full_size_shapes_match_manifest(name: str) -> None:
 
 def test_full_size_rosinality_shapes() -> None:
     shapes = manifest("rosinality_ffhq1024_g_ema")["keys"]
-    state = ada_state_from_rosinality(
-        {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-    )
+    state = ada_state_from_rosinality({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
     network = generator_from_shapes(state, device="meta")
     expected = manifest("stylegan2_ffhq1024")["keys"]
     assert {key: list(value.shape) for key, value in state.items()} == expected
@@ -284,6 +271,12 @@ def test_synthesis_gradcheck(architecture: stylegan2.Architecture) -> None:
     assert torch.autograd.gradcheck(network.synthesis, normal(2, network.num_ws, 4).requires_grad_())
 
 
+def test_several_cotangents_at_once_are_pulled_back_as_one_by_one() -> None:
+    """The flow sends its roles through a frozen generator side by side, in one batched backward pass."""
+    synthesis = tiny_generator().synthesis
+    assert_cotangents_pull_back_together(synthesis, normal(2, synthesis.num_ws, 4))
+
+
 def test_mapping_gradcheck() -> None:
     network = tiny_generator(c_dim=2)
     inputs = (normal(2, 3).requires_grad_(), normal(2, 2, seed=1).requires_grad_())
@@ -293,9 +286,7 @@ def test_mapping_gradcheck() -> None:
 @pytest.mark.parametrize("architecture", stylegan2.ARCHITECTURES)
 def test_discriminator_double_backward(architecture: stylegan2.Architecture) -> None:
     """First and second derivatives, which the R1 penalty needs."""
-    network = Discriminator(
-        0, 8, channels={4: 2, 8: 2}, architecture=architecture, mbstd_group_size=2
-    ).double()
+    network = Discriminator(0, 8, channels={4: 2, 8: 2}, architecture=architecture, mbstd_group_size=2).double()
     draw_weights(network, torch.Generator().manual_seed(0))
     images = normal(2, 3, 8, 8).requires_grad_()
     assert torch.autograd.gradcheck(network, images)
@@ -348,9 +339,7 @@ def test_zero_noise_strength_is_skipped() -> None:
         elif name.endswith("noise_const"):
             value.fill_(float("nan"))
     ws = network.mapping(normal(2, 3))
-    torch.testing.assert_close(
-        network.synthesis(ws), network.synthesis(ws, noise_mode="none"), rtol=0, atol=0
-    )
+    torch.testing.assert_close(network.synthesis(ws), network.synthesis(ws, noise_mode="none"), rtol=0, atol=0)
 
 
 def test_zero_noise_strength_still_learns() -> None:
@@ -372,9 +361,7 @@ def test_same_seed_same_weights() -> None:
     first, second, third = tiny_generator(1), tiny_generator(1), tiny_generator(2)
     for key, value in first.state_dict().items():
         torch.testing.assert_close(value, second.state_dict()[key], rtol=0, atol=0)
-    assert not torch.equal(
-        first.synthesis.get_parameter("b4.const"), third.synthesis.get_parameter("b4.const")
-    )
+    assert not torch.equal(first.synthesis.get_parameter("b4.const"), third.synthesis.get_parameter("b4.const"))
 
 
 @pytest.mark.parametrize("architecture", stylegan2.ARCHITECTURES)
