@@ -58,6 +58,9 @@ def main() -> int:
     options = parse()
     try:
         launch(options)
+    except OptionsError as error:
+        print(f"app.py: error: {error}", file=sys.stderr)
+        return 2
     except OSError as error:
         print(f"The studio could not start: {error}", file=sys.stderr)
         return 1

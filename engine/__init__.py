@@ -21,6 +21,7 @@ from engine.version import VERSION as __version__
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
+    from engine.class_latents import find_classes, rank_classes
     from engine.flow import refine
     from engine.imaging import save_png, to_uint8
     from engine.models import list_models, load_generator, load_prompt_model
@@ -34,10 +35,12 @@ __all__ = [
     "GenerateSettings",
     "__version__",
     "baseline",
+    "find_classes",
     "generate",
     "list_models",
     "load_generator",
     "load_prompt_model",
+    "rank_classes",
     "refine",
     "save_png",
     "set_threads",
@@ -49,10 +52,12 @@ _HOMES = {
     "FlowSettings": "engine.settings",
     "GenerateSettings": "engine.settings",
     "baseline": "engine.tasks",
+    "find_classes": "engine.class_latents",
     "generate": "engine.tasks",
     "list_models": "engine.model_table",
     "load_generator": "engine.models",
     "load_prompt_model": "engine.models",
+    "rank_classes": "engine.class_latents",
     "refine": "engine.flow",
     "save_png": "engine.imaging",
     "set_threads": "engine.runtime",

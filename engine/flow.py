@@ -11,15 +11,15 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from engine.latents import LatentSpace, normal_per_seed
-from engine.settings import Divergence, FlowSettings, Schedule
-from engine.terms import Batch, Extractor, LatentPrior, Repulsion, Stage, Term
+from engine.settings import CodeOrder, Divergence, FlowSettings, Schedule
+from engine.terms import Batch, Coded, Extractor, LatentPrior, NearestCode, Repulsion, Stage, Term
 
 DIVERGED = 100.0  # times the latent space's scale: no generator was trained there
 RATIO_WEIGHTS = (0.1, 10.0)  # limits of the f-divergence's weights, whose mean is 1
@@ -73,6 +73,16 @@ class Step:
     step: int
     total: int
     seconds: float  # of work since the previous step, without what the consumer took
+    stage: int = 1  # 2 where only a part of the latents moves on
+
+
+@runtime_checkable
+class Partwise(Protocol):
+    """A latent space whose latents can move part by part."""
+
+    def moving(self, turn: int, turns: int, order: CodeOrder) -> Tensor:
+        """The part that moves in that turn: a mask that broadcasts over [N, *shape]."""
+        ...
 
 
 class DivergenceError(RuntimeError):
@@ -118,7 +128,7 @@ def refine(
         _check_finite(generated.output, "The generator's pictures", "step_size", settings, last_good)
         batch = Batch(particles.latents, generated.output, step=particles.step, chunk=chunk)
         terms = _evaluate(problem, batch, settings, last_good)
-        last_good = _describe(problem, particles, batch, terms, settings, time.perf_counter() - started)
+        last_good = describe(problem, particles, batch, terms, settings, time.perf_counter() - started)
 
         new_settings = yield last_good
 
@@ -180,6 +190,8 @@ def _weighted_terms(
     if problem.realism is not None:
         yield "C", problem.realism, settings.realism, "realism"
     yield "prior", LatentPrior(problem.space), settings.prior, "prior"
+    if isinstance(problem.space, Coded):
+        yield "prior", NearestCode(problem.space), settings.codebook, "codebook"
 
 
 def scheduled(value: float, schedule: Schedule, step: int, steps: int) -> float:
@@ -223,6 +235,8 @@ def _drift(
         }
     if "A" in moves and "C" in moves:
         moves["A"] = without_opposition(moves["A"], moves["C"])
+    if (mask := _moving(problem.space, batch.step, settings)) is not None and settings.normalise:
+        moves = {role: concentrated(move, mask) for role, move in moves.items()}
     drift = sum([*moves.values(), *add_by_role(terms, by_latents).values()], torch.zeros_like(batch.latents))
     return drift * ratio_weights(terms, settings.divergence, like=drift)
 
@@ -249,6 +263,23 @@ def without_opposition(move: Tensor, condition: Tensor) -> Tensor:
     m, c = move.flatten(1), condition.flatten(1)
     share = (m * c).sum(1, keepdim=True) / c.square().sum(1, keepdim=True).clamp_min(SMALLEST_NORM**2)
     return (m - share.clamp_max(0) * c).view_as(move)
+
+
+def _moving(space: LatentSpace, step: int, settings: FlowSettings) -> Tensor | None:
+    """The part of the latents that moves on from `step`; None for all of it."""
+    turn = settings.turn(step)
+    if turn is None or not isinstance(space, Partwise):
+        return None
+    return space.moving(turn, settings.detail_steps, settings.code_order)
+
+
+def concentrated(move: Tensor, mask: Tensor) -> Tensor:
+    """The part of `move` [N, ...] under the mask, as long as the whole typically was.
+
+    A part of the latent has few turns, and one k-th of a move's length would change nothing in them.
+    """
+    part = move * mask
+    return part * (typical_norm(move) / typical_norm(part))
 
 
 def ratio_weights(terms: Sequence[Evaluated], divergence: Divergence, *, like: Tensor) -> Tensor:
@@ -285,13 +316,15 @@ def _advance(space: LatentSpace, particles: Particles, drift: Tensor, settings: 
         moved = moved + math.sqrt(2 * step_size * settings.langevin) * coordinate * noise.to(moved)
     if settings.constrain:
         moved = space.constrain(moved)
+    if (mask := _moving(space, particles.step, settings)) is not None:
+        moved = torch.where(mask, moved, particles.latents)
     return Particles(moved, particles.seeds, particles.step + 1)
 
 
 # ---- what the consumer sees ------------------------------------------------------------------------------
 
 
-def _describe(
+def describe(
     problem: Problem,
     particles: Particles,
     batch: Batch,
@@ -299,6 +332,7 @@ def _describe(
     settings: FlowSettings,
     seconds: float,
 ) -> Step:
+    """What the consumer sees of the particles; `batch` and `terms` as they were evaluated at them."""
     features = batch.constant_features(problem.extractor)
     return Step(
         particles=particles,
@@ -310,6 +344,7 @@ def _describe(
         step=particles.step,
         total=settings.steps,
         seconds=seconds,
+        stage=1 if _moving(problem.space, particles.step, settings) is None else 2,
     )
 
 

@@ -40,6 +40,11 @@ def to_uint8(images: Tensor) -> Pixels:
     return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
+def from_uint8(pixels: Pixels) -> Tensor:
+    """Pixels [N, H, W, 3] to images [N, 3, H, W] in [-1, 1]; `to_uint8` gives the same pixels back."""
+    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
 def to_jpeg(image: Pixels, *, quality: int = 85, max_side: int = 512) -> bytes:
     """One picture [H, W, 3] as JPEG, reduced to at most `max_side` pixels a side (never enlarged)."""
     picture = Image.fromarray(image)
@@ -64,12 +69,17 @@ def grid(images: Pixels, *, columns: int | None = None) -> Pixels:
 
 
 def picture_metadata(
-    *, settings: Mapping[str, Any], seeds: Sequence[int], index: int, models: Mapping[str, str]
+    *,
+    settings: Mapping[str, Any],
+    seeds: Sequence[int],
+    index: int,
+    models: Mapping[str, str],
+    extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a PNG carries: particles act on each other, so remaking one needs the seeds of all.
 
     settings: `GenerateSettings.to_dict()`; index: which of `seeds` this picture grew from; models: the sha256
-    of each model's file by name.
+    of each model's file by name; extra: whatever else remaking it takes, such as where an edit began.
     """
     return {
         "version": VERSION,
@@ -77,11 +87,14 @@ def picture_metadata(
         "seeds": [int(seed) for seed in seeds],
         "index": index,
         "models": dict(models),
+        **({"extra": dict(extra)} if extra else {}),
     }
 
 
-def encode_png(image: Pixels, metadata: Mapping[str, Any] | None = None) -> bytes:
-    """One picture [H, W, 3] as PNG, with metadata if given; equal arguments give equal bytes.
+def encode_png(
+    image: Pixels, metadata: Mapping[str, Any] | None = None, *, icc_profile: bytes | None = None
+) -> bytes:
+    """One picture [H, W, 3] as PNG, with metadata and a colour profile if given; equal arguments give equal bytes.
 
     Raises ValueError for metadata that JSON or `read_metadata` would refuse.
     """
@@ -94,7 +107,7 @@ def encode_png(image: Pixels, metadata: Mapping[str, Any] | None = None) -> byte
             )
         text.add_text(TEXT_KEY, encoded)
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", pnginfo=text)
+    Image.fromarray(image).save(buffer, "PNG", pnginfo=text, icc_profile=icc_profile)
     return buffer.getvalue()
 
 
@@ -188,7 +201,9 @@ def _check(metadata: Any) -> None:
             raise MetadataError(f"The settings inside the picture lack {name!r}: they are not complete.")
         if not is_valid(metadata[name]):
             raise MetadataError(f"The settings inside the picture have an impossible value of {name!r}.")
-    if unknown := sorted(metadata.keys() - _CHECKS.keys()):
+    if not isinstance(metadata.get("extra", {}), dict):
+        raise MetadataError("The settings inside the picture have an impossible value of 'extra'.")
+    if unknown := sorted(metadata.keys() - _CHECKS.keys() - {"extra"}):
         raise MetadataError(
             f"The settings inside the picture have unknown entries: {', '.join(unknown)[:200]}."
         )

@@ -58,9 +58,7 @@ def seeded(*key: int | str) -> torch.Generator:
     Deriving every stream from (purpose, seed, step) leaves no state to carry: a resumed run draws the same
     numbers.
     """
-    digest = hashlib.blake2b(
-        repr(key).encode(), digest_size=4
-    ).digest()  # torch's Mersenne twister reads 32 bits
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=4).digest()  # torch's Mersenne twister reads 32 bits
     return torch.Generator().manual_seed(int.from_bytes(digest))
 
 
@@ -293,6 +291,23 @@ class WSpace:
 
     def truncated(self, psi: float) -> Self:
         return replace(self, psi=self.psi * psi)
+
+
+def style_spaces(
+    to_domain: Callable[[Tensor, int], Tensor], z_dim: int, domains: int, *, device: torch.device | str = "cpu"
+) -> tuple[WSpace, ...]:
+    """StarGAN v2's styles: one W for each domain, whose `truncated` pulls to the mean style of 10,000 z.
+
+    to_domain: z [N, z_dim] and the number of a domain to styles [N, w_dim].
+    """
+
+    def space(domain: int) -> WSpace:
+        def mapping(z: Tensor) -> Tensor:
+            return to_domain(z, domain)
+
+        return WSpace(mapping, z_dim, w_statistics(mapping, z_dim, device=device), name=f"style {domain}")
+
+    return tuple(space(domain) for domain in range(domains))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,20 +1,25 @@
 """What a person may choose: frozen, validated, and convertible to and from JSON.
 
-`FlowSettings` are the numerical choices of the particle flow, `GenerateSettings` everything that determines
-one run of the Generate task. The presets are rows of one table: "paper" and "robust" are settings of one code
-path.
+`FlowSettings` are the numerical choices of the particle flow; `GenerateSettings`, `EditSettings` and
+`InpaintSettings` everything that determines one run of their task, pictures and weights aside. The presets are
+rows of one table: "paper" and "robust" are settings of one code path.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, Self, get_args
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, Self, get_args
 
 Estimator = Literal["krr", "kde", "stein"]
 Bandwidth = Literal["nearest", "median"]
 Schedule = Literal["constant", "linear"]
 MollifierSpace = Literal["feature", "image"]
 Divergence = Literal["kl", "reverse_kl", "js", "hellinger"]
+CodeOrder = Literal["rows", "centre", "random"]
+EditMethod = Literal["gmi", "clip", "direction", "optimise"]
+EditBaseline = Literal["none", "no repulsion", "direction", "optimise"]
+EDIT_METHODS: tuple[EditMethod, ...] = get_args(EditMethod)
+EDIT_BASELINES: tuple[EditBaseline, ...] = get_args(EditBaseline)
 
 # Closed ranges of every number a person can set; the page's sliders and the validation read the same table.
 LIMITS: Mapping[str, tuple[float, float]] = {
@@ -22,7 +27,14 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "truncation_psi": (0.05, 1.0),
     "spread": (0.0, 1.0),
+    "class_count": (1, 16),
     "cutouts": (0, 64),
+    "strength": (-3.0, 3.0),
+    "disentanglement": (0.0, 0.6),
+    "identity": (0.0, 10.0),
+    "grow": (-256, 256),
+    "feather": (0, 256),
+    "known_weight": (0.0, 100.0),
     "steps": (1, 1000),
     "step_size": (1e-6, 1.0),
     "diversity": (0.0, 2.0),
@@ -31,6 +43,8 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "condition_weight": (0.0, 1000.0),
     "realism": (0.0, 100.0),
     "prior": (0.0, 100.0),
+    "codebook": (0.0, 100.0),
+    "detail_steps": (0, 1000),
     "bandwidth": (1e-6, 1e6),
     "eta": (1e-6, 1e6),
     "mollifier": (0.0, 10.0),
@@ -42,6 +56,7 @@ PROMPT_LIMIT = (
     5_000  # characters; what exceeds the text encoder's context is cut, and said, by the prompt model
 )
 CONTRAST_LIMIT = 32  # contrast prompts
+CHANGES_LIMIT = 1_000  # moves of a slider that a run remembers: one a step of the longest
 START_LIMIT = 1_000_000  # numbers in a kept latent; the largest public W+ has 9,216
 
 Check = Callable[[str, Any], None]
@@ -87,6 +102,11 @@ def _text(name: str, value: Any) -> None:
         raise SettingsError(f"{name}: has half a character in it (a lone surrogate); type it anew.")
 
 
+def _text_or_nothing(name: str, value: Any) -> None:
+    if value != "":
+        _text(name, value)
+
+
 def _texts(name: str, value: Any) -> None:
     if not isinstance(value, tuple) or len(value) > CONTRAST_LIMIT:
         raise SettingsError(f"{name}: expected at most {CONTRAST_LIMIT} texts, got {_shown(value)}.")
@@ -101,6 +121,25 @@ def _numbers(name: str, value: Any) -> None:
         or not all(type(number) in (int, float) and abs(number) < 1e6 for number in value)
     ):
         raise SettingsError(f"{name}: expected a kept latent, a list of numbers, got {_shown(value)}.")
+
+
+def _changes(name: str, value: Any) -> None:
+    if not isinstance(value, tuple) or len(value) > CHANGES_LIMIT:
+        raise SettingsError(f"{name}: expected at most {CHANGES_LIMIT:,} changes during a run, got {_shown(value)}.")
+    for change in value:
+        if not isinstance(change, tuple) or len(change) != 3 or type(change[0]) is not int or change[0] < 0:
+            raise SettingsError(f"{name}: expected (step, step size, diversity), got {_shown(change)}.")
+        _number("step_size", change[1])
+        _number("diversity", change[2])
+    steps = [change[0] for change in value]
+    if steps != sorted(set(steps)):
+        raise SettingsError(f"{name}: the steps must rise, got {_shown(steps)}.")
+
+
+def _stop(name: str, value: Any) -> None:
+    high = LIMITS["steps"][1]
+    if type(value) is not int or not 0 <= value <= high:
+        raise SettingsError(f"{name}: expected the step a run was stopped at, 0 to {high:g}, got {_shown(value)}.")
 
 
 def _choice(*choices: str) -> Check:
@@ -140,6 +179,9 @@ _FLOW_CHECKS: Mapping[str, Check] = {
     "condition_weight": _number,
     "realism": _number,
     "prior": _number,
+    "codebook": _number,
+    "detail_steps": _whole_number,
+    "code_order": _choice(*get_args(CodeOrder)),
     "estimator": _choice(*get_args(Estimator)),
     "bandwidth": _choice_or_number(*get_args(Bandwidth)),
     "eta": _choice_or_number("positive"),
@@ -153,6 +195,8 @@ _FLOW_CHECKS: Mapping[str, Check] = {
     "langevin": _number,
     "divergence": _choice(*get_args(Divergence)),
     "chunk": _optional(_whole_number),
+    "changes": _changes,
+    "until": _optional(_stop),
 }
 
 
@@ -161,14 +205,18 @@ class FlowSettings:
     """Numerical choices of Algorithm 1; the defaults are the preset "robust".
 
     The weights l1, l2, l3 of Eq. 6 are `diversity` times `diversity_gain`, `data_weight` and `condition_weight`.
+    `changes` and `until` tell how a run went that a person steered: whoever drives `refine` sends `at(step)` before
+    every step and closes it at `last_step`, and so makes that run again bit for bit.
     """
 
     steps: int = 60
-    step_size: float = 0.08  # relative to the latent space's scale when `normalise`, absolute otherwise
+    # Large first steps explore, falling ones settle: on the bundled avatars and 10 prompts, 0.15, 0.25 and 0.35 have
+    # 1.4, 1.6 and 1.9 times the baseline's diversity and -3.5, +0.2 and +0.8 points of its requested attributes.
+    step_size: float = 0.3  # relative to the latent space's scale when `normalise`, absolute otherwise
     step_schedule: Schedule = "linear"  # "linear": from `step_size` to 0 over the run
     diversity: float = 0.5
-    # Repulsion that gives way can be strong: on the bundled avatars l1 = 3 costs no requested attribute.
-    diversity_gain: float = 6.0
+    # Repulsion that gives way can be strong: on the bundled avatars l1 = 2.5 costs no requested attribute.
+    diversity_gain: float = 5.0
     data_weight: float = 1.0
     condition_weight: float = 1.0
     realism: float = 0.0  # weight of the discriminator's logit
@@ -186,9 +234,46 @@ class FlowSettings:
     langevin: float = 0.0  # temperature of the noise
     divergence: Divergence = "kl"  # between the generated and the wanted distribution
     chunk: int | None = None  # particles whose graph is in memory at once; None: all
+    codebook: float = 1.0  # weight of the pull to the nearest code, where latents are code vectors
+    detail_steps: int = 0  # how many of the steps, the last ones, move the codes in turn and not all together
+    code_order: CodeOrder = "rows"  # whose turn is first: the top row's, the centre's, or a random one's
+    changes: tuple[tuple[int, float, float], ...] = ()  # (step, step_size, diversity): in force from that step on
+    until: int | None = None  # the step a run was stopped at, short of `steps`; None: it was not
 
     def __post_init__(self) -> None:
         _check_fields(self, _FLOW_CHECKS)
+
+    def at(self, step: int) -> Self:
+        """The choices in force for the move from `step` to the next: the newest change counts."""
+        reached = [change for change in self.changes if change[0] <= step]
+        if not reached:
+            return replace(self, changes=(), until=None)
+        _, step_size, diversity = reached[-1]
+        return replace(self, step_size=step_size, diversity=diversity, changes=(), until=None)
+
+    def turn(self, step: int) -> int | None:
+        """Where codes move in turn, which turn the move from `step` is; None in the first stage, before that."""
+        turn = step - (self.steps - self.detail_steps)
+        return turn if 0 <= turn < self.detail_steps else None
+
+    @property
+    def last_step(self) -> int:
+        """Where a run with these settings ends."""
+        return self.steps if self.until is None else min(self.until, self.steps)
+
+    @property
+    def as_moved(self) -> Self:
+        """One plain run with the values that were in force at the end."""
+        return self.at(max((change[0] for change in self.changes), default=0))
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """The inverse of `dataclasses.asdict`, also by way of JSON. Raises SettingsError."""
+        known = _known_fields(cls, values, "flow")
+        changes = known.get("changes")
+        if isinstance(changes, list | tuple):
+            known["changes"] = tuple(tuple(one) if isinstance(one, list) else one for one in changes)
+        return cls(**known)
 
 
 PRESETS: Mapping[str, FlowSettings] = {
@@ -213,61 +298,89 @@ PRESETS: Mapping[str, FlowSettings] = {
     "stein": FlowSettings(estimator="stein", bandwidth="median", eta=1.0),
 }
 
-_GENERATE_CHECKS: Mapping[str, Check] = {
+# For tasks that start from a picture and stay near it: smaller steps.
+NEARBY_PRESETS: Mapping[str, FlowSettings] = {
+    name: flow if name == "paper" else replace(flow, step_size=0.08, diversity_gain=6.0)
+    for name, flow in PRESETS.items()
+}
+
+# Edits go less far, and repel less: what the words do not speak of is to stay.
+EDIT_PRESETS: Mapping[str, FlowSettings] = {
+    name: replace(flow, steps=30, diversity_gain=2.0) if flow.normalise else flow for name, flow in PRESETS.items()
+}
+
+_RUN_CHECKS: dict[str, Check] = {
     "prompt": _text,
     "model": _text,
     "prompt_model": _text,
     "n": _whole_number,
     "seed": _whole_number,
+    "preset": _choice(*PRESETS),
+}
+_GENERATE_CHECKS: dict[str, Check] = _RUN_CHECKS | {
     "space": _optional(_text),
     "truncation_psi": _number,
-    "preset": _choice(*PRESETS),
     "baseline": _flag,
     "contrast_prompts": _texts,
     "cutouts": _whole_number,
     "start": _optional(_numbers),
     "spread": _number,
+    "classes": _texts,
+    "class_count": _whole_number,
+    "relaxed_classes": _flag,
+}
+_EDIT_CHECKS: dict[str, Check] = _RUN_CHECKS | {
+    "neutral": _text,
+    "method": _choice(*EDIT_METHODS),
+    "strength": _number,
+    "disentanglement": _number,
+    "identity": _number,
+    "baseline": _choice(*EDIT_BASELINES),
+}
+_INPAINT_CHECKS: dict[str, Check] = _RUN_CHECKS | {
+    "prompt": _text_or_nothing,
+    "known_weight": _number,
+    "grow": _whole_number,
+    "feather": _whole_number,
+    "invert": _flag,
+    "baseline": _flag,
 }
 
 
 @dataclass(frozen=True)
-class GenerateSettings:
-    """Everything that determines a run of the Generate task, except the weights of the models.
+class RunSettings:
+    """What every task lets a person choose.
 
     `preset` is the name of the numerical choices `flow` started from; `flow` is what counts.
     """
+
+    task: ClassVar[str]
+    checks: ClassVar[Mapping[str, Check]]
+    presets: ClassVar[Mapping[str, FlowSettings]] = PRESETS
 
     prompt: str
     model: str = "avatars"
     prompt_model: str = "clip-mini"
     n: int = 8
     seed: int = 0  # particle i starts from seed + i
-    space: str | None = None  # None: the model's default
-    truncation_psi: float = 1.0
     flow: FlowSettings = field(default_factory=FlowSettings)
     preset: str = "robust"
-    baseline: bool = True
-    contrast_prompts: tuple[str, ...] = ()
-    cutouts: int = 0  # augmented views of every picture that the text term judges; 0: the picture itself
-    start: tuple[float, ...] | None = None  # a kept latent, flattened: "more like this"
-    spread: float = 0.3  # how far from `start` the new particles begin; 0: at it, 1: anywhere
 
     def __post_init__(self) -> None:
         if not isinstance(self.flow, FlowSettings):
             raise SettingsError(f"flow: expected flow settings, got {_shown(self.flow)}.")
-        _check_fields(self, _GENERATE_CHECKS)
+        _check_fields(self, self.checks)
 
     def with_preset(self, name: str) -> Self:
         """The same run with the numerical choices of the preset `name`."""
-        _GENERATE_CHECKS["preset"]("preset", name)
-        return replace(self, preset=name, flow=PRESETS[name])
+        _RUN_CHECKS["preset"]("preset", name)
+        return replace(self, preset=name, flow=self.presets[name])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        values = asdict(self)
-        values["contrast_prompts"] = list(self.contrast_prompts)
-        values["start"] = None if self.start is None else list(self.start)
-        return values
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        values["flow"]["changes"] = [list(change) for change in self.flow.changes]
+        return {"task": self.task} | values
 
     @classmethod
     def from_dict(cls, values: Any) -> Self:
@@ -275,21 +388,104 @@ class GenerateSettings:
 
         Raises SettingsError, naming the field, for anything unknown, of the wrong kind or out of range.
         """
-        known = _known_fields(cls, values, "settings")
-        if "prompt" not in known:
-            raise SettingsError("settings: the field prompt is missing.")
+        if isinstance(values, Mapping) and values.get("task", cls.task) != cls.task:
+            raise SettingsError(f"task: expected {cls.task}, got {_shown(values['task'])}.")
+        known = _known_fields(cls, values, "settings", besides=("task",))
+        known.pop("task", None)
+        missing = [entry.name for entry in fields(cls) if _is_required(entry) and entry.name not in known]
+        if missing:
+            raise SettingsError(f"settings: the field {missing[0]} is missing.")
         if "flow" in known:
-            known["flow"] = FlowSettings(**_known_fields(FlowSettings, known["flow"], "flow"))
-        for name in ("contrast_prompts", "start"):
-            if isinstance(known.get(name), list):
-                known[name] = tuple(known[name])
+            known["flow"] = FlowSettings.from_dict(known["flow"])
+        for name, value in known.items():
+            if isinstance(value, list):
+                known[name] = tuple(value)
         return cls(**known)
 
 
-def _known_fields(cls: type, values: Any, where: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class GenerateSettings(RunSettings):
+    """Everything that determines a run of the Generate task, except the weights of the models."""
+
+    task: ClassVar[str] = "generate"
+    checks: ClassVar[Mapping[str, Check]] = _GENERATE_CHECKS
+
+    space: str | None = None  # None: the model's default
+    truncation_psi: float = 1.0
+    baseline: bool = True
+    contrast_prompts: tuple[str, ...] = ()
+    cutouts: int = 0  # augmented views of every picture that the text term judges; 0: the picture itself
+    start: tuple[float, ...] | None = None  # a kept latent, flattened: "more like this"
+    spread: float = 0.3  # how far from `start` the new particles begin; 0: at it, 1: anywhere
+    classes: tuple[str, ...] = ()  # names, for generators that have classes; empty: found from the prompt
+    class_count: int = 3  # how many the prompt may find
+    relaxed_classes: bool = False  # True: their weights move with z; False: each particle keeps its class
+
+
+@dataclass(frozen=True)
+class EditSettings(RunSettings):
+    """Everything that determines a run of the Edit task, except the picture and the weights of the models.
+
+    `prompt` says what the picture should be, `neutral` what it is. `strength`: how far the edit goes, 1 as far
+    as the method's own default, negative the other way. `disentanglement`: StyleCLIP's beta, style channels less
+    relevant than that stay. `identity`: the pull back to the start. `baseline`: what runs beside, from the same
+    start.
+    """
+
+    task: ClassVar[str] = "edit"
+    checks: ClassVar[Mapping[str, Check]] = _EDIT_CHECKS
+    presets: ClassVar[Mapping[str, FlowSettings]] = NEARBY_PRESETS
+
+    flow: FlowSettings = NEARBY_PRESETS["robust"]
+    neutral: str = "a person"
+    method: EditMethod = "gmi"
+    strength: float = 1.0
+    disentanglement: float = 0.2
+    identity: float = 1.0
+    baseline: EditBaseline = "direction"
+
+
+@dataclass(frozen=True)
+class InpaintSettings(RunSettings):
+    """Everything that determines a run of the Inpaint task, except picture, mask and the weights of the models.
+
+    `prompt` may be empty: the surroundings alone then say what fits. The mask is inverted, then grown by `grow`
+    pixels of the picture (negative: shrunk); over `feather` pixels around it the new picture fades out.
+    """
+
+    task: ClassVar[str] = "inpaint"
+    checks: ClassVar[Mapping[str, Check]] = _INPAINT_CHECKS
+    presets: ClassVar[Mapping[str, FlowSettings]] = NEARBY_PRESETS
+
+    prompt: str = ""
+    flow: FlowSettings = NEARBY_PRESETS["robust"]
+    known_weight: float = 1.0  # of the known pixels' likelihood, relative to the prompt's
+    grow: int = 0
+    feather: int = 4
+    invert: bool = False  # True: what the mask covers is kept
+    baseline: bool = True
+
+
+_TASKS: Mapping[str, type[RunSettings]] = {
+    cls.task: cls for cls in (GenerateSettings, EditSettings, InpaintSettings)
+}
+
+
+def settings_from_dict(values: Any) -> RunSettings:
+    """The settings of whichever task `values` are of; those of Generate where they do not say. Raises SettingsError."""
+    task = values.get("task", GenerateSettings.task) if isinstance(values, Mapping) else GenerateSettings.task
+    _choice(*_TASKS)("task", task)
+    return _TASKS[task].from_dict(values)
+
+
+def _is_required(entry: Field[Any]) -> bool:
+    return entry.default is MISSING and entry.default_factory is MISSING
+
+
+def _known_fields(cls: type, values: Any, where: str, *, besides: tuple[str, ...] = ()) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise SettingsError(f"{where}: expected an object with named fields, got {_shown(values)}.")
-    names = [entry.name for entry in fields(cls)]
+    names = [*besides, *(entry.name for entry in fields(cls))]
     for name in values:
         if name not in names:
             raise SettingsError(f"{where}: {_shown(name)} is not a setting; known are {', '.join(names)}.")

@@ -1,17 +1,56 @@
 """Settings and loaded models become a Problem and its particles: one function per task."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Protocol
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from engine.flow import Particles, Problem
+from engine import imaging, inversion, masks, styleclip
+from engine.class_latents import ClassSpace, classes_by_name, find_classes
+from engine.flow import Particles, Problem, Step, refine
+from engine.inversion import Renderer, Start
 from engine.latents import LatentSpace
-from engine.settings import GenerateSettings, SettingsError
-from engine.terms import Extractor, Realism, TextLikelihood
+from engine.masks import Alpha, Mask
+from engine.moves import StyleMoves, WMoves
+from engine.pictures import Box, Picture, resized
+from engine.settings import (
+    EditSettings,
+    FlowSettings,
+    GenerateSettings,
+    InpaintSettings,
+    RunSettings,
+    SettingsError,
+)
+from engine.terms import (
+    Composed,
+    DistanceToStart,
+    EditDirection,
+    Extractor,
+    KnownPixels,
+    Realism,
+    Term,
+    TextLikelihood,
+)
+
+if TYPE_CHECKING:
+    from engine.clip import PromptModel
+    from engine.models import GeneratorModel
+
+
+AnySettings = TypeVar("AnySettings", bound=RunSettings)
+Flow = Generator[Step, FlowSettings | None, None]
+
+# How far the edits go for strength 1.
+ALPHA = 8.0  # of StyleCLIP's global direction
+ALPHA_SPREAD = 0.5  # its particles differ by strength alone: from 1 - this to 1 + this times alpha
+GOAL = 4.0  # standard deviations of w along the edit's direction
+DIRECTION_WEIGHT = 4.0  # of the pull to that goal, in which identity counts 1
+TEXT_WEIGHT = 0.5  # of the CLIP likelihood beside it
+IRRELEVANT = 0.25  # how freely coordinates move that the words do not speak of
+EDIT_TOLERANCE = 0.004  # how far the starts of an edit's particles differ, see `inversion.posterior`
 
 
 class GeneratorLike(Protocol):
@@ -26,7 +65,7 @@ class GeneratorLike(Protocol):
     @property
     def discriminator(self) -> Extractor | None: ...
 
-    def render(self, latents: Tensor, space: str) -> Tensor: ...
+    def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor: ...
 
 
 class PromptModelLike(Protocol):
@@ -52,7 +91,7 @@ def generate(
         raise SettingsError(
             f"space: {name!r} is unknown to {settings.model}; it has {', '.join(model.spaces)}."
         )
-    space = model.spaces[name].truncated(settings.truncation_psi)
+    space = with_classes(settings, model.spaces[name], prompt_model).truncated(settings.truncation_psi)
     text, *contrast = prompt_model.text_features([settings.prompt, *settings.contrast_prompts])
     condition = TextLikelihood(
         prompt_model.image_features,
@@ -63,7 +102,7 @@ def generate(
         seed=settings.seed,
     )
     problem = Problem(
-        render=lambda latents: model.render(latents, name),
+        render=lambda latents: model.render(latents, space),
         space=space,
         extractor=prompt_model.image_features,
         text=text,
@@ -75,8 +114,32 @@ def generate(
     return problem, Particles(start_latents(settings, space, seeds), seeds)
 
 
-def baseline(settings: GenerateSettings) -> GenerateSettings:
-    """The same run from the same seeds without repulsion."""
+def with_classes(settings: GenerateSettings, space: LatentSpace, prompt_model: PromptModelLike) -> LatentSpace:
+    """A class-conditional space with the classes named, or those the prompt is close to.
+
+    Raises SettingsError for names where there are no classes, unknown names, and prompts that are close to none.
+    """
+    if not isinstance(space, ClassSpace):
+        if settings.classes:
+            raise SettingsError(f"classes: {settings.model} has none; leave them out.")
+        return space
+    if settings.classes:
+        chosen = classes_by_name(settings.classes, space.names)
+    else:
+        found = find_classes(settings.prompt, space.names, prompt_model.text_features, count=settings.class_count)
+        chosen = tuple(close.number for close in found)
+    return space.holding(chosen, relaxed=settings.relaxed_classes)
+
+
+def baseline(settings: AnySettings) -> AnySettings:
+    """The same run from the same seeds without repulsion; of an edit, by the baseline that its settings name.
+
+    Raises ValueError for an edit that names none.
+    """
+    if isinstance(settings, EditSettings) and settings.baseline != "no repulsion":
+        if settings.baseline == "none":
+            raise ValueError("These settings ask for no baseline.")
+        return replace(settings, method=settings.baseline)
     return replace(settings, flow=replace(settings.flow, diversity=0.0))
 
 
@@ -101,3 +164,284 @@ def start_latents(settings: GenerateSettings, space: LatentSpace, seeds: Sequenc
         )
     kept = torch.tensor(settings.start).to(fresh).view(space.shape)
     return space.constrain(math.sqrt(1 - settings.spread**2) * kept + settings.spread * fresh)
+
+
+# ---- own pictures: edit and inpaint ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """The picture that a result is painted into: only where alpha [H, W] is above 0, only within the box.
+
+    hole: [1, 1, R, R], the alpha at the generator's resolution; target: [1, 3, R, R].
+    """
+
+    picture: Picture
+    alpha: Alpha
+    box: Box
+    hole: Tensor
+    target: Tensor
+
+    def paint(self, image: Tensor) -> Picture:
+        """One image [3, R, R] put into the picture."""
+        pixels = resized(imaging.to_uint8(image[None])[0], self.box.side)
+        return masks.paste(self.picture, self.box, pixels, self.alpha)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A run of Edit or Inpaint, ready to go: its problem, where its particles start, and what becomes of a step."""
+
+    settings: EditSettings | InpaintSettings
+    problem: Problem
+    particles: Particles
+    begin: Start
+    renderer: Renderer
+    iterate: Callable[[Problem, Particles, FlowSettings], Flow] = refine
+    own_flow: Callable[[FlowSettings], FlowSettings] = lambda flow: flow  # what the method makes of the settings
+    canvas: Canvas | None = None
+
+    def steps(self, flow: FlowSettings | None = None, particles: Particles | None = None) -> Flow:
+        """The run, from its start or from the particles of one of its steps; as `flow.refine`."""
+        steps = self.iterate(self.problem, particles or self.particles, self.own_flow(flow or self.settings.flow))
+        new_flow: FlowSettings | None = None
+        try:
+            step = next(steps)
+            while True:
+                new_flow = yield self.shown(step)
+                step = steps.send(None if new_flow is None else self.own_flow(new_flow))
+        except StopIteration:
+            return
+        finally:
+            steps.close()
+
+    def shown(self, step: Step) -> Step:
+        """The step with what a person sees of its images: those of an inpainting between the known pixels."""
+        if self.canvas is None:
+            return step
+        return replace(step, images=torch.lerp(self.canvas.target, step.images, self.canvas.hole))
+
+    def picture(self, step: Step, index: int) -> Picture:
+        """What is saved of a result: an edit at the generator's size, an inpainting in the picture's own."""
+        if self.canvas is not None:
+            return self.canvas.paint(step.images[index])
+        source = self.begin.picture
+        pixels = imaging.to_uint8(step.images[index : index + 1])[0]
+        return source.with_pixels(pixels) if source else Picture(pixels)
+
+    @torch.no_grad()
+    def start(self, step: Step, index: int) -> Start:
+        """The start of a further edit of one result."""
+        latents, space = step.particles.latents[index : index + 1], self.problem.space
+        image = step.images[index : index + 1]
+        u, residual = self.begin.latents, self.begin.residual
+        if isinstance(space, StyleMoves):
+            residual = space.decode(latents)[0] - self.renderer.styles(u[None])[0]
+        elif isinstance(space, WMoves):
+            u = space.to_w_plus(latents)[0]
+        picture = None if self.canvas is None else self.picture(step, index)
+        return replace(
+            self.begin, latents=u, residual=residual, image=image, target=image, picture=picture, distance=0.0
+        )
+
+    def figures(self, step: Step) -> dict[str, Any]:
+        """What the report says of the results: numbers by name, lists with one number for each particle."""
+        target = self.begin.target if self.canvas is None else self.canvas.target
+        changes = (step.images.clamp(-1, 1) - target).abs().flatten(1).mean(1) / 2
+        figures: dict[str, Any] = {"distance_to_original": changes.tolist()}
+        if self.canvas is not None:
+            results = [self.picture(step, index) for index in range(len(step.images))]
+            changed = [masks.count_changed(self.canvas.picture, result, self.canvas.alpha) for result in results]
+            figures["hole_diversity"] = step.diversity
+            figures["known_pixels_changed"] = sum(changed)
+            figures["mask_share"] = float((self.canvas.alpha == 1).mean())
+        return figures
+
+
+def edit(
+    settings: EditSettings, start: Start, generator: "GeneratorModel", prompt_model: "PromptModel"
+) -> Task:
+    """Ways to change a picture as the words say, from posterior draws around it.
+
+    Raises SettingsError, and DirectionsMissingError where a method needs the edit directions of the two models and
+    nobody computed them.
+    """
+    renderer = Renderer(generator, start.noise)
+    make = {"gmi": _edit_gmi, "clip": _edit_clip, "direction": _edit_direction, "optimise": _edit_optimise}
+    return make[settings.method](_Edit(settings, start, renderer, generator, prompt_model))
+
+
+@dataclass(frozen=True, eq=False)
+class _Edit:
+    """What the methods of an edit share."""
+
+    settings: EditSettings
+    start: Start
+    renderer: Renderer
+    generator: "GeneratorModel"
+    prompt_model: "PromptModel"
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return particle_seeds(self.settings.seed, self.settings.n)
+
+    def spread(self) -> Tensor:
+        return inversion.posterior(self.start, self.renderer, tolerance=EDIT_TOLERANCE)
+
+    def text(self) -> Tensor:
+        return self.prompt_model.text_features([self.settings.prompt])[0]
+
+    def words(self) -> Tensor:
+        """From what the picture is to what it should be, in feature space: [D]."""
+        return styleclip.text_direction(self.prompt_model, self.settings.prompt, self.settings.neutral)
+
+    def task(
+        self, space: WMoves | StyleMoves, latents: Tensor, conditions: Sequence[tuple[Term, float]], **how: Any
+    ) -> Task:
+        problem = Problem(
+            render=lambda moves: self.renderer.synthesis(space.decode(moves)),
+            space=space,
+            extractor=self.prompt_model.image_features,
+            text=self.text(),
+            conditions=tuple(conditions),
+            realism=None if self.generator.discriminator is None else Realism(self.generator.discriminator),
+            seed=self.settings.seed,
+        )
+        return Task(self.settings, problem, Particles(latents, self.seeds), self.start, self.renderer, **how)
+
+
+def _edit_gmi(edit: _Edit) -> Task:
+    """The edit's direction in W and the CLIP likelihood, repulsion, and a pull back to the start.
+
+    Coordinates of w that matter for the edit move freely, the others IRRELEVANT times as far for the same gradient's
+    square root: what the words do not speak of changes little.
+    """
+    directions = styleclip.require_directions(edit.generator, edit.prompt_model, "w")
+    words, beta = edit.words(), edit.settings.disentanglement
+    weight = torch.where(directions.is_relevant(words, beta), 1.0, IRRELEVANT)
+    whitened = edit.renderer.space.whitened.statistics
+    per_coordinate = whitened.factor / whitened.factor.square().sum(0)  # w - mean -> u, [w_dim, K]
+    basis = (directions.std * weight)[:, None] * per_coordinate
+    space = WMoves(edit.renderer, edit.start, basis, edit.spread())
+    latents = space.sample(edit.seeds)
+    direction = torch.nn.functional.normalize(directions.edit(words, beta) / directions.std, dim=0)
+    goal = latents @ direction + GOAL * edit.settings.strength
+    likelihood = TextLikelihood(edit.prompt_model.image_features, words, logit_scale=edit.prompt_model.logit_scale)
+    conditions: list[tuple[Term, float]] = [
+        (EditDirection(direction, goal=goal), DIRECTION_WEIGHT),
+        (likelihood, TEXT_WEIGHT * edit.settings.strength),
+        (DistanceToStart(latents), edit.settings.identity),
+    ]
+    return edit.task(space, latents, conditions)
+
+
+def identity_basis(start: Start) -> Tensor:
+    """Coordinates that are the whitened u themselves."""
+    return torch.eye(start.latents.shape[1]).to(start.latents)
+
+
+def _edit_clip(edit: _Edit) -> Task:
+    """The CLIP likelihood in W+, repulsion, and a pull back to the start."""
+    space = WMoves(edit.renderer, edit.start, identity_basis(edit.start), edit.spread(), per_layer=True)
+    latents = space.sample(edit.seeds)
+    likelihood = TextLikelihood(
+        edit.prompt_model.image_features, edit.text(), logit_scale=edit.prompt_model.logit_scale
+    )
+    conditions: list[tuple[Term, float]] = [
+        (likelihood, edit.settings.strength),
+        (DistanceToStart(latents), edit.settings.identity),
+    ]
+    return edit.task(space, latents, conditions)
+
+
+def _edit_direction(edit: _Edit) -> Task:
+    """StyleCLIP's global direction: all from the start itself, differing by strength alone."""
+    directions = styleclip.require_directions(edit.generator, edit.prompt_model, "s")
+    direction, std = directions.edit(edit.words(), edit.settings.disentanglement), directions.std
+    space = StyleMoves(edit.renderer, edit.start, std)
+    count = edit.settings.n
+    ends = torch.linspace(1 - ALPHA_SPREAD, 1 + ALPHA_SPREAD, count) if count > 1 else torch.ones(1)
+    strengths = ALPHA * edit.settings.strength * ends.to(std)
+    moves = strengths[:, None] * direction / std.clamp_min(1e-6)
+    return edit.task(space, space.sample(edit.seeds), [(EditDirection(moves), 1.0)], own_flow=in_a_line)
+
+
+def in_a_line(flow: FlowSettings) -> FlowSettings:
+    """Settings by which a constant gradient is followed to its end: after all steps, 1 times the gradient."""
+    return FlowSettings(
+        steps=flow.steps,
+        step_size=1 / flow.steps,
+        step_schedule="constant",
+        diversity=0.0,
+        normalise=False,
+        constrain=flow.constrain,
+        chunk=flow.chunk,
+    )
+
+
+def _edit_optimise(edit: _Edit) -> Task:
+    """StyleCLIP's latent optimisation in W+: 1 - cos and the squared distance to the start, by Adam."""
+    space = WMoves(edit.renderer, edit.start, identity_basis(edit.start), edit.spread(), per_layer=True)
+    latents = space.sample(edit.seeds)
+    likelihood = TextLikelihood(edit.prompt_model.image_features, edit.text(), logit_scale=1.0)
+    pull = 2 * styleclip.LATENT_WEIGHT * edit.settings.identity
+    conditions: list[tuple[Term, float]] = [(likelihood, edit.settings.strength), (DistanceToStart(latents), pull)]
+    return edit.task(space, latents, conditions, iterate=styleclip.optimise)
+
+
+def prepare_mask(settings: InpaintSettings, mask: Mask, picture: Picture) -> Mask:
+    """The mask as the settings want it: inverted, grown. Raises PictureError where nothing is left to repaint."""
+    prepared = masks.grow_mask(masks.invert_mask(mask) if settings.invert else mask, settings.grow)
+    masks.check_mask(prepared, picture.size)
+    return prepared
+
+
+def inpaint(
+    settings: InpaintSettings,
+    picture: Picture,
+    mask: Mask,
+    start: Start,
+    generator: "GeneratorModel",
+    prompt_model: "PromptModel",
+) -> Task:
+    """Ways to fill the mask so that the rest fits: the known pixels are a likelihood, the prompt, if any, another.
+
+    mask: as `prepare_mask` returned it; start: found by `inversion.invert` with that mask. The particles begin at
+    draws of the posterior given the known pixels, and repel each other by what differs in the hole alone.
+    Raises PictureError for a mask that does not fit the picture.
+    """
+    masks.check_mask(mask, picture.size)
+    assert start.box is not None
+    renderer = Renderer(generator, start.noise)
+    canvas = _canvas(settings, picture, mask, start)
+    known = (canvas.hole == 0).to(canvas.hole)
+    factor = inversion.posterior(start, renderer, known)
+    space = WMoves(renderer, start, factor.T, factor)
+    composed = Composed(prompt_model.image_features, canvas.target, canvas.hole)
+    text = prompt_model.text_features([settings.prompt])[0] if settings.prompt else None
+    conditions: list[tuple[Term, float]] = []
+    if known.any():
+        conditions.append((KnownPixels(canvas.target, known), settings.known_weight))
+    if text is not None:
+        conditions.append((TextLikelihood(composed, text, logit_scale=prompt_model.logit_scale), 1.0))
+    problem = Problem(
+        render=lambda moves: renderer.synthesis(space.decode(moves)),
+        space=space,
+        extractor=composed,
+        text=torch.zeros_like(prompt_model.text_features([""])[0]) if text is None else text,
+        conditions=tuple(conditions),
+        realism=None if generator.discriminator is None else Realism(generator.discriminator),
+        seed=settings.seed,
+    )
+    seeds = particle_seeds(settings.seed, settings.n)
+    return Task(
+        settings, problem, Particles(space.sample(seeds), seeds), start, renderer, canvas=canvas
+    )
+
+
+def _canvas(settings: InpaintSettings, picture: Picture, mask: Mask, start: Start) -> Canvas:
+    """The picture with the feathered mask, and both at the generator's resolution."""
+    assert start.box is not None
+    alpha = masks.feather_mask(mask, settings.feather)
+    hole = inversion.to_resolution(masks.cut_alpha(alpha, start.box), start.target)
+    return Canvas(picture, alpha, start.box, hole, start.target)

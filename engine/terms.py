@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -307,6 +307,26 @@ class Realism:
         return batch.features(self.discriminator).reshape(len(batch))
 
 
+@runtime_checkable
+class Coded(Protocol):
+    """A latent space of code vectors."""
+
+    def code_distance(self, latents: Tensor) -> Tensor:
+        """sum_i |z_i - e_i|^2 with e_i the code nearest to z_i: [N]."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class NearestCode:
+    """-1/2 sum_i |z_i - e_i|^2: code vectors stay near what the generator was trained on (Zhou et al. 2022, App. E)."""
+
+    space: Coded
+    name: str = "nearest code"
+
+    def log_value(self, batch: Batch) -> Tensor:
+        return -0.5 * self.space.code_distance(batch.latents)
+
+
 @dataclass(frozen=True, eq=False)
 class LatentPrior:
     """log p(z) of the latent space: a pull to where the generator was trained."""
@@ -316,3 +336,73 @@ class LatentPrior:
 
     def log_value(self, batch: Batch) -> Tensor:
         return self.space.log_prior(batch.latents)
+
+
+@dataclass(frozen=True, eq=False)
+class KnownPixels:
+    """C_i = log p(known pixels | x_i): Gaussian errors of standard deviation `sigma`, averaged over what is known.
+
+    -|x_i - target|^2 / (2 sigma^2) over the pixels with weights known: [1, 1, H, W] in [0, 1], as the mean times 1;
+    target: [1, 3, H, W] in [-1, 1]. A mean, so that the size of the hole does not change the term's strength.
+    """
+
+    target: Tensor
+    known: Tensor
+    sigma: float = 0.1
+    name: str = "known pixels"
+
+    def log_value(self, batch: Batch) -> Tensor:
+        squares = (batch.images - self.target).square().mean(1, keepdim=True)
+        mean = (self.known * squares).flatten(1).sum(1) / self.known.sum().clamp_min(1e-6)
+        return -mean / (2 * self.sigma**2)
+
+
+@dataclass(frozen=True, eq=False)
+class Composed:
+    """Features of pictures whose known pixels are the given ones: what differs then differs in the hole.
+
+    hole: [1, 1, H, W] in [0, 1]; target: [1, 3, H, W]. Images [N, 3, H, W] -> [N, D]; no gradient reaches what is
+    known.
+    """
+
+    extractor: Extractor
+    target: Tensor
+    hole: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.extractor(self.compose(images))
+
+    def compose(self, images: Tensor) -> Tensor:
+        """hole * images + (1 - hole) * target."""
+        return torch.lerp(self.target, images, self.hole)
+
+
+@dataclass(frozen=True, eq=False)
+class EditDirection:
+    """C_i = <direction, s(z_i)>, whose gradient in s is the edit's direction (Zhou et al. 2022 with StyleCLIP's).
+
+    direction: [S], or [N, S] for one each; styles: latents [N, ...] -> [N, S], the latents themselves if None. With
+    `goal`, -(<direction, s> - goal)^2 / 2: the same direction, until it was followed that far.
+    """
+
+    direction: Tensor
+    styles: Callable[[Tensor], Tensor] | None = None
+    goal: Tensor | None = None  # [N]
+    name: str = "edit direction"
+
+    def log_value(self, batch: Batch) -> Tensor:
+        latents = batch.latents
+        styles = latents.flatten(1) if self.styles is None else self.styles(latents)
+        followed = (styles * self.direction).sum(1)
+        return followed if self.goal is None else -0.5 * (followed - self.goal).square()
+
+
+@dataclass(frozen=True, eq=False)
+class DistanceToStart:
+    """C_i = -|z_i - start_i|^2 / 2: a pull back to where the particle began. start: [N, *latent_shape]."""
+
+    start: Tensor
+    name: str = "identity"
+
+    def log_value(self, batch: Batch) -> Tensor:
+        return -0.5 * (batch.latents - self.start).flatten(1).square().sum(1)

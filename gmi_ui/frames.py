@@ -9,17 +9,22 @@ import base64
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gmi_ui import redrawing
+from gmi_ui.easel import Easel, Link, Variation
+from gmi_ui.editing import EditJob, verdict
+from gmi_ui.inpainting import InpaintJob, variation_of
 from gmi_ui.models import Models
 from gmi_ui.notices import Notice
-from gmi_ui.runs import OURS, Moment, Run, Side
+from gmi_ui.runs import Moment, Phase, Run, Side
 from gmi_ui.sessions import Session
 from gmi_ui.worker import RunQueue
 
 if TYPE_CHECKING:
     from engine.flow import Step
+    from engine.inversion import Start
 
 FULL_SIDE = 512  # pixels of a cell's longer side at the end of a run
 PREVIEW_PIXELS = 16 * 256**2  # of all cells together while it goes on: 100-200 KB of JPEG a frame
@@ -44,20 +49,22 @@ class Painter:
     def version(self, session: Session, run_id: str = "") -> str:
         """Changes whenever `frame` would paint something else."""
         notice = self._notice(session, run_id)
-        parts = [str(notice.number if notice else 0)]
+        parts: list[object] = [notice.number if notice else 0, session.easel.version]
+        parts.append(session.arrival.number if session.arrival else 0)
         if session.run is None:
-            parts += [str(len(self._models.gallery)), str(self._models.is_warm)]
-        else:
-            parts += [session.run.id, str(session.run.moment.version), str(self._queue.place(session.run))]
-            parts.append(str(self._queue.is_held))
-        return ".".join(parts)
+            parts += [len(self._models.gallery), self._models.is_warm]
+        for work in session.works:
+            parts += [work.id, work.moment.version, self._queue.place(work), self._queue.is_held]
+        return ".".join(map(str, parts))
 
     def frame(self, session: Session, run_id: str = "") -> bytes:
         """The newest frame as JSON. `run_id`: the run the page believes to be going on; "" for none."""
         version = self.version(session, run_id)
         notice = self._notice(session, run_id)
-        content = self._idle() if session.run is None else self._of_run(session.run)
+        content = self._idle(session) if session.run is None else self._of_run(session.run)
         content["version"] = version
+        content["arrival"] = session.arrival.number if session.arrival else 0
+        content["easel"] = self._easel(session.easel)
         content["notice"] = notice and {"text": notice.text, "kind": notice.kind, "number": notice.number}
         return json.dumps(content, separators=(",", ":")).encode()
 
@@ -66,16 +73,29 @@ class Painter:
             return LOST if run_id else self._models.trouble
         return session.newest_notice
 
-    def _idle(self) -> dict[str, Any]:
+    def past_frame(self, run: Run, step: int) -> dict[str, Any]:
+        """The sides as they were at an earlier step, by name; only those that kept one."""
+        shown = {}
+        for name, side in ordered(run):
+            drawn = redrawing.step_of(run, name, step)
+            at = drawn.particles.step - side.first
+            figures = {key: round(values[min(max(at, 0), len(values) - 1)], 4) for key, values in side.curves.items()}
+            cells = self._encode(drawn, is_last=True)
+            shown[name] = {"cells": cells, "scores": scores_of(run, drawn), "figures": figures, "step": drawn.step}
+        return shown
+
+    def _idle(self, session: Session) -> dict[str, Any]:
+        is_empty = session.easel.current is None
         return {
             "phase": "idle",
-            "gallery": [encoded(jpeg) for jpeg in self._models.gallery],
+            "gallery": [encoded(jpeg) for jpeg in self._models.gallery] if is_empty else [],
             "warming": not self._models.is_warm,
         }
 
     def _of_run(self, run: Run) -> dict[str, Any]:
         moment = run.moment
-        total = run.settings.flow.steps
+        total = run.total
+        rests = moment.phase.is_over or moment.phase is Phase.PAUSED
         return {
             "run": run.id,
             "phase": moment.phase,
@@ -85,22 +105,59 @@ class Painter:
             "prompt": run.settings.prompt,
             "seed": run.settings.seed,
             "count": run.settings.n,
-            "expected": ["ours", "baseline"] if run.settings.baseline else ["ours"],
+            "titles": run.titles,
+            "figures": [figure._asdict() for figure in run.figures],
+            "doing": moment.doing,
+            "share": moment.share,
+            "goes_on": run.can_go_on,
+            "past": past_steps(moment) if rests else [],
+            "link": run.job.link.number if isinstance(run.job, EditJob | InpaintJob) else None,
             "step": moment.step,
             "total": total,
             "rate": moment.rate,
             "left": (total - moment.step) / moment.rate if moment.rate and not moment.phase.is_over else None,
-            "sides": {name: self._side(side, moment) for name, side in ordered(moment.sides)},
+            "sides": {name: self._side(run, side, moment) for name, side in ordered(run)},
         }
 
-    def _side(self, side: Side, moment: Moment) -> dict[str, Any]:
+    def _side(self, run: Run, side: Side, moment: Moment) -> dict[str, Any]:
         return {
             "cells": self._encode(side.step, is_last=moment.phase.is_over),
-            "scores": rounded(side.step.text_scores.tolist()),
+            "scores": scores_of(run, side.step),
             "seeds": list(side.step.particles.seeds),
-            "text": rounded(side.text[-1:])[0],
-            "diversity": rounded(side.diversity[-1:])[0],
-            "curves": {"text": curve(side.text), "diversity": curve(side.diversity)},
+            "step": side.step.step,
+            "figures": {key: rounded(values[-1:])[0] for key, values in side.curves.items()},
+            "curves": {key: curve(values, first=side.first) for key, values in side.curves.items()},
+        }
+
+    def _easel(self, easel: Easel) -> dict[str, Any] | None:
+        link = easel.current
+        if link is None:
+            return None
+        return {
+            "current": link.number,
+            "name": link.text,
+            "width": link.picture.width,
+            "height": link.picture.height,
+            "links": [{"number": one.number, "text": one.text, "parent": one.parent} for one in easel.links],
+            "inversion": self._inversion(link),
+            "start": start_of(link),
+            "mask": link.mask_number,
+            "variations": [[one.share, one.ours, one.baseline] for one in variations_of(link)],
+        }
+
+    def _inversion(self, link: Link) -> dict[str, Any] | None:
+        """How far the search for the picture is; None where none was needed."""
+        work = link.inversion
+        if work is None:
+            return None
+        start = work.start
+        return {
+            "id": work.id,
+            "phase": work.moment.phase,
+            "is_over": work.is_over,
+            "place": self._queue.place(work),
+            "step": start.step if start else 0,
+            "total": start.total if start else 0,
         }
 
     def _encode(self, step: "Step", *, is_last: bool) -> Sequence[str]:
@@ -137,11 +194,43 @@ def preview_side(count: int) -> int:
     return max(64, min(FULL_SIDE, int((PREVIEW_PIXELS / (2 * count)) ** 0.5)))
 
 
-def curve(values: Sequence[float], points: int = CURVE_POINTS) -> list[tuple[int, float]]:
-    """(step, value) pairs, thinned evenly to at most `points`, both ends kept."""
+def start_of(link: Link) -> dict[str, Any] | None:
+    """The picture as a model draws it, beside its distance to the picture; the newest that is known."""
+    start: Start | None = next(reversed(link.starts.values()), None)
+    if start is None:
+        return None
+    from engine import imaging
+
+    told = verdict(start)
+    return {
+        "cell": encoded(imaging.to_jpeg(imaging.to_uint8(start.image)[0], max_side=256, quality=90)),
+        "distance": round(float(start.distance), 4),
+        "text": told.text,
+        "kind": told.kind,
+    }
+
+
+def variations_of(link: Link) -> list[Variation]:
+    """Of the finished runs of this picture, and of the newest one."""
+    newest = variation_of(link.run)
+    return [*link.variations, *([newest] if newest else [])]
+
+
+def scores_of(run: Run, step: "Step") -> list[float] | None:
+    """One for each picture; None where there is no text to fit."""
+    return rounded(step.text_scores.tolist()) if run.settings.prompt else None
+
+
+def past_steps(moment: Moment) -> list[int]:
+    """The steps whose pictures can be drawn again."""
+    return sorted({kept.step for side in moment.sides.values() for kept in side.kept})
+
+
+def curve(values: Sequence[float], points: int = CURVE_POINTS, *, first: int = 0) -> list[tuple[int, float]]:
+    """(step, value) pairs from step `first` on, thinned evenly to at most `points`, both ends kept."""
     last = len(values) - 1
     steps = range(last + 1) if last < points else sorted({round(i * last / (points - 1)) for i in range(points)})
-    return [(step, round(values[step], 4)) for step in steps]
+    return [(first + step, round(values[step], 4)) for step in steps]
 
 
 def rounded(values: Sequence[float]) -> list[float]:
@@ -154,6 +243,7 @@ def encoded(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def ordered(sides: Mapping[str, Side]) -> list[tuple[str, Side]]:
-    """Ours first."""
-    return sorted(sides.items(), key=lambda item: item[0] != OURS)
+def ordered(run: Run) -> list[tuple[str, Side]]:
+    """The sides that have something to show, ours first."""
+    sides = run.moment.sides
+    return [(name, sides[name]) for name in run.titles if name in sides]

@@ -1,4 +1,4 @@
-"""The models that the studio has loaded: each once, and the default ones before the first run.
+"""The models of the studio: loaded through the engine, which keeps them, and the default ones before the first run.
 
 How a model is loaded is handed in (`Loaders`), so that tests run the whole studio on tiny networks. The
 engine's own loaders import torch, which takes seconds: they do so when first called, not when the page is
@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from engine.errors import ModelError
 from engine.model_table import ModelRow, list_models
@@ -17,10 +17,10 @@ from engine.settings import GenerateSettings
 from gmi_ui.notices import Notice, explain
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from engine.clip import PromptModel
     from engine.models import GeneratorModel
-
-Model = TypeVar("Model")
 
 GALLERY_SIZE = 24
 GALLERY_SEED = 1
@@ -60,38 +60,40 @@ def engine_loaders(device: str = "auto", threads: int | None = None) -> Loaders:
 
 
 class Models:
-    """Loaded models, kept for as long as the studio runs. Thread-safe; a model that failed is tried again."""
+    """The way to the models. Thread-safe; the loaders keep what they loaded, and try again what failed."""
 
     def __init__(self, loaders: Loaders) -> None:
         self._loaders = loaders
-        self._generators: dict[str, GeneratorModel] = {}
-        self._prompt_models: dict[str, PromptModel] = {}
+        self._hashes: dict[str, str] = {}
         self._prepared = False
         self._lock = threading.Lock()
         self._warmed = threading.Event()
         self.trouble: Notice | None = None  # why `warm` failed
-        self.gallery: tuple[bytes, ...] = ()  # JPEGs of random samples, once warm
+        self.gallery: tuple[bytes, ...] = ()  # JPEGs of random samples, once warm: see `random_latents`
 
     def generator(self, name: str) -> "GeneratorModel":
         """Raises engine.errors.ModelError for a missing or damaged file."""
-        return self._once(self._generators, name, self._loaders.generator)
+        self._prepare()
+        model = self._loaders.generator(name)
+        self._hashes[name] = model.sha256
+        return model
 
     def prompt_model(self, name: str) -> "PromptModel":
         """Raises engine.errors.ModelError for a missing or damaged file."""
-        return self._once(self._prompt_models, name, self._loaders.prompt_model)
+        self._prepare()
+        model = self._loaders.prompt_model(name)
+        self._hashes[name] = model.sha256
+        return model
 
-    def _once(self, kept: dict[str, Model], name: str, load: Callable[[str], Model]) -> Model:
+    def _prepare(self) -> None:
         with self._lock:
             if not self._prepared:
                 self._loaders.prepare()
                 self._prepared = True
-            if name not in kept:
-                kept[name] = load(name)
-            return kept[name]
 
-    def names(self) -> list[str]:
-        """The bundled generators; none where the table of models is damaged, which loading one then tells."""
-        return [row.name for row in self._rows() if row.kind == "generator"]
+    def names(self, kind: str = "generator") -> list[str]:
+        """The bundled models of a kind; none where the table of models is damaged, which loading one then tells."""
+        return [row.name for row in self._rows() if row.kind == kind]
 
     def examples(self, name: str) -> tuple[str, ...]:
         """Prompts that suit a generator, without loading it; none for a file of the user's own."""
@@ -105,9 +107,8 @@ class Models:
             return ()
 
     def hash_of(self, name: str) -> str | None:
-        """The hash of a model that is loaded; None for others."""
-        model = self._generators.get(name) or self._prompt_models.get(name)
-        return model.sha256 if model else None
+        """The hash of a model that was loaded; None for others."""
+        return self._hashes.get(name)
 
     @property
     def is_warm(self) -> bool:
@@ -131,14 +132,17 @@ class Models:
             self._warmed.set()
 
 
-def random_pictures(generator: "GeneratorModel", count: int = GALLERY_SIZE) -> tuple[bytes, ...]:
-    """JPEGs of `count` samples of the default latent space: what a first visitor sees."""
+def random_latents(generator: "GeneratorModel", count: int = GALLERY_SIZE) -> "Tensor":
+    """Of the gallery's pictures: samples of the default latent space."""
+    return generator.spaces[generator.default_space].sample(range(GALLERY_SEED, GALLERY_SEED + count))
+
+
+def random_pictures(generator: "GeneratorModel") -> tuple[bytes, ...]:
+    """JPEGs of random samples: what a first visitor sees."""
     import torch
 
     from engine import imaging
 
-    space = generator.default_space
-    seeds = range(GALLERY_SEED, GALLERY_SEED + count)
     with torch.no_grad():
-        images = generator.render(generator.spaces[space].sample(seeds), space)
+        images = generator.render(random_latents(generator), generator.default_space)
     return tuple(imaging.to_jpeg(image, max_side=GALLERY_SIDE) for image in imaging.to_uint8(images))

@@ -6,10 +6,14 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engine.settings import GenerateSettings
 from gmi_ui.notices import NotPossibleError
+from gmi_ui.redrawing import step_of
 from gmi_ui.runs import BASELINE, Run
+
+if TYPE_CHECKING:
+    from engine.flow import Step
 
 KEPT_FOR = 3600.0  # seconds
 
@@ -23,30 +27,35 @@ class Pictures:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or temporary_folder()
 
-    def save_one(self, run: Run, side: str, index: int) -> Path:
-        """One picture. Raises NotPossibleError if it is not there, SaveError if it cannot be written."""
+    def save_one(self, run: Run, side: str, index: int, step: int | None = None) -> Path:
+        """One picture, of the newest step or a kept one.
+
+        Raises NotPossibleError if it is not there, SaveError if it cannot be written.
+        """
         from engine import imaging
 
-        data = png(run, side, index)
+        check_picture(run, side, index)
+        data = png(run, side, index, step_of(run, side, step))
         suffix = "_baseline" if side == BASELINE else ""
-        name = f"{slug(run.settings.prompt)}_{seed_of(run, side, index)}{suffix}.png"
+        name = f"{name_of(run)}_{seed_of(run, side, index)}{suffix}.png"
         path = self.folder / run.id / name
         self._forget_old()
         imaging.save_file(path, data)
         return path
 
-    def save_all(self, run: Run) -> Path:
+    def save_all(self, run: Run, step: int | None = None) -> Path:
         """Every picture of every side, the baseline in a folder of its own. Raises as `save_one`."""
         from engine import imaging
 
         files = {}
         for side, shown in run.moment.sides.items():
             folder = "baseline/" if side == BASELINE else ""
+            drawn = step_of(run, side, step)
             for index in range(len(shown.step.images)):
-                files[f"{folder}{index:02d}.png"] = png(run, side, index)
+                files[f"{folder}{index:02d}.png"] = png(run, side, index, drawn)
         if not files:
             raise NotPossibleError("There are no pictures to save yet.")
-        path = self.folder / run.id / f"{slug(run.settings.prompt)}_{run.settings.seed}.zip"
+        path = self.folder / run.id / f"{name_of(run)}_{run.settings.seed}.zip"
         self._forget_old()
         imaging.save_zip(path, files)
         return path
@@ -64,32 +73,36 @@ def temporary_folder() -> Path:
     return folder
 
 
-def png(run: Run, side: str, index: int) -> bytes:
-    """A picture at full size with its settings, all seeds, its index and the models' hashes inside."""
-    from engine import imaging
-
+def check_picture(run: Run, side: str, index: int) -> None:
+    """Raises NotPossibleError if the run has no such picture."""
     shown = run.moment.sides.get(side)
     if shown is None or not 0 <= index < len(shown.step.images):
         raise NotPossibleError("That picture is not there any more.")
+
+
+def png(run: Run, side: str, index: int, drawn: "Step") -> bytes:
+    """A picture at full size with its settings, all seeds, its index and the models' hashes inside."""
+    from engine import imaging, pictures
+
+    settings = run.settings_at(side, drawn.step)
     metadata = imaging.picture_metadata(
-        settings=side_settings(run, side).to_dict(),
-        seeds=shown.step.particles.seeds,
+        settings=settings.to_dict(),
+        seeds=drawn.particles.seeds,
         index=index,
         models=run.model_hashes,
+        extra=run.job.extras(settings),
     )
-    return imaging.encode_png(imaging.to_uint8(shown.step.images[index : index + 1])[0], metadata)
-
-
-def side_settings(run: Run, side: str) -> GenerateSettings:
-    """The settings that one side ran with, sliders moved during the run included."""
-    from engine import tasks
-
-    return tasks.baseline(run.final_settings) if side == BASELINE else run.final_settings
+    return pictures.encode_picture(run.tasks[side].picture(drawn, index), metadata)
 
 
 def seed_of(run: Run, side: str, index: int) -> int:
     """The seed that a picture grew from."""
     return run.moment.sides[side].step.particles.seeds[index]
+
+
+def name_of(run: Run) -> str:
+    """How a run's files begin."""
+    return slug(run.settings.prompt or "repainted")
 
 
 def slug(text: str, limit: int = 48) -> str:

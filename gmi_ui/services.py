@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 
+from gmi_ui.easel import Link
 from gmi_ui.frames import Painter
 from gmi_ui.models import Models
 from gmi_ui.notices import NotPossibleError
-from gmi_ui.runs import Run
+from gmi_ui.runs import Inversion, Run
 from gmi_ui.saving import Pictures
 from gmi_ui.sessions import Session, Sessions
 from gmi_ui.worker import RunQueue
+
+BUSY = "A run is going on already and was not touched. Stop it first (Esc), or wait until it ends."
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,17 @@ class Services:
     def start(self, session: Session, run: Run) -> None:
         """Queues a run for a tab. Raises NotPossibleError while the tab's last one goes on."""
         if not session.begin(run):
-            raise NotPossibleError(
-                "A run is going on already and was not touched. Stop it first (Esc), or wait until it ends."
-            )
+            raise NotPossibleError(BUSY)
         self.queue.submit(run)
+
+    def go_on(self, session: Session) -> None:
+        """Queues the tab's stopped run again. Raises NotPossibleError if there is none."""
+        if session.run is None:
+            raise NotPossibleError("There is no run to continue.")
+        session.run.reopen()
+        self.queue.submit(session.run)
+
+    def find(self, link: Link, model: str, prompt_model: str) -> None:
+        """Queues the inversion of a link's picture."""
+        link.inversion = Inversion(link, model, prompt_model)
+        self.queue.submit(link.inversion)

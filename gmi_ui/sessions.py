@@ -1,26 +1,42 @@
-"""What the server remembers of each tab: its run and the last message, keyed by a token that the tab keeps.
+"""What the server remembers of each browser tab, by a token that it keeps: for each tab of the page a session.
 
-The token is drawn by the page and kept in the tab's own storage, so it survives a reload; it is as long as a
-password, and nothing else gives access to a run.
+The token is drawn by the page and kept in the browser tab's own storage, so it survives a reload; it is as long
+as a password, and nothing else gives access to a run.
 """
 
+import itertools
 import re
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass, field
 
+from engine.settings import RunSettings
+from gmi_ui.easel import Easel
 from gmi_ui.notices import Notice
-from gmi_ui.runs import Run
+from gmi_ui.runs import Run, Work
 
-REMEMBERED = 16  # tabs; the one unseen for longest is forgotten first, never one whose run goes on
+REMEMBERED = 16  # browser tabs; the one unseen for longest is forgotten first, never one whose run goes on
+TASKS = ("generate", "edit", "inpaint")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
+_arrivals = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Settings that came from elsewhere for a tab's controls; a page takes each number once."""
+
+    settings: RunSettings
+    number: int = field(default_factory=lambda: next(_arrivals))
 
 
 class Session:
-    """One tab."""
+    """One tab of the page in one browser tab."""
 
     def __init__(self) -> None:
         self.run: Run | None = None
+        self.easel = Easel()
         self.notice: Notice | None = None  # about something that is not a run
+        self.arrival: Arrival | None = None
         self._lock = threading.Lock()
 
     def begin(self, run: Run) -> bool:
@@ -31,41 +47,66 @@ class Session:
             self.run, self.notice = run, None
             return True
 
+    def show(self, run: Run | None) -> bool:
+        """Shows an earlier run, or none. False if one goes on: nothing changed."""
+        with self._lock:
+            if self.is_busy and run is not self.run:
+                return False
+            self.run = run
+            return True
+
     def say(self, notice: Notice) -> None:
         """Shows a notice; the newest counts."""
         self.notice = notice
 
     @property
+    def works(self) -> tuple[Work, ...]:
+        """What may be going on for this tab: its run, and its picture being found."""
+        link = self.easel.current
+        return tuple(work for work in (self.run, link.inversion if link else None) if work is not None)
+
+    @property
+    def active(self) -> Work | None:
+        """What pause and stop go to: the run if it goes on, else the picture's inversion if that does."""
+        return next((work for work in self.works if not work.is_over), None)
+
+    @property
     def newest_notice(self) -> Notice | None:
-        """The tab's own message or its run's, whichever came last."""
-        notices = [self.notice, self.run.moment.notice if self.run else None]
+        """The tab's own message or one of its works', whichever came last."""
+        notices = [self.notice, *(work.moment.notice for work in self.works)]
         return max((n for n in notices if n), key=lambda n: n.number, default=None)
 
     @property
     def is_busy(self) -> bool:
-        return self.run is not None and not self.run.moment.phase.is_over
+        return self.run is not None and not self.run.is_over
 
 
 class Sessions:
-    """All tabs."""
+    """All browser tabs."""
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
-        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._sessions: OrderedDict[str, dict[str, Session]] = OrderedDict()
         self._remembered = remembered
         self._lock = threading.Lock()
 
-    def get(self, token: str) -> Session:
-        """The tab's session, new if there is none. Raises ValueError for something that is no token."""
+    def get(self, token: str, task: str = TASKS[0]) -> Session:
+        """A tab's session, new if there is none. Raises ValueError for something that is no token, or no tab."""
         if not is_token(token):
             raise ValueError("no session token")
+        if task not in TASKS:
+            raise ValueError(f"no tab is called {task!r}")
         with self._lock:
-            session = self._sessions.setdefault(token, Session())
+            sessions = self._sessions.setdefault(token, {})
             self._sessions.move_to_end(token)
             self._forget(besides=token)
-            return session
+            return sessions.setdefault(task, Session())
 
     def _forget(self, *, besides: str) -> None:
-        idle = [token for token, session in self._sessions.items() if token != besides and not session.is_busy]
+        idle = [
+            token
+            for token, sessions in self._sessions.items()
+            if token != besides and not any(session.active for session in sessions.values())
+        ]
         for token in idle[: max(0, len(self._sessions) - self._remembered)]:
             del self._sessions[token]
 

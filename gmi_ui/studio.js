@@ -33,40 +33,57 @@
       if (chosen) document.body.classList.toggle("dark", chosen === "dark");
     },
 
-    focusPrompt() {
-      document.querySelector("#control-prompt textarea")?.focus();
+    openPicture() {
+      shownOne(".opens-pictures")?.click();
+    },
+
+    goTo(task) {
+      document.querySelector(`[role="tab"][data-tab-id="${task}"]`)?.click();
+      document.dispatchEvent(new CustomEvent("studio:wake", { detail: { task } }));
     },
   };
 
   // --- keys: Ctrl+Enter (or Enter in the prompt) runs, Esc stops
 
-  function press(action) {
-    const button = document.querySelector(`[data-action="${action}"]`);
-    if (!button) return false;
-    button.click();
-    return true;
-  }
+  const shownOne = (selector) => [...document.querySelectorAll(selector)].find((found) => found.offsetParent !== null);
 
   function onKey(event) {
     if (document.querySelector("dialog[open]")) return;
-    const inPrompt = event.target instanceof Element && event.target.closest("#control-prompt");
+    const inPrompt = event.target instanceof Element && event.target.closest(".prompt");
     const runs = event.key === "Enter" && !event.isComposing && !event.shiftKey && (event.ctrlKey || event.metaKey || inPrompt);
     if (runs) {
       event.preventDefault();
       event.stopPropagation();
-      press("run");
+      shownOne('[data-action="run"]')?.click();
     } else if (event.key === "Escape" && !event.target.closest?.('[aria-expanded="true"]')) {
-      const stop = document.querySelector('[data-action="stop"]');
-      if (stop && !stop.disabled) stop.click();
+      shownOne('[data-action="stop"]:not(:disabled)')?.click();
     }
   }
   document.addEventListener("keydown", onKey, { capture: true });
 
-  // --- a PNG dropped anywhere goes the way of the "open" button
+  // --- a picture dropped or pasted anywhere goes the way of the shown tab's upload button
 
   let depth = 0;
   const carriesFiles = (event) => Array.from(event.dataTransfer?.types ?? []).includes("Files");
-  const showTarget = (shown) => { document.querySelector(".drop-target").hidden = !shown; };
+  const takers = ".takes-pictures";
+
+  function showTarget(shown) {
+    const place = document.querySelector(".drop-target");
+    const taker = shownOne(takers);
+    place.hidden = !shown || !taker;
+    place.textContent = taker?.classList.contains("opens-pictures")
+      ? "Drop a picture to work on it"
+      : "Drop a saved picture to restore its settings";
+  }
+
+  function take(file) {
+    const input = shownOne(takers)?.parentElement?.querySelector('input[type="file"]');
+    if (!input || !file) return;
+    const one = new DataTransfer();
+    one.items.add(file);
+    input.files = one.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  }
 
   document.addEventListener("dragenter", (event) => {
     if (!carriesFiles(event)) return;
@@ -87,11 +104,13 @@
     event.stopPropagation();
     depth = 0;
     showTarget(false);
-    const input = document.querySelector("#restore-picture")?.parentElement?.querySelector('input[type="file"]');
-    if (!input || !event.dataTransfer.files.length) return;
-    const one = new DataTransfer();
-    one.items.add(event.dataTransfer.files[0]);
-    input.files = one.files;
-    input.dispatchEvent(new Event("change", { bubbles: true }));
+    take(event.dataTransfer.files[0]);
+  }, { capture: true });
+  document.addEventListener("paste", (event) => {
+    const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
+    if (!file) return; // words go where the cursor is
+    event.preventDefault();
+    event.stopPropagation();
+    take(file);
   }, { capture: true });
 })();

@@ -5,19 +5,23 @@ from pathlib import Path
 
 import gradio as gr
 
-from gmi_ui import particle_grid, run_bar
+from engine.settings import SettingsError
+from gmi_ui import chain, easel_view, painter, particle_grid, run_bar
 from gmi_ui.models import Models, engine_loaders
 from gmi_ui.services import Services
 from gmi_ui.tabs import TABS
+from gmi_ui.tabs.common import Page
 from gmi_ui.tabs.generate import DEFAULTS
 from gmi_ui.theme import studio_theme
 
 TITLE = "GMI Studio"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-MAX_UPLOAD = "64mb"
+MAX_UPLOAD = "2gb"  # what is too large for the engine it says itself, and better
+PARTS = (run_bar, particle_grid, chain, easel_view, painter)  # the components of our own
 _HERE = Path(__file__).parent
 _HEADER_JS = """window.studio.applyTheme();
-element.querySelector('[data-role="theme"]').addEventListener("click", window.studio.toggleTheme);"""
+element.querySelector('[data-role="theme"]').addEventListener("click", window.studio.toggleTheme);
+watch("value", () => { if (props.value?.task) window.studio.goTo(props.value.task); });"""
 
 
 class OptionsError(ValueError):
@@ -43,21 +47,26 @@ class LaunchOptions:
 
 def _header() -> gr.HTML:
     html = (_HERE / "header.html").read_text(encoding="utf-8")
-    return gr.HTML(html, js_on_load=_HEADER_JS, apply_default_css=False, elem_id="studio-head")
+    return gr.HTML(
+        value={},
+        html_template=html,
+        js_on_load=_HEADER_JS,
+        apply_default_css=False,
+        elem_id="studio-head",
+        elem_classes="studio-part",
+    )
 
 
 def build(models: Models) -> tuple[gr.Blocks, Services]:
     """The page around the given models."""
     services = Services.around(models)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
-        _header()
+        switch = _header()
         token = gr.Textbox(visible="hidden", elem_id="token", show_label=False)
-        if len(TABS) == 1:
-            TABS[0].build(page, services, token)
-        else:
+        with gr.Tabs(elem_id="studio-tabs"):
             for tab in TABS:
-                with gr.Tab(tab.title):
-                    tab.build(page, services, token)
+                with gr.Tab(tab.title, id=tab.task):
+                    tab.build(Page(page, services, token, switch))
     return page, services
 
 
@@ -96,15 +105,31 @@ def serve(models: Models, options: LaunchOptions) -> Server:
         max_file_size=MAX_UPLOAD,
         allowed_paths=[str(services.pictures.folder)],
         theme=studio_theme(),
-        css_paths=[_HERE / "studio.css", run_bar.CSS, particle_grid.CSS],
+        css_paths=[_HERE / "studio.css", *(part.CSS for part in PARTS)],
         head=f"<script>{(_HERE / 'studio.js').read_text(encoding='utf-8')}</script>",
     )
     models.warm(DEFAULTS)
     return Server(page, services, page.share_url or address)
 
 
+def check_device(device: str) -> None:
+    """Raises OptionsError for a device that is not there, before anything is started.
+
+    What is always there is not tried: that would import torch, and delay the page by seconds.
+    """
+    if device in ("auto", "cpu"):
+        return
+    from engine import runtime
+
+    try:
+        runtime.check_device(device)
+    except SettingsError as error:
+        raise OptionsError(f"--{error}") from error
+
+
 def launch(options: LaunchOptions) -> None:
-    """The studio with the engine's models, until it is interrupted."""
+    """The studio with the engine's models, until it is interrupted. Raises OptionsError."""
+    check_device(options.device)
     server = serve(Models(engine_loaders(options.device, options.threads)), options)
     print(f"{TITLE} is at {server.address} (Ctrl+C ends it)", flush=True)
     if options.host not in LOOPBACK and options.auth is None:

@@ -11,11 +11,16 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the bottom up. A module imports only modules of lower layers; a package counts as one module.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("version", "errors", "settings", "files", "metrics"),
-    ("kernels", "latents", "networks", "runtime", "model_table", "checkpoints"),
-    ("density", "clip", "imaging"),
-    ("terms", "models"),
-    ("flow",),
-    ("tasks",),
+    ("kernels", "latents", "networks", "runtime", "model_table", "public_models", "downloads"),
+    ("checkpoints", "model_store"),
+    ("density", "clip", "imaging", "class_latents", "codebook", "styles"),
+    ("families", "pictures"),
+    ("terms", "models", "masks"),
+    ("flow", "inversion"),
+    ("moves", "styleclip"),
+    ("tasks", "models_command"),
+    ("command_line",),
+    ("picture_commands",),
     ("__init__", "__main__"),
 )
 

@@ -5,7 +5,9 @@ themselves go through a server function, each made when the page is ready for it
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ _SCRIPTS = (
     "feed.js",
     "curves.js",
     "cells.js",
+    "past.js",
     "viewer.js",
     "status.js",
     "grid.js",
@@ -24,19 +27,47 @@ _SCRIPTS = (
 _wakes = itertools.count(1)
 
 
-def particle_grid(server_functions: Sequence[Callable[..., Any]]) -> gr.HTML:
-    """Events, all with data side ("ours" or "baseline") and index: `reseed`, `more_like_this`.
+@dataclass(frozen=True)
+class GridTexts:
+    """What a tab's grid says before its first run, and which buttons its large view has.
 
-    server_functions must be `newest_frame`, `command` and `save_pictures`; each takes one dict. A function,
-    because a subclass would make gradio write an interface file beside this one.
+    hand_over: to which tabs a picture can be taken, with the button's words. own: events of the tab itself.
     """
+
+    title: str
+    text: str
+    ready: tuple[str, str] = ("", "")  # the same once there is a picture to work on
+    hand_over: Mapping[str, str] = field(default_factory=dict)
+    own: Mapping[str, str] = field(default_factory=dict)
+    picks_examples: bool = False  # whether the gallery's pictures can be clicked
+
+
+def particle_grid(task: str, texts: GridTexts, server_functions: Sequence[Callable[..., Any]]) -> gr.HTML:
+    """Events: `arrive` (no data) when controls are to be shown anew; those of `texts.own`, all with data side
+    ("ours" or "baseline"), index and step (None for the newest).
+
+    server_functions: see `server_functions.grid_functions`; each takes one dict. A function, because a subclass
+    would make gradio write an interface file beside this one.
+    """
+    html = (_HERE / "particle_grid.html").read_text(encoding="utf-8")
+    words = {"task": task, "title": texts.title, "text": texts.text}
+    words |= {"ready-title": texts.ready[0], "ready-text": texts.ready[1]}
+    for name, said in words.items():
+        html = html.replace(f"[[{name}]]", said)
+    # Gradio finds a component's events by their names in its script.
+    scripts = [f"const own = {json.dumps(dict(texts.own))};"]
+    scripts += [(_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS]
     return gr.HTML(
         value=0,
-        html_template=(_HERE / "particle_grid.html").read_text(encoding="utf-8"),
-        js_on_load="\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS),
+        html_template=html,
+        js_on_load="\n".join(scripts),
         apply_default_css=False,
-        elem_id="particle-grid",
+        elem_id="particle-grid" if task == "generate" else f"{task}-grid",
+        elem_classes="studio-part",
         server_functions=list(server_functions),
+        task=task,
+        hand_over=dict(texts.hand_over),
+        picks_examples=texts.picks_examples,
     )
 
 

@@ -1,15 +1,34 @@
-// The two grids of buttons. Elements are made once per number of pictures and only their contents change.
+// The grids of buttons. Elements are made once per number of pictures and only their contents change.
 const sidesPlace = element.querySelector(".sides");
 const sideTemplate = element.querySelector('template[data-role="side"]');
-const SIDE_TITLES = { ours: "With repulsion", baseline: "Baseline" };
+const NARROW = window.matchMedia("(max-width: 860px)");
+const GAP = 8; // px, as in the style sheet
+const SMALLEST_CELL = 72; // px; a page that needs smaller ones to fit the window scrolls instead
+const BELOW = 44; // px kept free below the grids
 const pictureUrl = (cell) => `data:image/jpeg;base64,${cell}`;
 
-function columnsFor(count) {
+function usualColumns(count) {
   if (count <= 3) return count;
   if (count === 4) return 2;
   if ([5, 6, 9].includes(count)) return 3;
   if (count <= 16) return 4;
   return Math.min(8, Math.ceil(Math.sqrt(count)));
+}
+
+// The columns that make the largest squares in this much room, and how large those are. Of two that are nearly as
+// large, the fewer places stay empty the better.
+function bestColumns(count, width, height, label) {
+  let best = { columns: 1, side: 0, empty: 0 };
+  for (let columns = 1; columns <= count; columns += 1) {
+    const rows = Math.ceil(count / columns);
+    const byWidth = (width - (columns - 1) * GAP) / columns;
+    const byHeight = (height - (rows - 1) * GAP) / rows - label;
+    const side = Math.floor(Math.min(byWidth, byHeight));
+    const empty = rows * columns - count;
+    const isAsGood = side >= 0.94 * best.side && empty < best.empty;
+    if (side > best.side * (empty > best.empty ? 1.06 : 1) || isAsGood) best = { columns, side, empty };
+  }
+  return best;
 }
 
 function makeCell(sideName, index) {
@@ -28,45 +47,83 @@ function makeCell(sideName, index) {
   return cell;
 }
 
-function makeSide(name, count) {
+function makeSide(name, frame) {
   const root = sideTemplate.content.firstElementChild.cloneNode(true);
+  const title = frame.titles[name];
   root.dataset.side = name;
-  root.querySelector(".side-title").textContent = SIDE_TITLES[name];
+  root.querySelector(".side-title").textContent = title;
+  root.querySelector(".side-head").append(...frame.figures.map(makeFigure));
   const cells = root.querySelector(".cells");
-  cells.setAttribute("aria-label", `Pictures, ${SIDE_TITLES[name].toLowerCase()}`);
-  cells.style.setProperty("--columns", columnsFor(count));
-  cells.append(...Array.from({ length: count }, (_, index) => makeCell(name, index)));
+  cells.setAttribute("aria-label", `Pictures, ${title.toLowerCase()}`);
+  cells.append(...Array.from({ length: frame.count }, (_, index) => makeCell(name, index)));
   return root;
 }
 
 function arrangeSides(frame) {
-  const wanted = `${frame.run}:${frame.expected.join()}:${frame.count}`;
+  const names = Object.keys(frame.titles);
+  const wanted = `${frame.run}:${names.join()}:${frame.count}`;
   if (sidesPlace.dataset.arranged === wanted) return;
   sidesPlace.dataset.arranged = wanted;
-  sidesPlace.dataset.count = frame.expected.length;
-  sidesPlace.replaceChildren(...frame.expected.map((name) => makeSide(name, frame.count)));
+  sidesPlace.dataset.count = names.length;
+  sidesPlace.style.setProperty("--figures", frame.figures.length);
+  sidesPlace.replaceChildren(...names.map((name) => makeSide(name, frame)));
+  fitCells();
 }
 
-function paintCells(root, name, side) {
+// The best squares with the sides beside each other, or one above the other.
+function bestIn(sides, isStacked) {
+  sidesPlace.classList.toggle("is-stacked", isStacked);
+  const [first] = sides;
+  const grid = first.querySelector(".cells");
+  const head = grid.getBoundingClientRect().top - first.getBoundingClientRect().top;
+  const top = first.getBoundingClientRect().top + window.scrollY;
+  const stack = isStacked ? sides.length : 1;
+  const room = (window.innerHeight - BELOW - pastHeight() - top) / stack - head - 2 * GAP;
+  const label = grid.querySelector(".cell-score").offsetHeight;
+  return { isStacked, ...bestColumns(grid.children.length, grid.clientWidth, room, label) };
+}
+
+// Uses the window's height: the larger the squares that still fit below the heads, the better.
+function fitCells() {
+  const sides = [...sidesPlace.children];
+  if (!sides.length || !isShown()) return;
+  const count = sides[0].querySelectorAll(".cell").length;
+  const besides = bestIn(sides, false);
+  const stacked = sides.length > 1 ? bestIn(sides, true) : besides;
+  const best = stacked.side > 1.15 * besides.side ? stacked : besides;
+  const fits = !NARROW.matches && best.side >= SMALLEST_CELL;
+  sidesPlace.classList.toggle("is-stacked", sides.length > 1 && (NARROW.matches || best.isStacked));
+  for (const side of sides) {
+    const { style } = side.querySelector(".cells");
+    style.setProperty("--columns", fits ? best.columns : usualColumns(count));
+    style.setProperty("--cell", fits ? `${best.side}px` : "1fr");
+  }
+}
+new ResizeObserver(fitCells).observe(element);
+window.addEventListener("resize", fitCells);
+
+function paintCells(root, title, side) {
   root.querySelectorAll(".cell").forEach((cell, index) => {
     const picture = cell.firstElementChild;
     const url = pictureUrl(side.cells[index]);
     if (picture.src !== url) picture.src = url;
     picture.hidden = false;
-    const score = side.scores[index].toFixed(3);
+    const score = side.scores ? side.scores[index].toFixed(3) : "";
     cell.lastElementChild.textContent = score;
-    cell.setAttribute("aria-label", `${SIDE_TITLES[name]}, picture ${index + 1}, text score ${score}. Open it large.`);
+    cell.lastElementChild.hidden = !score;
+    const told = score ? `, text score ${score}` : "";
+    cell.setAttribute("aria-label", `${title}, picture ${index + 1}${told}. Open it large.`);
   });
 }
 
-function paintSides(frame) {
+function paintSides(frame, sides) {
   arrangeSides(frame);
-  for (const [name, side] of Object.entries(frame.sides)) {
+  for (const [name, side] of Object.entries(sides)) {
     const root = sidesPlace.querySelector(`[data-side="${name}"]`);
-    const others = Object.entries(frame.sides).filter(([other]) => other !== name).map(([, other]) => other);
-    for (const figure of ["text", "diversity"]) {
-      paintFigure(root, figure, side, others, frame.total, figureRange(frame.sides, figure));
+    const others = Object.entries(sides).filter(([other]) => other !== name).map(([, other]) => other);
+    for (const { key } of frame.figures) {
+      paintFigure(root, key, side, others, frame.total, figureRange(sides, key));
     }
-    paintCells(root, name, side);
+    paintCells(root, frame.titles[name], side);
   }
 }

@@ -11,13 +11,13 @@ function figureRange(sides, name) {
   return { low: low - room, high: high + room };
 }
 
-function curvePath(points, total, range) {
+function curvePath(points, total, range, at) {
   const x = (step) => (CURVE.width * step) / Math.max(total, 1);
   const span = CURVE.height - 2 * CURVE.inset;
   const y = (value) => CURVE.inset + span * (1 - (value - range.low) / (range.high - range.low));
   const line = points.map(([step, value], i) => `${i ? "L" : "M"}${x(step).toFixed(1)} ${y(value).toFixed(1)}`).join("");
-  const last = points[points.length - 1];
-  return { line, dot: last ? `M${x(last[0]).toFixed(1)} ${y(last[1]).toFixed(1)}h0.01` : "" };
+  const marked = points.findLast(([step]) => step <= at) ?? points[0];
+  return { line, dot: marked ? `M${x(marked[0]).toFixed(1)} ${y(marked[1]).toFixed(1)}h0.01` : "" };
 }
 
 function curveElement(svg, kind) {
@@ -30,16 +30,25 @@ function curveElement(svg, kind) {
   return path;
 }
 
+function makeFigure({ key, label, help }) {
+  const figure = element.querySelector('template[data-role="figure"]').content.firstElementChild.cloneNode(true);
+  figure.dataset.figure = key;
+  figure.title = help;
+  figure.querySelector("figcaption").textContent = label;
+  return figure;
+}
+
 function paintFigure(root, name, side, others, total, range) {
   const figure = root.querySelector(`[data-figure="${name}"]`);
   const svg = figure.querySelector("svg");
-  const own = curvePath(side.curves[name], total, range);
-  const behind = others.map((other) => curvePath(other.curves[name], total, range).line).join("");
+  const own = curvePath(side.curves[name], total, range, side.step);
+  const behind = others.map((other) => curvePath(other.curves[name], total, range, 0).line).join("");
   curveElement(svg, "curve-other").setAttribute("d", behind);
   curveElement(svg, "curve-own").setAttribute("d", own.line);
   curveElement(svg, "curve-dot").setAttribute("d", own.dot);
-  figure.querySelector("output").textContent = side[name].toFixed(3);
+  figure.querySelector("output").textContent = side.figures[name].toFixed(3);
   const label = figure.querySelector("figcaption").textContent;
   const first = side.curves[name][0];
-  svg.setAttribute("aria-label", `${label} over the steps: from ${first[1].toFixed(3)} to ${side[name].toFixed(3)}`);
+  const shown = side.figures[name].toFixed(3);
+  svg.setAttribute("aria-label", `${label} over the steps: from ${first[1].toFixed(3)} to ${shown}`);
 }

@@ -2,19 +2,27 @@
 // a slow page gets fewer frames, never old ones.
 const FRAME_INTERVAL = 100; // ms
 const IDLE_INTERVAL = 700; // ms, while waiting for a place or for the models
+const HIDDEN_INTERVAL = 3000; // ms, while another tab is shown: the server is to know that somebody still cares
 const RETRY_INTERVAL = 1500; // ms, while the server does not answer
-const RUN_KEY = "studio-run";
+const task = props.task;
+const RUN_KEY = task === "generate" ? "studio-run" : `studio-run-${task}`;
 
 const feed = {
   version: "",
   frame: { phase: "idle" },
   pulling: false,
   again: false,
+  wakeUp: () => {},
   onFrame: () => {},
   onSilence: () => {},
 };
 
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, Math.max(0, ms)));
+const pause = (ms) => new Promise((resolve) => {
+  feed.wakeUp = resolve;
+  setTimeout(resolve, Math.max(0, ms));
+});
+const isShown = () => element.offsetParent !== null;
+const request = (more = {}) => ({ token: window.studio.token, ...more });
 
 // The run that this tab believes to be going on: after a reload the server is asked for it by name.
 function rememberRun(frame) {
@@ -22,22 +30,27 @@ function rememberRun(frame) {
   else if (frame.run) sessionStorage.removeItem(RUN_KEY);
 }
 
-function nextPull(frame, started) {
-  if (["running", "loading", "stopping"].includes(frame.phase)) return FRAME_INTERVAL - (performance.now() - started);
+function interval(frame, elapsed) {
+  const inversion = frame.easel?.inversion;
+  const isFinding = inversion && !inversion.is_over;
+  if (["running", "loading", "stopping"].includes(frame.phase) || isFinding) return FRAME_INTERVAL - elapsed;
   if (frame.phase === "waiting" || frame.phase === "paused") return IDLE_INTERVAL;
   if (frame.phase === "idle" && frame.warming) return IDLE_INTERVAL;
   return null; // nothing will change by itself
+}
+
+function nextPull(frame, started) {
+  const wanted = interval(frame, performance.now() - started);
+  return wanted === null || isShown() ? wanted : HIDDEN_INTERVAL;
 }
 
 async function pullUntilQuiet() {
   for (;;) {
     const started = performance.now();
     feed.again = false;
-    const answer = await server.newest_frame({
-      token: window.studio.token,
-      seen: feed.version,
-      run: sessionStorage.getItem(RUN_KEY) ?? "",
-    });
+    const answer = await server.newest_frame(
+      request({ seen: feed.version, run: sessionStorage.getItem(RUN_KEY) ?? "" }),
+    );
     if (!answer) { // gradio's client logs the failure and returns nothing
       feed.onSilence(true);
       await pause(RETRY_INTERVAL);
@@ -45,6 +58,7 @@ async function pullUntilQuiet() {
     }
     feed.onSilence(false);
     if (answer.phase) {
+      answer.task = task;
       feed.version = answer.version;
       feed.frame = answer;
       rememberRun(answer);
@@ -53,12 +67,13 @@ async function pullUntilQuiet() {
     }
     const delay = nextPull(feed.frame, started);
     if (delay === null && !feed.again) return;
-    await pause(delay ?? 0);
+    if (!feed.again) await pause(delay);
   }
 }
 
 async function wakeFeed() {
   feed.again = true;
+  feed.wakeUp();
   if (feed.pulling) return;
   feed.pulling = true;
   try {
@@ -69,6 +84,6 @@ async function wakeFeed() {
 }
 
 async function command(action) {
-  await server.command({ token: window.studio.token, action });
+  await server.command(request({ action }));
   wakeFeed();
 }

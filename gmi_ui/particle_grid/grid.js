@@ -1,38 +1,78 @@
 // Puts the parts together: paints a frame, saves pictures, listens to the page.
 const welcome = element.querySelector(".welcome");
+const ready = element.querySelector(".ready");
 const PLACEHOLDERS = 24;
+const ARRIVAL_KEY = `studio-arrival-${task}`;
 const SILENT = {
   number: -1, kind: "error",
   text: "The studio does not answer. If its terminal was closed, start it again; this page then goes on by itself.",
 };
 
+function makeWelcomePicture(cell, index) {
+  const kind = !cell ? "span" : props.picks_examples ? "button" : "img";
+  const picture = document.createElement(kind);
+  picture.style.setProperty("--order", index);
+  if (kind === "button") {
+    picture.type = "button";
+    picture.setAttribute("aria-label", `Start from example ${index + 1}`);
+    picture.append(Object.assign(document.createElement("img"), { src: pictureUrl(cell), alt: "" }));
+    picture.addEventListener("click", async () => {
+      await server.start_from_example(request({ index }));
+      wakeFeed();
+    });
+  } else if (kind === "img") {
+    picture.src = pictureUrl(cell);
+    picture.alt = "";
+  }
+  return picture;
+}
+
 function paintWelcome(frame) {
   const place = element.querySelector(".welcome-pictures");
   const state = frame.gallery?.length ? "pictures" : frame.warming ? "warming" : "none";
+  place.toggleAttribute("aria-hidden", !props.picks_examples);
+  place.hidden = state === "none";
   if (place.dataset.state === state) return;
   place.dataset.state = state;
-  place.hidden = state === "none";
-  const cells = state === "pictures" ? frame.gallery : Array(PLACEHOLDERS).fill(null);
-  place.replaceChildren(...cells.map((cell, index) => {
-    const picture = document.createElement(cell ? "img" : "span");
-    if (cell) picture.src = pictureUrl(cell);
-    picture.style.setProperty("--order", index);
-    return picture;
-  }));
+  const cells = state === "pictures" ? frame.gallery : state === "none" ? [] : Array(PLACEHOLDERS).fill(null);
+  place.replaceChildren(...cells.map(makeWelcomePicture));
+}
+
+// A picture to work on, and no run yet.
+async function paintReady(frame, hasRun) {
+  ready.hidden = hasRun || !frame.easel;
+  if (ready.hidden || ready.dataset.number === String(frame.easel.current)) return;
+  const number = frame.easel.current;
+  ready.dataset.number = number;
+  const picture = ready.querySelector("img");
+  picture.hidden = task === "inpaint"; // it is under the brush already
+  if (picture.hidden) return;
+  picture.removeAttribute("src");
+  const answer = await server.easel_picture(request({ number }));
+  if (answer?.jpeg && ready.dataset.number === String(number)) picture.src = pictureUrl(answer.jpeg);
 }
 
 function paintFrame(frame) {
   const hasRun = Boolean(frame.run);
-  welcome.hidden = hasRun;
+  welcome.hidden = hasRun || Boolean(frame.easel);
+  paintReady(frame, hasRun);
   sidesPlace.hidden = !hasRun;
-  if (hasRun) paintSides(frame);
+  arrangePast(frame);
+  if (hasRun) paintSides(frame, shownSides(frame));
   else paintWelcome(frame);
   paintStatus(frame);
   if (viewer.open) paintViewer();
 }
 
+// Settings that came from elsewhere (a saved picture dropped on another tab) are shown once.
+function takeArrival(frame) {
+  if (!frame.arrival || frame.arrival <= Number(sessionStorage.getItem(ARRIVAL_KEY) ?? 0)) return;
+  sessionStorage.setItem(ARRIVAL_KEY, frame.arrival);
+  trigger("arrive");
+}
+
 async function savePictures(which) {
-  const answer = await server.save_pictures({ token: window.studio.token, ...which });
+  const answer = await server.save_pictures(request({ step: shownStep(feed.frame), ...which }));
   if (answer?.path) {
     const { root, api_prefix: prefix } = window.gradio_config;
     const link = document.createElement("a");
@@ -45,12 +85,26 @@ async function savePictures(which) {
   }
 }
 
-feed.onFrame = paintFrame;
+feed.onFrame = (frame) => {
+  paintFrame(frame);
+  takeArrival(frame);
+};
 feed.onSilence = (isSilent) => {
   if (isSilent) showNotice(SILENT);
   else if (notice.dataset.number === String(SILENT.number)) showNotice(feed.frame.notice);
 };
 element.querySelector('[data-role="save-all"]').addEventListener("click", () => savePictures({}));
-document.addEventListener("studio:command", (event) => command(event.detail.action));
+document.addEventListener("studio:command", (event) => {
+  if (!event.detail.task || event.detail.task === task) command(event.detail.action);
+});
+document.addEventListener("studio:wake", (event) => {
+  if (event.detail.task === task) wakeFeed();
+});
+new IntersectionObserver(([entry]) => {
+  if (!entry.isIntersecting) return;
+  fitCells();
+  wakeFeed(); // another tab may have brought a picture or settings
+}).observe(element.querySelector(".statusbar"));
 watch("value", wakeFeed);
 wakeFeed();
+if (task !== "generate") trigger("arrive"); // this tab was not there when the page was loaded

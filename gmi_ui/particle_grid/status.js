@@ -12,9 +12,10 @@ function duration(seconds) {
 function phaseText(frame) {
   switch (frame.phase) {
     case "waiting":
+      if (frame.place === 1 && frame.easel?.inversion?.is_over === false) return "Waiting: your picture is being found first";
       if (frame.place === 1 && frame.held) return "Waiting: the run before yours is paused";
       return frame.place > 1 ? `Waiting: ${frame.place} runs are before yours` : "Waiting: one run is before yours";
-    case "loading": return "Loading the models";
+    case "loading": return frame.doing || "Loading the models";
     case "running": return "Running";
     case "paused": return "Paused";
     case "stopping": return "Stopping after this step";
@@ -34,7 +35,7 @@ function numbersText(frame) {
 }
 
 function paintProgress(frame) {
-  const share = frame.run && frame.total ? frame.step / frame.total : 0;
+  const share = frame.phase === "loading" ? frame.share ?? 0 : frame.run && frame.total ? frame.step / frame.total : 0;
   const bar = element.querySelector(".progress");
   bar.setAttribute("aria-valuenow", Math.round(100 * share));
   bar.setAttribute("aria-valuetext", `${phaseText(frame)}, ${numbersText(frame)}`);

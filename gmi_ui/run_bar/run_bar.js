@@ -1,5 +1,5 @@
 // Example prompts to click, and the buttons of a run. Which buttons show follows the frames ("studio:frame").
-const actions = ["run", "pause", "resume", "stop"];
+const actions = ["run", "pause", "resume", "stop", "continue"];
 const button = (action) => element.querySelector(`[data-action="${action}"]`);
 const SHOWN = {
   waiting: ["stop"],
@@ -9,8 +9,16 @@ const SHOWN = {
   stopping: [],
 };
 
-function showActions(phase) {
-  const shown = SHOWN[phase] ?? [];
+function actionsOf(frame) {
+  const shown = [...(SHOWN[frame.phase] ?? [])];
+  if (frame.goes_on) shown.push("continue");
+  const inversion = frame.easel?.inversion;
+  if (inversion && !inversion.is_over && !shown.includes("stop")) shown.push("stop"); // of the search for the picture
+  return shown;
+}
+
+function showActions(frame) {
+  const shown = actionsOf(frame);
   for (const action of actions.slice(1)) {
     const isShown = shown.includes(action);
     // A hidden button loses the focus: keep a keyboard user on the bar.
@@ -18,7 +26,7 @@ function showActions(phase) {
     button(action).hidden = !isShown;
     button(action).disabled = !isShown;
   }
-  element.querySelector(".run-bar").dataset.phase = phase;
+  element.querySelector(".run-bar").dataset.phase = frame.phase;
 }
 
 function showExamples() {
@@ -30,20 +38,31 @@ function showExamples() {
     chip.textContent = text;
     chip.addEventListener("click", () => {
       trigger("pick", { text });
-      window.studio.focusPrompt();
+      element.closest(".studio-prompt")?.querySelector("textarea")?.focus();
     });
     return chip;
   });
   place.replaceChildren(...chips);
 }
 
-button("run").addEventListener("click", () => trigger("run"));
-for (const action of ["pause", "resume", "stop"]) {
+// Whoever holds something that the run needs (a painted mask) hands it in first.
+async function run() {
+  const waits = [];
+  const detail = { task: props.task, waitUntil: (promise) => waits.push(promise) };
+  document.dispatchEvent(new CustomEvent("studio:before-run", { detail }));
+  await Promise.all(waits);
+  trigger("run");
+}
+
+button("run").addEventListener("click", run);
+for (const action of actions.slice(1)) {
   button(action).addEventListener("click", () => {
-    document.dispatchEvent(new CustomEvent("studio:command", { detail: { action } }));
+    document.dispatchEvent(new CustomEvent("studio:command", { detail: { task: props.task, action } }));
   });
 }
-document.addEventListener("studio:frame", (event) => showActions(event.detail.phase));
+document.addEventListener("studio:frame", (event) => {
+  if (event.detail.task === props.task) showActions(event.detail);
+});
 watch("value", showExamples);
-showActions("idle");
+showActions({ phase: "idle" });
 showExamples();

@@ -3,20 +3,19 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-import gradio as gr
-from gradio.components import Component
-
-from gmi_ui.services import Services
+from gmi_ui.tabs.common import Page
+from gmi_ui.tabs.edit import EditTab
 from gmi_ui.tabs.generate import GenerateTab
+from gmi_ui.tabs.inpaint import InpaintTab
 
 
 class Tab(Protocol):
     """Builds its components where it is called, and then listens to them."""
 
     title: str
+    task: str  # of the engine, and the tab's name in the page
 
-    def build(self, page: gr.Blocks, services: Services, token: Component) -> None:
-        """`token` is the hidden component that holds the browser tab's token."""
+    def build(self, page: Page) -> None: ...
 
 
-TABS: Sequence[Tab] = (GenerateTab(),)
+TABS: Sequence[Tab] = (GenerateTab(), EditTab(), InpaintTab())

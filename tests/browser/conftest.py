@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -27,6 +28,12 @@ FLAGS = (
 STEP_SECONDS = 0.01  # of one side: long enough to press a button during a run
 TIMEOUT = 60_000  # ms; a second is enough on an idle machine
 STOP = "{ action: 'stop' }"
+UNNAMED = """() => [...document.querySelectorAll("button, input, textarea, select, [role=button]")]
+  .filter((e) => e.offsetParent !== null && e.type !== "file")
+  .filter((e) => !(e.getAttribute("aria-label") || e.labels?.length || e.textContent.trim() || e.title))
+  .map((e) => e.outerHTML.slice(0, 200))"""
+LOW_CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
+EMOJI = r"() => document.body.innerText.match(/\p{Emoji_Presentation}/gu)"
 AT_REST = ", ".join(f'[data-phase="{phase}"]' for phase in ("idle", "done", "stopped", "failed"))
 
 
@@ -72,11 +79,8 @@ def studio(chromium: str) -> Iterator[Server]:
     server.close()
 
 
-@pytest.fixture
-def open_tab(context: BrowserContext, studio: Server) -> Iterator[Callable[..., Page]]:
-    """Opens a page as a new visitor. At the end: no console error, no broken script, no outside request."""
-    tabs: list[Page] = []
-    complaints: list[str] = []
+def new_tab(context: BrowserContext, complaints: list[str]) -> Page:
+    """A page that writes down every console error, broken script and request to elsewhere."""
 
     def listen(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -87,13 +91,37 @@ def open_tab(context: BrowserContext, studio: Server) -> Iterator[Callable[..., 
         if url.scheme not in ("data", "blob") and url.hostname != "127.0.0.1":
             complaints.append(f"outside request: {request.url}")
 
+    page = context.new_page()
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.on("console", listen)
+    page.on("pageerror", lambda error: complaints.append(f"script: {error}"))
+    page.on("request", check)
+    return page
+
+
+@pytest.fixture
+def check_looks() -> Callable[[Page, int], None]:
+    """Fits the width, names its controls, can be read, and needs no font of pictures."""
+
+    def check(page: Page, width: int) -> None:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(UNNAMED) == []
+        assert page.evaluate(LOW_CONTRAST) == []
+        assert page.evaluate(EMOJI) is None
+
+    return check
+
+
+@pytest.fixture
+def open_tab(context: BrowserContext, studio: Server) -> Iterator[Callable[..., Page]]:
+    """Opens a page as a new visitor. At the end: no console error, no broken script, no outside request."""
+    tabs: list[Page] = []
+    complaints: list[str] = []
+
     def open_page(*, width: int = 1280, height: int = 800, dark: bool = False) -> Page:
-        page = context.new_page()
+        page = new_tab(context, complaints)
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme="dark" if dark else "light", reduced_motion="reduce")
-        page.on("console", listen)
-        page.on("pageerror", lambda error: complaints.append(f"script: {error}"))
-        page.on("request", check)
         tabs.append(page)
         page.goto(studio.address)
         page.wait_for_selector(".run-bar-examples .chip")

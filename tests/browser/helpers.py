@@ -59,19 +59,19 @@ def server_run(page: Page, studio: Server) -> Run:
     return run
 
 
-def drop_file(page: Page, name: str, data: bytes, mime: str = "image/png") -> None:
-    """Drops a file on the middle of the page."""
+def drop_file(page: Page, name: str, data: bytes, mime: str = "image/png", *, target: str = ".results") -> None:
+    """Drops a file on a part of the page."""
     page.evaluate(
-        """([name, data, mime]) => {
+        """([name, data, mime, selector]) => {
             const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
             const dataTransfer = new DataTransfer();
             dataTransfer.items.add(new File([bytes], name, { type: mime }));
-            const target = document.querySelector(".results");
+            const target = document.querySelector(selector);
             for (const type of ["dragenter", "dragover", "drop"]) {
                 target.dispatchEvent(new DragEvent(type, { bubbles: true, cancelable: true, dataTransfer }));
             }
         }""",
-        [name, base64.b64encode(data).decode(), mime],
+        [name, base64.b64encode(data).decode(), mime, target],
     )
 
 

@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from engine import imaging
 from engine.errors import SaveError
+from engine.settings import GenerateSettings
 from gmi_ui.saving import Pictures
 from gmi_ui.studio import Server
 from tests.browser.helpers import (
@@ -185,9 +186,12 @@ def test_more_like_this_starts_around_the_picture(page: Page, studio: Server) ->
     run = server_run(page, studio)
     assert run is not first
     kept = first.moment.sides["ours"].step.particles.latents[1]
+    assert isinstance(run.settings, GenerateSettings)
     assert run.settings.start == pytest.approx(kept.flatten().tolist())
-    assert run.moment.sides["ours"].diversity[0] < first.moment.sides["ours"].diversity[0]
+    variety = [one.moment.sides["ours"].curves["diversity"][0] for one in (run, first)]
+    assert variety[0] < variety[1]
     page.click(".kept-start button")
     expect(page.locator(".kept-start")).to_be_hidden()
     run_to_the_end(page)
-    assert server_run(page, studio).settings.start is None
+    settings = server_run(page, studio).settings
+    assert isinstance(settings, GenerateSettings) and settings.start is None

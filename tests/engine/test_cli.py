@@ -127,7 +127,7 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
             ["generate", "x", "--model", "avatar"],
             "no generator model 'avatar'; did you mean avatars? Bundled",
         ),
-        (["generate", "x", "--model", "nowhere/g.pkl"], "nowhere/g.pkl is missing"),
+        (["generate", "x", "--model", "nowhere/g.pkl"], "There is no file nowhere/g.pkl"),
         (["generate", "x", "--prompt-model", "open_clip:RN5/x"], "no architecture 'RN5'; did you mean RN50"),
         (["generate", "x", "--threads", "0"], "threads: must be at least 1"),
         (["generate", "x", "--device", "toaster"], "device: 'toaster' cannot be used here"),
@@ -212,7 +212,7 @@ def test_a_damaged_model_is_named(
     shutil.copy(damaged_assets / "avatars" / "generator.safetensors", own)
     own.write_bytes(own.read_bytes()[:-10])
     assert generate(tmp_path / "out", "--model", str(own)) == 2
-    assert "own.safetensors is not a readable safetensors file" in capsys.readouterr().err
+    assert "own.safetensors is refused: it is damaged" in capsys.readouterr().err
 
 
 def test_interrupting_exits_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

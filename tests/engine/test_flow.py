@@ -535,7 +535,7 @@ def modes_reached(settings: FlowSettings) -> float:
 
 
 def test_without_repulsion_the_particles_collapse_on_one_mode():
-    assert modes_reached(FlowSettings(steps=80, diversity=0.0)) <= 1.25
+    assert modes_reached(FlowSettings(steps=80, step_size=0.08, diversity=0.0)) <= 1.25
 
 
 @pytest.mark.parametrize("estimator", ["krr", "kde", "stein"])
@@ -543,7 +543,7 @@ def test_without_repulsion_the_particles_collapse_on_one_mode():
 def test_repulsion_spreads_them_over_the_modes(estimator: Estimator, conflict_free: bool, diversity: float):
     preset = PRESETS["stein" if estimator == "stein" else "robust"]
     gain = 6.0 if conflict_free else 1.0  # repulsion that does not give way has to be weak
-    settings = replace(preset, estimator=estimator, steps=80, diversity_gain=gain)
+    settings = replace(preset, estimator=estimator, steps=80, step_size=0.08, diversity_gain=gain)
     assert modes_reached(replace(settings, conflict_free=conflict_free, diversity=diversity)) > 2.25
 
 

@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 
-from engine.settings import LIMITS, PRESETS, PROMPT_LIMIT, FlowSettings, GenerateSettings, SettingsError
+from engine.settings import (
+    LIMITS,
+    PRESETS,
+    PROMPT_LIMIT,
+    EditSettings,
+    FlowSettings,
+    GenerateSettings,
+    InpaintSettings,
+    RunSettings,
+    SettingsError,
+    settings_from_dict,
+)
 
 UNUSUAL = GenerateSettings(
     prompt="una mujer con gafas 🙂, 粉色头发",
@@ -118,10 +129,9 @@ def test_a_refusal_says_what_is_possible():
 
 def test_every_number_of_the_settings_has_limits_that_hold():
     """Each limit is accepted, and what lies beyond is not."""
-    flow, task = ({f.name for f in fields(cls)} for cls in (FlowSettings, GenerateSettings))
-    assert set(LIMITS) <= flow | task
+    owners: list[Any] = [FlowSettings(), GenerateSettings("a"), EditSettings("a"), InpaintSettings()]
     for name, (low, high) in LIMITS.items():
-        settings: Any = FlowSettings() if name in flow else GenerateSettings("a")
+        settings = next(owner for owner in owners if name in {f.name for f in fields(owner)})
         for limit, beyond in ((low, low - 1), (high, high + 1)):
             assert getattr(replace(settings, **{name: limit}), name) == limit
             with pytest.raises(SettingsError, match=name):
@@ -131,7 +141,7 @@ def test_every_number_of_the_settings_has_limits_that_hold():
 def test_every_field_is_checked():
     """A value of no known kind is refused by whatever field it is put in."""
     settings: Any
-    for settings in (FlowSettings(), GenerateSettings("a")):
+    for settings in (FlowSettings(), GenerateSettings("a"), EditSettings("a"), InpaintSettings()):
         for name in (f.name for f in fields(settings)):
             with pytest.raises(SettingsError, match=name):
                 replace(settings, **{name: object()})
@@ -145,3 +155,50 @@ def test_presets_differ_from_robust_where_the_paper_does():
     assert (paper.bandwidth, paper.mollifier_space) == (1.0, "image")
     assert isinstance(paper.eta, float)
     assert (PRESETS["kde"].estimator, PRESETS["stein"].estimator) == ("kde", "stein")
+
+
+EDIT = EditSettings(
+    "a man", neutral="a woman", method="optimise", strength=-2, disentanglement=0.0, identity=3.5, baseline="none", n=2
+)
+INPAINT = InpaintSettings("a hat", known_weight=2.5, grow=-3, feather=0, invert=True, baseline=False, seed=9)
+
+
+@pytest.mark.parametrize("settings", [UNUSUAL, EDIT, INPAINT, InpaintSettings(), EditSettings("b").with_preset("kde")])
+def test_settings_of_every_task_come_back_from_json(settings: RunSettings):
+    values = json.loads(json.dumps(settings.to_dict()))
+    assert values["task"] == settings.task
+    assert settings_from_dict(values) == settings
+
+
+def test_settings_that_name_no_task_are_those_of_generate():
+    assert settings_from_dict({"prompt": "a"}) == GenerateSettings("a")
+
+
+@pytest.mark.parametrize(
+    ("forged", "named"),
+    [
+        (None, "settings"),
+        ({"task": "paint"}, "task"),
+        ({"task": ["edit"]}, "task"),
+        ({"task": "edit"}, "prompt"),
+        ({"task": "edit", "prompt": "a", "space": "w"}, "space"),
+        ({"task": "edit", "prompt": "a", "method": "magic"}, "method"),
+        ({"task": "edit", "prompt": "a", "neutral": ""}, "neutral"),
+        ({"task": "edit", "prompt": "a", "baseline": True}, "baseline"),
+        ({"task": "edit", "prompt": "a", "strength": math.nan}, "strength"),
+        ({"task": "inpaint", "prompt": None}, "prompt"),
+        ({"task": "inpaint", "prompt": " "}, "prompt"),
+        ({"task": "inpaint", "feather": -1}, "feather"),
+        ({"task": "inpaint", "grow": 0.5}, "grow"),
+        ({"task": "inpaint", "invert": 1}, "invert"),
+        ({"task": "inpaint", "mask": "m.png"}, "mask"),
+    ],
+)
+def test_forged_settings_of_other_tasks_are_refused_by_name(forged: Any, named: str):
+    with pytest.raises(SettingsError, match=named):
+        settings_from_dict(forged)
+
+
+def test_settings_of_another_task_are_refused():
+    with pytest.raises(SettingsError, match="task: expected generate, got 'edit'"):
+        GenerateSettings.from_dict(EDIT.to_dict())

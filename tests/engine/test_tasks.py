@@ -65,7 +65,7 @@ def test_the_flow_raises_the_text_score_and_repulsion_the_diversity():
         steps = list(refine(problem, particles, settings.flow))
         return steps[0].text_scores.mean().item(), steps[-1].text_scores.mean().item(), steps[-1].diversity
 
-    settings = replace(SETTINGS, n=8, flow=FlowSettings(steps=40))
+    settings = replace(SETTINGS, n=8, flow=FlowSettings(steps=40, step_size=0.08))
     first, ours, our_diversity = finish(settings)
     _, theirs, their_diversity = finish(baseline(settings))
     assert theirs >= ours - 0.02 > first + 0.2

@@ -1,9 +1,11 @@
 """Services around tiny models."""
 
+from pathlib import Path
+
 import pytest
 
 from gmi_ui.services import Services
-from tests.gmi_ui.tiny import tiny_models
+from tests.gmi_ui.tiny import style_models, tiny_models
 
 
 @pytest.fixture
@@ -15,3 +17,12 @@ def services() -> Services:
 def slow_services() -> Services:
     """A step takes long enough to press a button in between."""
     return Services.around(tiny_models(delay=0.02))
+
+
+@pytest.fixture
+def style_services(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Services:
+    """Around a tiny StyleGAN2. What is measured of it goes into a folder of the test session."""
+    cache: Path = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr("engine.inversion.STEPS_WITHOUT", 8)
+    return Services.around(style_models())

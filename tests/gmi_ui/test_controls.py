@@ -6,35 +6,54 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from engine.settings import LIMITS, PRESETS, FlowSettings, GenerateSettings, SettingsError
-from gmi_ui.controls import CONTROLS, FLOW_FIELDS, REST, RUN_FIELDS, Panel, settings_from, value_of
+from engine.settings import (
+    LIMITS,
+    PRESETS,
+    EditSettings,
+    FlowSettings,
+    GenerateSettings,
+    InpaintSettings,
+    RunSettings,
+    SettingsError,
+)
+from gmi_ui.controls import CONTROLS, FLOW_FIELDS, REST, Panel, settings_from, value_of
 from tests.gmi_ui.tiny import tiny_settings
 
+DEFAULTS: tuple[RunSettings, ...] = (GenerateSettings("a"), EditSettings("a"), InpaintSettings())
 
-def all_values(settings: GenerateSettings) -> dict[str, Any]:
+
+def all_values(settings: RunSettings) -> dict[str, Any]:
     """What the page sends when every control shows `settings`."""
-    panel = make_panel()
+    panel = make_panel(settings)
     updates = panel.updates(settings)
     return panel.named({c: u["value"] if isinstance(u, dict) else u for c, u in updates.items()})
 
 
-def make_panel() -> Panel:
-    panel = Panel(GenerateSettings(prompt="a"))
+def make_panel(like: RunSettings = DEFAULTS[0]) -> Panel:
+    panel = Panel(next(defaults for defaults in DEFAULTS if defaults.task == like.task))
     with gr.Blocks(analytics_enabled=False):
         panel.hide_rest()
-        for field in CONTROLS:
+        for field in CONTROLS[like.task]:
             panel.show(field)
     return panel
 
 
-def test_every_control_fills_an_existing_field_and_every_listed_field_has_a_control() -> None:
-    flow, run = ({f.name for f in fields(cls)} for cls in (FlowSettings, GenerateSettings))
-    assert set(FLOW_FIELDS) <= flow and set(RUN_FIELDS) <= run
-    assert set(CONTROLS) == {*FLOW_FIELDS, *RUN_FIELDS}
+@pytest.mark.parametrize("defaults", DEFAULTS)
+def test_every_control_fills_an_existing_field(defaults: RunSettings) -> None:
+    flow, run = ({f.name for f in fields(cls)} for cls in (FlowSettings, type(defaults)))
+    assert set(FLOW_FIELDS) <= flow
+    assert set(CONTROLS[defaults.task]) <= {*FLOW_FIELDS, *run}
+    assert set(FLOW_FIELDS) <= set(CONTROLS[defaults.task])
 
 
-def test_sliders_stay_within_the_limits_of_the_engine() -> None:
-    for field, component in make_panel().components.items():
+def test_no_two_tabs_share_the_name_of_a_control() -> None:
+    names = [make_panel(defaults).elem_id(field) for defaults in DEFAULTS for field in CONTROLS[defaults.task]]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("defaults", DEFAULTS)
+def test_sliders_stay_within_the_limits_of_the_engine(defaults: RunSettings) -> None:
+    for field, component in make_panel(defaults).components.items():
         if isinstance(component, gr.Slider):
             low, high = LIMITS[field]
             assert low <= component.minimum < component.maximum <= high
@@ -47,6 +66,29 @@ def test_any_settings_survive_the_page() -> None:
         truncation_psi=0.7, contrast_prompts=("a dog",), start=(0.25, -1.5), spread=0.45, space="w",
     )  # fmt: skip
     assert settings_from(all_values(settings)) == settings
+
+
+def test_settings_of_an_edit_and_an_inpainting_survive_the_page() -> None:
+    edit = EditSettings("red hair", neutral="a face", method="clip", strength=-1.25, disentanglement=0.31, seed=9)
+    assert settings_from(all_values(edit), DEFAULTS[1]) == edit
+    inpaint = InpaintSettings("", grow=-90, feather=120, invert=True, known_weight=7.5)  # beyond the sliders' ends
+    assert settings_from(all_values(inpaint), DEFAULTS[2]) == inpaint
+
+
+def test_a_restored_run_is_made_again_as_it_went_until_a_control_is_touched() -> None:
+    flow = FlowSettings(steps=30, changes=((4, 0.05, 0.9), (9, 0.02, 0.1)), until=12)
+    settings = GenerateSettings("a", flow=flow)
+    values = all_values(settings)
+    assert (values["step_size"], values["diversity"], values["steps"]) == (0.02, 0.1, 30)
+    assert settings_from(values) == settings
+    touched = settings_from({**values, "seed": 3})
+    assert touched.flow == FlowSettings(steps=30, step_size=0.02, diversity=0.1)
+
+
+def test_a_slider_reaches_below_its_usual_range_for_a_restored_value() -> None:
+    panel = make_panel(DEFAULTS[2])
+    updates = panel.updates(InpaintSettings(grow=-200))
+    assert updates[panel.components["grow"]]["minimum"] <= -200
 
 
 def test_a_slider_ends_beyond_a_restored_value() -> None:
@@ -78,7 +120,7 @@ def test_numbers_that_browsers_send_as_floats_are_whole() -> None:
 def test_impossible_values_are_refused_in_the_words_of_the_page(field: str, value: Any) -> None:
     with pytest.raises(SettingsError) as caught:
         settings_from({**all_values(tiny_settings()), field: value})
-    assert str(caught.value).startswith(CONTROLS[field].label + ":")
+    assert str(caught.value).startswith(CONTROLS["generate"][field].label + ":")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"prompt": 3}', '{"prompt": "a", "speed": 9}'])

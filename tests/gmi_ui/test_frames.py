@@ -31,11 +31,12 @@ def finished(services: Services, **changes: Any) -> Session:
 def test_a_frame_has_both_sides_with_pictures_scores_and_curves(services: Services) -> None:
     frame = frame_of(services, finished(services))
     assert (frame["phase"], frame["step"], frame["total"], frame["count"]) == ("done", 6, 6, 3)
-    assert list(frame["sides"]) == frame["expected"] == ["ours", "baseline"]
+    assert list(frame["sides"]) == list(frame["titles"]) == ["ours", "baseline"]
+    assert [figure["key"] for figure in frame["figures"]] == ["text", "diversity"]
     for side in frame["sides"].values():
         assert len(side["cells"]) == len(side["scores"]) == len(side["seeds"]) == 3
         assert [step for step, _ in side["curves"]["text"]] == list(range(7))
-        assert side["curves"]["diversity"][-1][1] == side["diversity"]
+        assert side["curves"]["diversity"][-1][1] == side["figures"]["diversity"]
         picture = Image.open(io.BytesIO(base64.b64decode(side["cells"][0])))
         assert picture.format == "JPEG" and picture.size == (32, 32)
 

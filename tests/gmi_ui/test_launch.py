@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import app
-from gmi_ui.studio import LaunchOptions, OptionsError, build
+from gmi_ui.studio import LaunchOptions, OptionsError, build, check_device
 from tests.gmi_ui.tiny import tiny_models
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +39,22 @@ def test_options_that_cannot_be_used_say_what_to_do(line: str, word: str, capsys
 def test_sharing_without_a_password_is_refused_in_code_too() -> None:
     with pytest.raises(OptionsError):
         LaunchOptions(share=True)
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99", "../cpu", ""])
+def test_a_device_that_is_not_there_is_refused_before_anything_starts(
+    device: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(OptionsError, match="--device: .* cannot be used here"):
+        check_device(device)
+    monkeypatch.setattr("sys.argv", ["app.py", "--no-browser", "--device", device])
+    assert app.main() == 2
+    assert "Use cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_a_device_that_is_always_there_is_not_tried(device: str) -> None:
+    check_device(device)
 
 
 def test_the_page_keeps_no_state_in_gradio_and_asks_for_no_font() -> None:

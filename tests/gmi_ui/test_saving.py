@@ -13,7 +13,7 @@ from engine import files, imaging
 from engine.errors import MetadataError, SaveError
 from engine.settings import GenerateSettings, SettingsError
 from gmi_ui.notices import NotPossibleError, explain
-from gmi_ui.restoring import settings_of
+from gmi_ui.restoring import restored
 from gmi_ui.runs import BASELINE, OURS, Phase, Run
 from gmi_ui.saving import Pictures, slug
 from gmi_ui.services import Services
@@ -44,7 +44,7 @@ def test_a_picture_carries_everything_that_made_it(run: Run, tmp_path: Path) -> 
 
 def test_a_baseline_picture_says_that_it_had_no_repulsion(run: Run, services: Services, tmp_path: Path) -> None:
     saved = Pictures(tmp_path).save_one(run, BASELINE, 0)
-    settings, _ = settings_of(saved, services.models)
+    settings = restored(saved, services.models).settings
     assert settings.flow.diversity == 0 and settings.flow.estimator == "kde"
     assert saved.name == "blue_5_baseline.png"
 
@@ -58,8 +58,10 @@ def test_all_pictures_go_into_one_zip(run: Run, tmp_path: Path) -> None:
 
 def test_a_saved_picture_restores_its_settings(run: Run, services: Services, tmp_path: Path) -> None:
     saved = Pictures(tmp_path).save_one(run, OURS, 1)
-    settings, notice = settings_of(saved, services.models)
-    assert settings == run.settings and notice.kind == "info" and "picture 2 of 3" in notice.text
+    found = restored(saved, services.models)
+    assert found.settings == run.settings
+    notice = found.notice
+    assert notice.kind == "info" and "picture 2 of 3" in notice.text
 
 
 def test_another_version_of_the_model_is_told(
@@ -67,7 +69,7 @@ def test_another_version_of_the_model_is_told(
 ) -> None:
     saved = Pictures(tmp_path).save_one(run, OURS, 1)
     monkeypatch.setattr(services.models, "hash_of", lambda name: "0" * 64)
-    _, notice = settings_of(saved, services.models)
+    notice = restored(saved, services.models).notice
     assert notice.kind == "warning" and "avatars" in notice.text
 
 
@@ -84,7 +86,7 @@ def test_a_png_without_or_with_forged_metadata_is_refused_in_words(
     services: Services, tmp_path: Path, text: dict[str, str]
 ) -> None:
     with pytest.raises(MetadataError) as caught:
-        settings_of(png(tmp_path / "a.png", **text), services.models)
+        restored(png(tmp_path / "a.png", **text), services.models)
     assert explain(caught.value).text == str(caught.value)
 
 
@@ -93,7 +95,7 @@ def test_forged_settings_are_refused_by_name(run: Run, services: Services, tmp_p
     metadata["settings"]["n"] = 10**9
     imaging.save_png(tmp_path / "forged.png", imaging.to_uint8(run.moment.sides[OURS].step.images)[0], metadata)
     with pytest.raises(SettingsError, match="n:"):
-        settings_of(tmp_path / "forged.png", services.models)
+        restored(tmp_path / "forged.png", services.models)
 
 
 def test_a_full_disk_is_told_and_the_pictures_stay(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

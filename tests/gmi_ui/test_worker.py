@@ -8,11 +8,12 @@ import torch
 
 from engine import flow
 from engine.latents import LatentSpace
-from gmi_ui import worker
-from gmi_ui.models import Loaders, Models
+from gmi_ui import flows, worker
+from gmi_ui.jobs import shortened
+from gmi_ui.models import Loaders, Models, engine_loaders
 from gmi_ui.runs import BASELINE, OURS, Phase, Run
 from gmi_ui.services import Services
-from gmi_ui.worker import RunQueue, shortened
+from gmi_ui.worker import RunQueue
 from tests.gmi_ui.tiny import CONTEXT, TinyGenerator, TinyPromptModel, tiny_models, tiny_settings
 from tests.gmi_ui.waiting import wait_for_end, wait_for_phase, wait_until
 
@@ -27,16 +28,16 @@ def test_a_run_shows_every_step_of_both_sides(services: Services) -> None:
     run = carried_out(services, Run(tiny_settings()))
     assert run.moment.phase is Phase.DONE and run.moment.step == 6
     for side in (run.moment.sides[OURS], run.moment.sides[BASELINE]):
-        assert len(side.text) == len(side.diversity) == 7  # the start and six steps
+        assert [len(curve) for curve in side.curves.values()] == [7, 7]  # the start and six steps
         assert side.step.particles.seeds == (5, 6, 7)
-        assert side.text[-1] == pytest.approx(float(side.step.text_scores.mean()))
+        assert side.curves["text"][-1] == pytest.approx(float(side.step.text_scores.mean()))
 
 
 def test_both_sides_start_from_the_same_pictures_and_ours_ends_more_diverse(services: Services) -> None:
     run = carried_out(services, Run(tiny_settings(n=6, flow={"steps": 15})))
     ours, baseline = run.moment.sides[OURS], run.moment.sides[BASELINE]
-    assert ours.text[0] == baseline.text[0] and ours.diversity[0] == baseline.diversity[0]
-    assert ours.diversity[-1] > baseline.diversity[-1]
+    assert all(ours.curves[name][0] == baseline.curves[name][0] for name in ("text", "diversity"))
+    assert ours.curves["diversity"][-1] > baseline.curves["diversity"][-1]
 
 
 def test_the_page_shows_what_the_engine_makes(services: Services) -> None:
@@ -86,14 +87,14 @@ def test_a_moved_slider_counts_from_the_next_step_and_leaves_the_baseline_alone(
     slow_services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[tuple[bool, float, float]] = []
-    original = worker.advance
+    original = flows.advance
 
-    def recording(steps: Any, before: Any, settings: Any) -> Any:
-        if settings.step_size in (0.031, 0.071):  # not a run that another test left behind
-            used.append((settings.diversity == 0, settings.diversity, settings.step_size))
-        return original(steps, before, settings)
+    def recording(steps: Any, of: Run, name: str, before: Any, settings: Any) -> Any:
+        if of is run:  # not a run that another test left behind
+            used.append((name == BASELINE, settings.diversity, settings.step_size))
+        return original(steps, of, name, before, settings)
 
-    monkeypatch.setattr(worker, "advance", recording)
+    monkeypatch.setattr(flows, "advance", recording)
     run = Run(tiny_settings(flow={"steps": 60, "diversity": 0.5, "step_size": 0.031}))
     slow_services.queue.submit(run)
     wait_until(lambda: run.moment.step >= 2)
@@ -204,7 +205,7 @@ def test_every_script_is_a_prompt(services: Services, prompt: str) -> None:
 
 def test_one_particle_has_no_diversity(services: Services) -> None:
     run = carried_out(services, Run(tiny_settings(n=1)))
-    assert run.moment.phase is Phase.DONE and run.moment.sides[OURS].diversity[-1] == 0
+    assert run.moment.phase is Phase.DONE and run.moment.sides[OURS].curves["diversity"][-1] == 0
 
 
 def test_shortened_keeps_both_ends() -> None:
@@ -213,7 +214,7 @@ def test_shortened_keeps_both_ends() -> None:
     assert shortened("short") == "short"
 
 
-def test_models_are_loaded_once_and_prepared_before() -> None:
+def test_the_machine_is_prepared_once_and_before_the_first_model() -> None:
     events: list[str] = []
 
     def load(name: str) -> Any:
@@ -221,8 +222,15 @@ def test_models_are_loaded_once_and_prepared_before() -> None:
         return TinyGenerator()
 
     models = Models(Loaders(load, load, lambda: [], prepare=lambda: events.append("prepare")))
-    assert models.generator("a") is models.generator("a")
-    assert events == ["prepare", "load a"]
+    models.generator("a")
+    models.prompt_model("b")
+    assert events == ["prepare", "load a", "load b"]
+    assert models.hash_of("a") == TinyGenerator().sha256 and models.hash_of("c") is None
+
+
+def test_the_engine_keeps_what_the_page_loads() -> None:
+    models = Models(engine_loaders("cpu"))
+    assert models.generator("avatars") is models.generator("avatars")
 
 
 def test_warming_draws_the_gallery_and_a_failure_is_told() -> None:

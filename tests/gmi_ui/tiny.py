@@ -5,14 +5,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from engine.errors import ModelError
-from engine.latents import LatentSpace, SphereSpace
+from engine.latents import LatentSpace, SphereSpace, WPlusSpace, WSpace, w_statistics
 from engine.model_table import ModelRow
+from engine.models import GeneratorModel
+from engine.networks.stylegan2 import Generator
 from engine.settings import GenerateSettings
 from gmi_ui.models import Loaders, Models
 
@@ -82,10 +85,13 @@ def tiny_row() -> ModelRow:
     )
 
 
-def only(name: str, model: TinyGenerator | TinyPromptModel) -> Callable[[str], TinyGenerator | TinyPromptModel]:
+Tiny = TypeVar("Tiny")
+
+
+def only(name: str, model: Tiny) -> Callable[[str], Tiny]:
     """A loader that knows one model and fails for others as the engine's does."""
 
-    def load(asked: str) -> TinyGenerator | TinyPromptModel:
+    def load(asked: str) -> Tiny:
         if asked != name:
             raise ModelError(f"There is no model {asked!r}. Bundled: {name}.")
         return model
@@ -108,3 +114,45 @@ def tiny_settings(prompt: str = "blue", **changes: object) -> GenerateSettings:
     """A run of few particles and steps."""
     values = {"prompt": prompt, "n": 3, "seed": 5, "flow": {"steps": 6}, **changes}
     return GenerateSettings.from_dict(values)
+
+
+# ---- a StyleGAN2, which editing needs --------------------------------------------------------------------
+
+STYLE_SIDE = 16
+
+
+def style_generator(*, delay: float = 0.0) -> GeneratorModel:
+    """An untrained StyleGAN2 of 16 pixels, always the same. `delay`: seconds that a picture takes."""
+    channels = {4: 8, 8: 8, 16: 8}
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = Generator(6, 0, 8, STYLE_SIDE, channels=channels, mapping_layers=2).eval().requires_grad_(False)
+        statistics = w_statistics(network.mapping.to_w, 6, samples=500)
+    w = WSpace(network.mapping.to_w, 6, statistics)
+    spaces: tuple[LatentSpace, ...] = (w, WPlusSpace(w, network.num_ws))
+    if delay:
+        network.synthesis.register_forward_pre_hook(lambda *_: time.sleep(delay))
+    return GeneratorModel(
+        name=GENERATOR,
+        resolution=STYLE_SIDE,
+        network=network,
+        spaces={space.name: space for space in spaces},
+        default_space="w",
+        discriminator=None,
+        encoder=None,
+        sha256=hashlib.sha256(b"styles").hexdigest(),
+        licence="MIT",
+        examples=("blue and green", "red on white"),
+    )
+
+
+def style_models(*, delay: float = 0.0) -> Models:
+    """Models for editing that load at once."""
+    generator = style_generator(delay=delay)
+    return Models(
+        Loaders(
+            generator=only(GENERATOR, generator),
+            prompt_model=only(PROMPT_MODEL, TinyPromptModel()),  # type: ignore[arg-type]
+            rows=lambda: [tiny_row()],
+        )
+    )

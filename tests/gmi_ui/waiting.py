@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from gmi_ui.runs import Phase, Run
+from gmi_ui.runs import Phase, Work
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 20.0) -> None:
@@ -14,10 +14,10 @@ def wait_until(condition: Callable[[], object], timeout: float = 20.0) -> None:
         time.sleep(0.002)
 
 
-def wait_for_phase(run: Run, *phases: Phase) -> None:
+def wait_for_phase(run: Work, *phases: Phase) -> None:
     """Returns as soon as the run is in one of the phases."""
     wait_until(lambda: run.moment.phase in phases)
 
 
-def wait_for_end(run: Run) -> None:
+def wait_for_end(run: Work) -> None:
     wait_until(lambda: run.moment.phase.is_over)

@@ -1,0 +1,63 @@
+// Follows the frames: which picture, how it is drawn by the model, how far apart the two are.
+const easel = element.querySelector(".easel");
+const part = (name) => easel.querySelector(`.${name}`);
+const shown = { number: null };
+
+async function showOwn(number) {
+  if (shown.number === number) return;
+  shown.number = number;
+  const picture = part("easel-own");
+  picture.removeAttribute("src");
+  const answer = await server.easel_picture({ token: window.studio.token, number });
+  if (answer?.jpeg && shown.number === number) picture.src = `data:image/jpeg;base64,${answer.jpeg}`;
+}
+
+function stateOf({ inversion, start }) {
+  if (inversion && !inversion.is_over) return "finding";
+  if (inversion?.phase === "failed") return "failed";
+  return start ? "found" : "unknown";
+}
+
+function statusText(state, { inversion, start }) {
+  if (state === "finding") {
+    if (inversion.phase === "waiting") return inversion.place > 0 ? "Waits for the run before it" : "Waits for its turn";
+    if (!start || !inversion.total) return "Loading the models";
+    return `Finding it in the model: step ${inversion.step} of ${inversion.total}, distance ${start.distance.toFixed(3)}`;
+  }
+  if (state === "failed") return "It could not be found in the model. Open it again, or try another picture.";
+  if (state === "unknown") return "It is found in the model when you press Run.";
+  if (!inversion) return "The model made this picture: it is known exactly.";
+  const stopped = inversion.phase === "stopped" ? `Stopped at step ${inversion.step}. ` : "";
+  return `${stopped}Distance ${start.distance.toFixed(3)} (0: no difference)`;
+}
+
+function paint(frame) {
+  const content = frame.easel;
+  const state = content ? stateOf(content) : "empty";
+  easel.dataset.state = state;
+  if (!content) {
+    shown.number = null;
+    return;
+  }
+  showOwn(content.current);
+  part("easel-own").alt = content.name;
+  const { start, inversion } = content;
+  const model = part("easel-model");
+  model.hidden = !start;
+  easel.classList.toggle("is-exact", state === "found" && !inversion); // one picture says it all
+  if (start) model.src = `data:image/jpeg;base64,${start.cell}`;
+  model.alt = "The picture as the model draws it";
+  part("easel-status").textContent = statusText(state, content);
+  const share = state === "finding" && inversion.total ? inversion.step / inversion.total : 0;
+  part("progress").hidden = state !== "finding";
+  part("progress").setAttribute("aria-valuenow", Math.round(100 * share));
+  part("progress-fill").style.transform = `scaleX(${share})`;
+  const verdict = part("easel-verdict");
+  verdict.hidden = state === "finding" || !start?.text;
+  verdict.textContent = start?.text ?? "";
+}
+
+part("link-button").addEventListener("click", () => window.studio.openPicture());
+document.addEventListener("studio:frame", (event) => {
+  if (event.detail.task === props.task) paint(event.detail);
+});

@@ -1,0 +1,90 @@
+"""How a run is carried out on the worker: its sides step together, one frame a step."""
+
+import inspect
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from engine.settings import FlowSettings
+from gmi_ui.jobs import Steps
+from gmi_ui.runs import OURS, Phase, Rounds, Run, Side, measured
+
+if TYPE_CHECKING:
+    from engine.flow import Step
+    from gmi_ui.models import Models
+
+
+def carry_out(run: Run, models: "Models") -> Rounds:
+    """Prepares the run, then one step of every side between two yields. Closed early, it keeps what it has."""
+    if not run.tasks:  # a run that goes on has them
+        run.tasks = yield from run.job.prepare(run.settings, models, run)
+        run.model_hashes = {name: models.hash_of(name) or "" for name in models_of(run)}
+    flows = begun(run)
+    run.enter(Phase.RUNNING)
+    try:
+        while flows:
+            yield
+            if run.is_replay_over:
+                run.stop()  # made again up to where it was stopped
+            else:
+                one_round(run, flows)
+    finally:
+        for flow in flows.values():
+            flow.close()
+
+
+def models_of(run: Run) -> tuple[str, str]:
+    return run.settings.model, run.settings.prompt_model
+
+
+def begun(run: Run) -> dict[str, Steps]:
+    """The iterators of the sides, nothing advanced yet: from the start, or from where the run was stopped."""
+    flows = {}
+    for name, task in run.tasks.items():
+        before = run.moment.sides.get(name)
+        at = before.step.step if before else 0
+        flow = side_flow(run, name, run.flow_from(at))
+        flows[name] = task.steps(flow, before.step.particles if before else None)
+    return flows
+
+
+def one_round(run: Run, flows: dict[str, Steps]) -> None:
+    """One step of every side. Sides that are done leave `flows`.
+
+    Both show together, one frame a step; only the first pictures show at once.
+    """
+    moved: dict[str, Side] = {}
+    sides = run.moment.sides
+    chosen = run.flow_from(max((side.step.step for side in sides.values()), default=0))
+    for name in list(flows):
+        before = sides.get(name)
+        side = advance(flows[name], run, name, before, side_flow(run, name, chosen))
+        if side is None:
+            del flows[name]
+        elif before is None:
+            run.show({name: side})
+        else:
+            moved[name] = side
+    if moved:
+        run.tick()
+        run.show(moved)
+
+
+def advance(steps: Steps, run: Run, name: str, before: Side | None, flow: FlowSettings) -> Side | None:
+    """The side after its next step, with `flow` from now on; None when there is none left."""
+    try:
+        step = send(steps, flow)
+    except StopIteration:
+        return None
+    if before is not None and step.step <= before.step.step:  # a run that goes on begins at the step it showed
+        return Side(step, before.curves, before.kept)
+    return measured(step, run.job.measure(run.tasks[name], step), before=before)
+
+
+def send(steps: Steps, flow: FlowSettings) -> "Step":
+    """The next step; an iterator that has not begun takes no values."""
+    return next(steps) if inspect.getgeneratorstate(steps) == inspect.GEN_CREATED else steps.send(flow)
+
+
+def side_flow(run: Run, name: str, flow: FlowSettings) -> FlowSettings:
+    """The baseline's flow while the sliders of ours move: the job says what a baseline is."""
+    return flow if name == OURS else run.job.baseline(replace(run.settings, flow=flow)).flow

@@ -1,0 +1,303 @@
+"""What the tabs have in common: a run from the controls, tuning, seeds, presets, restoring, coming back to the page.
+
+Handlers are short, and outside gradio's queue. Work happens on the studio's own worker.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gradio as gr
+from gradio.components import Component
+
+from engine.settings import RunSettings, SettingsError
+from gmi_ui import restoring
+from gmi_ui.controls import FLOW_FIELDS, Panel, labelled
+from gmi_ui.notices import Notice, NotPossibleError, explain
+from gmi_ui.opening import WHITE, Opening
+from gmi_ui.particle_grid import wake
+from gmi_ui.run_bar import bar_value
+from gmi_ui.runs import Run
+from gmi_ui.services import Services
+from gmi_ui.sessions import Arrival, Session
+
+DICE_JS = "() => Math.floor(Math.random() * 2 ** 31)"
+Changes = dict[Component, Any]
+SAVED_HERE = (
+    "This picture was saved here, and is now opened like any other. “Restore from a saved picture” brings back the "
+    "settings that made it instead."
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a tab needs of the page around it.
+
+    token: the hidden component that holds the browser tab's token; switch: a component whose value, changed,
+    makes the page show another tab (see `switched_to`).
+    """
+
+    blocks: gr.Blocks
+    services: Services
+    token: Component
+    switch: Component
+
+
+def switched_to(task: str) -> dict[str, Any]:
+    """A value for `Page.switch`."""
+    return {"task": task, "number": wake()}
+
+
+class Layout(Protocol):
+    """A tab's components, as far as every tab has them."""
+
+    panel: Panel
+    bar: gr.HTML
+    grid: gr.HTML
+    dice: gr.Button
+    reuse: gr.Button
+    restore: gr.UploadButton
+
+    def changes(self, settings: Any) -> Changes:
+        """Shows `settings` in every control."""
+        ...
+
+
+def seed_row(panel: Panel, task: str) -> tuple[gr.Button, gr.Button]:
+    """The seed with its two buttons: dice, reuse."""
+    prefix = "" if task == "generate" else f"{task}-"
+    with gr.Row(elem_classes="seed-row"):
+        panel.show("seed")
+        dice = gr.Button("Random", size="sm", min_width=64, elem_id=f"{prefix}seed-dice")
+        reuse = gr.Button("Reuse", size="sm", min_width=64, elem_id=f"{prefix}seed-reuse")
+    return dice, reuse
+
+
+def model_choices(panel: Panel, *more: str) -> None:
+    """What is rarely changed, folded away."""
+    with gr.Accordion("Model and preset", open=False):
+        for field in ("preset", "model", "prompt_model", *more):
+            panel.show(field)
+
+
+def background_choice(task: str) -> Component:
+    """The colour behind the transparent parts of an opened picture."""
+    with gr.Accordion("Transparent pictures", open=False):
+        return gr.ColorPicker(WHITE, label="Colour behind transparent parts", elem_id=f"{task}-background")
+
+
+class Wiring:
+    """A tab's handlers. Each tab adds its own to these."""
+
+    title: str
+    defaults: RunSettings
+    examples: Sequence[str]
+
+    def __init__(self, page: Page, layout: Any) -> None:
+        self._page, self._layout = page, layout
+        self._services, self._token = page.services, page.token
+
+    @property
+    def task(self) -> str:
+        return self.defaults.task
+
+    def connect(self) -> None:
+        """Every event of the tab."""
+        self._connect_runs()
+        self._connect_controls()
+        layout = self._layout
+        self._on(layout.reuse.click, self.reuse, inputs=self._token, outputs=[self._control("seed"), layout.grid])
+        dropped = [self._token, layout.restore]
+        outputs = [*self._shown, self._page.switch]
+        self._on(layout.restore.upload, self.restore, inputs=dropped, outputs=outputs, preprocess=True)
+        self._on(layout.grid.arrive, self.attach, inputs=self._token, outputs=self._shown)
+
+    def _connect_runs(self) -> None:
+        layout = self._layout
+        self._on(layout.bar.run, self.run, inputs=self._values, outputs=layout.grid, trigger_mode="multiple")
+        self._on(layout.bar.pick, self.pick, outputs=self._control("prompt"))
+        tuned = [self._token, self._control("step_size"), self._control("diversity")]
+        for name in ("step_size", "diversity"):
+            event = self._input_of(name)
+            self._on(event, self.tune, inputs=tuned, outputs=layout.grid, trigger_mode="always_last")
+
+    def _connect_controls(self) -> None:
+        layout = self._layout
+        sliders = [self._control(field) for field in FLOW_FIELDS]
+        self._on(layout.dice.click, None, outputs=self._control("seed"), js=DICE_JS)
+        self._on(self._input_of("preset"), self.apply_preset, inputs=self._control("preset"), outputs=sliders)
+        chosen = [self._token, self._control("model")]
+        self._on(self._input_of("model"), self.choose_model, inputs=chosen, outputs=[layout.bar, layout.grid])
+        chosen = [self._token, self._control("prompt_model")]
+        self._on(self._input_of("prompt_model"), self.choose_prompt_model, inputs=chosen, outputs=layout.grid)
+
+    @staticmethod
+    def _on(event: Callable[..., Any], handler: Callable[..., Any] | None, **options: Any) -> Any:
+        """Listens. Gradio's own range checks stay out (preprocess): the engine judges the values."""
+        fixed = {"queue": False, "show_progress": "hidden", "api_visibility": "private", "preprocess": False}
+        return event(handler, **{**fixed, **options})
+
+    def _control(self, field: str) -> Component:
+        component: Component = self._layout.panel.components[field]
+        return component
+
+    def _input_of(self, field: str) -> Callable[..., Any]:
+        """The event of a person changing a control; gradio makes it at run time."""
+        component: Any = self._control(field)
+        return component.input
+
+    @property
+    def _values(self) -> set[Component]:
+        return {self._token, *self._layout.panel.inputs}
+
+    @property
+    def _shown(self) -> list[Component]:
+        return [*self._layout.panel.outputs, self._layout.grid]
+
+    # --- to be filled in by each tab
+
+    def new_run(self, session: Session, settings: Any) -> Run:
+        """Raises ValueError or NotPossibleError, with words for a person, where there can be none."""
+        raise NotImplementedError
+
+    # --- handlers
+
+    def run(self, values: Mapping[Component, Any]) -> int:
+        """Run: settings from the controls, a run in the queue, and the page pulls its frames."""
+        session = self._session(values[self._token])
+        try:
+            self._start(session, self._layout.panel.settings(values))
+        except (ValueError, NotPossibleError) as error:
+            session.say(explain(error))
+        return wake()
+
+    def pick(self, event: gr.EventData) -> str:
+        """An example prompt was clicked."""
+        return str(event.text)
+
+    def reuse(self, token: str) -> Changes:
+        """The seed of the pictures on the page into the seed control."""
+        session = self._session(token)
+        if session.run is None:
+            session.say(Notice("There are no pictures yet whose seed could be used again."))
+            return {self._layout.grid: wake()}
+        return {self._control("seed"): session.run.settings.seed}
+
+    def tune(self, token: str, step_size: float, diversity: float) -> int:
+        """A slider moved: the run, if one goes on, follows at its next step."""
+        session = self._session(token)
+        if session.run is not None:
+            try:
+                session.run.tune(step_size=step_size, diversity=diversity)
+            except SettingsError as error:
+                session.say(explain(labelled(error, self.task)))
+        return wake()
+
+    def apply_preset(self, preset: str) -> list[Any]:
+        """The three sliders take the preset's values."""
+        updates = self._layout.panel.updates(self.defaults.with_preset(preset))
+        return [updates[self._control(field)] for field in FLOW_FIELDS]
+
+    def choose_model(self, token: str, name: str) -> Changes:
+        """Loads the model now: a missing or damaged file is told before Run. Shows its examples."""
+        session = self._session(token)
+        try:
+            examples = self._services.models.generator(name).examples
+        except Exception as error:  # anything can be inside a file that a person points at
+            session.say(explain(error))
+            return {self._layout.grid: wake()}
+        return {self._layout.bar: bar_value(self.examples_of(examples))}
+
+    def examples_of(self, examples: Sequence[str]) -> Sequence[str]:
+        """The prompts to click for a model that brings some of its own."""
+        return self.examples
+
+    def choose_prompt_model(self, token: str, name: str) -> int:
+        """Loads the prompt model now, for the same reason."""
+        session = self._session(token)
+        try:
+            self._services.models.prompt_model(name)
+        except Exception as error:
+            session.say(explain(error))
+        return wake()
+
+    def restore(self, token: str, path: str) -> Changes:
+        """Every control as it was when the dropped picture was made, in the tab that it was made in."""
+        session = self._session(token)
+        try:
+            restored = restoring.restored(path, self._services.models)
+            task = restored.settings.task
+            target = self._session(token, task)
+            if task != "generate":
+                Opening(self._services, finds=task == "edit").saved(target, path, restored)
+        except (ValueError, OSError, NotPossibleError) as error:
+            session.say(explain(error))
+            return {self._layout.grid: wake()}
+        target.say(restored.notice)
+        if task == self.task:
+            return {**self._layout.changes(restored.settings), self._layout.grid: wake()}
+        target.arrival = Arrival(restored.settings)
+        return {self._page.switch: switched_to(task), self._layout.grid: wake()}
+
+    def attach(self, token: str) -> Changes:
+        """After a (re)load: the controls of the tab's last run, or of what was restored into it since."""
+        session = self._session(token)
+        settings = session.arrival.settings if session.arrival else session.run and session.run.final_settings
+        return {self._layout.grid: wake()} if settings is None else self._layout.changes(settings)
+
+    # --- helpers
+
+    def _start(self, session: Session, settings: RunSettings) -> None:
+        """Queues a run. Raises as `new_run`."""
+        run = self.new_run(session, settings)
+        self._services.start(session, run)
+        session.arrival = None
+        run.job.adopt(run)
+
+    def _session(self, token: str, task: str | None = None) -> Session:
+        try:
+            return self._services.sessions.get(token, task or self.task)
+        except ValueError:
+            raise gr.Error("This page is not connected to the studio. Reload it.", print_exception=False) from None
+
+    @staticmethod
+    def _run_of(session: Session) -> Run:
+        """The tab's run. Raises NotPossibleError if it is gone."""
+        if session.run is None:
+            raise NotPossibleError("That picture is not there any more.")
+        return session.run
+
+
+class EaselWiring(Wiring):
+    """The handlers of a tab that works on a picture."""
+
+    def connect(self) -> None:
+        super().connect()
+        layout = self._layout
+        opened = [self._token, layout.open, self._control("model"), self._control("prompt_model"), layout.background]
+        self._on(layout.open.upload, self.open, inputs=opened, outputs=layout.grid, preprocess=True)
+        self._on(layout.grid.go_on, self.go_on, inputs=self._token, outputs=layout.grid)
+
+    @property
+    def opening(self) -> Opening:
+        return Opening(self._services, finds=self.task == "edit")
+
+    def open(self, token: str, path: str, model: str, prompt_model: str, background: str) -> int:
+        """A picture was uploaded, dropped or pasted. What cannot be read is told, and nothing lost."""
+        session = self._session(token)
+        try:
+            self.opening.file(session, path, model, prompt_model, background=background)
+            if restoring.carries_settings(path):
+                session.say(Notice(SAVED_HERE))
+        except (ValueError, OSError, NotPossibleError) as error:
+            session.say(explain(error))
+        return wake()
+
+    def go_on(self, token: str, event: gr.EventData) -> int:
+        """A result becomes the picture that is worked on."""
+        session = self._session(token)
+        try:
+            self.opening.cell(session, self._run_of(session), str(event.side), int(event.index), event.step)
+        except (ValueError, NotPossibleError) as error:
+            session.say(explain(error))
+        return wake()

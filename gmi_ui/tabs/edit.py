@@ -1,0 +1,104 @@
+"""The Edit tab: a picture, what it is and what it should be; different edits of it beside another method's."""
+
+from typing import Any
+
+import gradio as gr
+
+from engine.settings import EditSettings
+from gmi_ui.chain import chain
+from gmi_ui.controls import Panel
+from gmi_ui.easel_view import easel_view
+from gmi_ui.editing import EditJob
+from gmi_ui.notices import NotPossibleError
+from gmi_ui.particle_grid import GridTexts, particle_grid
+from gmi_ui.run_bar import run_bar
+from gmi_ui.runs import Run
+from gmi_ui.server_functions import easel_functions, grid_functions
+from gmi_ui.services import Services
+from gmi_ui.sessions import Session
+from gmi_ui.tabs.common import Changes, EaselWiring, Page, background_choice, model_choices, seed_row
+
+EXAMPLES = (
+    "a person with a beard",
+    "a person with red hair",
+    "a person wearing sunglasses",
+    "a person with a big smile",
+    "a person with a hat",
+)
+DEFAULTS = EditSettings(prompt=EXAMPLES[0], seed=1)
+TEXTS = GridTexts(
+    "Change a picture with words, in many different ways.",
+    "Drop or paste a picture of your own, or start from one of these. It is first found in the model; then several "
+    "edits of it move towards your words and away from each other, beside another method from the same start.",
+    ready=(
+        "Now say what it should be, and press Run.",
+        "Write above what the picture shows and what you want instead, or click one of the examples. The more the two "
+        "texts have in common, the less besides will change.",
+    ),
+    hand_over={"inpaint": "Repaint this"},
+    own={"go_on": "Continue from this"},
+    picks_examples=True,
+)
+
+
+class EditTab:
+    """Edit a picture with words."""
+
+    title = "Edit"
+    task = "edit"
+
+    def build(self, page: Page) -> None:
+        EditWiring(page, EditLayout(page.services)).connect()
+
+
+class EditLayout:
+    """The tab's components, in the order of the page."""
+
+    def __init__(self, services: Services) -> None:
+        models = services.models
+        self.panel = Panel(DEFAULTS, models=models.names(), prompt_models=models.names("prompt"))
+        self.panel.hide_rest()
+        functions = easel_functions(services, "edit")
+        with gr.Column(elem_classes="studio-prompt"):
+            with gr.Row(elem_classes="studio-words"):
+                self.panel.show("neutral")
+                self.panel.show("prompt")
+            self.bar = run_bar("edit", EXAMPLES)
+        with gr.Row(elem_classes="studio-body"):
+            with gr.Column(elem_classes="studio-settings", scale=0, min_width=272):
+                easel_view("edit", functions)
+                self._settings()
+            with gr.Column(elem_classes="studio-results", scale=1, min_width=300):
+                chain("edit", functions)
+                self.grid = particle_grid("edit", TEXTS, [*grid_functions(services, "edit"), *functions])
+
+    def _settings(self) -> None:
+        show = self.panel.show
+        self.open = gr.UploadButton(
+            "Open a picture", size="sm", elem_id="edit-open", elem_classes="takes-pictures opens-pictures"
+        )
+        for field in ("strength", "disentanglement", "identity", "diversity", "method", "baseline"):
+            show(field)
+        for field in ("n", "steps", "step_size"):
+            show(field)
+        self.dice, self.reuse = seed_row(self.panel, "edit")
+        model_choices(self.panel)
+        self.background = background_choice("edit")
+        self.restore = gr.UploadButton("Restore from a saved picture", size="sm", elem_id="edit-restore")
+
+    def changes(self, settings: EditSettings) -> Changes:
+        """Shows `settings` in every control."""
+        return self.panel.updates(settings)
+
+
+class EditWiring(EaselWiring):
+    """The tab's own handlers."""
+
+    defaults = DEFAULTS
+    examples = EXAMPLES
+
+    def new_run(self, session: Session, settings: Any) -> Run:
+        link = session.easel.current
+        if link is None:
+            raise NotPossibleError("There is no picture yet. Open, drop or paste one, or click one of the examples.")
+        return Run(settings, EditJob(link))

@@ -1,0 +1,144 @@
+"""The Inpaint tab: paint over a part of a picture, and see it repainted in different ways."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from engine.settings import InpaintSettings
+from gmi_ui.chain import chain
+from gmi_ui.controls import ID_PREFIX, Panel
+from gmi_ui.inpainting import InpaintJob, mask_of
+from gmi_ui.notices import NotPossibleError, explain
+from gmi_ui.painter import painter
+from gmi_ui.particle_grid import GridTexts, particle_grid, wake
+from gmi_ui.run_bar import run_bar
+from gmi_ui.runs import Run
+from gmi_ui.server_functions import easel_functions, grid_functions
+from gmi_ui.services import Services
+from gmi_ui.sessions import Session
+from gmi_ui.tabs.common import Changes, EaselWiring, Page, background_choice, model_choices, seed_row
+
+EXAMPLES = ("sunglasses", "a beard", "a red hat", "green hair", "a big smile")
+DEFAULTS = InpaintSettings(seed=1)
+TEXTS = GridTexts(
+    "Paint over a part of a picture, and see what else could be there.",
+    "Drop or paste a picture of your own, or start from one of these. What you paint over is filled in different "
+    "ways that all fit the rest; words are optional. Not a pixel outside of the mask changes.",
+    ready=(
+        "Paint over what is to change, and press Run.",
+        "Take the brush and cover a part of the picture. Say above what is to be there, or leave it open: then the "
+        "rest of the picture alone decides what fits.",
+    ),
+    hand_over={"edit": "Edit this"},
+    own={"go_on": "Go on from this"},
+    picks_examples=True,
+)
+
+
+class InpaintTab:
+    """Repaint a masked part of a picture."""
+
+    title = "Inpaint"
+    task = "inpaint"
+
+    def build(self, page: Page) -> None:
+        InpaintWiring(page, InpaintLayout(page.services)).connect()
+
+
+class InpaintLayout:
+    """The tab's components, in the order of the page."""
+
+    def __init__(self, services: Services) -> None:
+        models = services.models
+        self.panel = Panel(DEFAULTS, models=models.names(), prompt_models=models.names("prompt"))
+        self.panel.hide_rest()
+        functions = easel_functions(services, "inpaint")
+        with gr.Column(elem_classes="studio-prompt"):
+            self.panel.show("prompt")
+            self.bar = run_bar("inpaint", EXAMPLES)
+        with gr.Row(elem_classes="studio-body has-painter"):
+            with gr.Column(elem_classes="studio-settings", scale=0, min_width=272):
+                self._settings()
+            with gr.Column(elem_classes="studio-painter", scale=1, min_width=300):
+                painter("inpaint", functions, control_prefix=ID_PREFIX["inpaint"])
+            with gr.Column(elem_classes="studio-results", scale=1, min_width=300):
+                chain("inpaint", functions)
+                self.grid = particle_grid("inpaint", TEXTS, [*grid_functions(services, "inpaint"), *functions])
+
+    def _settings(self) -> None:
+        show = self.panel.show
+        with gr.Row(elem_classes="button-row"):
+            self.open = gr.UploadButton(
+                "Open a picture", size="sm", elem_id="inpaint-open", elem_classes="takes-pictures opens-pictures"
+            )
+            self.upload_mask = gr.UploadButton("Upload a mask", size="sm", elem_id="inpaint-mask")
+        for field in ("invert", "grow", "feather"):
+            show(field)
+        for field in ("diversity", "known_weight", "n", "steps", "step_size"):
+            show(field)
+        self.dice, self.reuse = seed_row(self.panel, "inpaint")
+        show("baseline")
+        model_choices(self.panel)
+        self.background = background_choice("inpaint")
+        self.restore = gr.UploadButton("Restore from a saved picture", size="sm", elem_id="inpaint-restore")
+
+    def changes(self, settings: InpaintSettings) -> Changes:
+        """Shows `settings` in every control."""
+        return self.panel.updates(settings)
+
+
+class InpaintWiring(EaselWiring):
+    """The tab's own handlers."""
+
+    defaults = DEFAULTS
+    examples = EXAMPLES
+
+    def connect(self) -> None:
+        super().connect()
+        layout = self._layout
+        uploaded = [self._token, layout.upload_mask]
+        self._on(layout.upload_mask.upload, self.take_mask, inputs=uploaded, outputs=layout.grid, preprocess=True)
+
+    def new_run(self, session: Session, settings: Any) -> Run:
+        link = session.easel.current
+        if link is None:
+            raise NotPossibleError("There is no picture yet. Open, drop or paste one, or click one of the examples.")
+        from engine import tasks
+
+        mask = link.mask or no_mask()
+        tasks.prepare_mask(settings, mask_of(mask, link.picture), link.picture)  # an empty one is told before the run
+        return Run(settings, InpaintJob(link, mask))
+
+    def take_mask(self, token: str, path: str) -> int:
+        """A mask was uploaded: white is repainted. It has to be as large as the picture."""
+        from engine import masks
+
+        session = self._session(token)
+        link = session.easel.current
+        try:
+            if link is None:
+                raise NotPossibleError("Open the picture first, then the mask that belongs to it.")
+            mask = masks.read_mask(Path(path), (link.picture.width, link.picture.height))
+            link.mask, link.mask_number = png_of(mask), link.mask_number + 1
+            session.easel.touch()
+        except (ValueError, OSError, NotPossibleError) as error:
+            session.say(explain(error))
+        return wake()
+
+
+def png_of(mask: Any) -> bytes:
+    """A mask [H, W] as a PNG of one bit a pixel, white is repainted."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(mask).convert("1").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def no_mask() -> bytes:
+    """Where nothing was painted: the same for a picture of any size."""
+    import numpy as np
+
+    return png_of(np.zeros((1, 1), dtype=bool))
