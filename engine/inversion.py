@@ -431,9 +431,7 @@ def _places(side: int, length: int, start: int, stop: int) -> list[int]:
 
 
 @torch.no_grad()
-def posterior(
-    start: Start, renderer: Renderer, known: Tensor | None = None, *, tolerance: float = TOLERANCE
-) -> Tensor:
+def posterior(start: Start, renderer: Renderer, known: Tensor | None = None, *, tolerance: float = TOLERANCE) -> Tensor:
     """A factor [K, J] of the covariance of u, the same for all layers, given what is known of the picture.
 
     Laplace's approximation: with the prior N(0, I) of u and independent errors of root mean square `tolerance`

@@ -103,9 +103,7 @@ class WMoves:
 
 @dataclass(frozen=True, eq=False)
 class StyleMoves:
-    """Moves in S: latents [N, S] in standard deviations `std` [S] of each channel; ToRGB's channels stay.
-
-    """
+    """Moves in S: latents [N, S] in standard deviations `std` [S] of each channel; ToRGB's channels stay."""
 
     renderer: Renderer
     start: Start

@@ -306,7 +306,8 @@ NEARBY_PRESETS: Mapping[str, FlowSettings] = {
 
 # Edits go less far, and repel less: what the words do not speak of is to stay.
 EDIT_PRESETS: Mapping[str, FlowSettings] = {
-    name: replace(flow, steps=30, diversity_gain=2.0) if flow.normalise else flow for name, flow in PRESETS.items()
+    name: flow if name == "paper" else replace(flow, steps=30, diversity_gain=1.5)
+    for name, flow in NEARBY_PRESETS.items()
 }
 
 _RUN_CHECKS: dict[str, Check] = {
@@ -378,7 +379,8 @@ class RunSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        values: dict[str, Any] = asdict(self)
+        values |= {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
         values["flow"]["changes"] = [list(change) for change in self.flow.changes]
         return {"task": self.task} | values
 
@@ -434,13 +436,13 @@ class EditSettings(RunSettings):
 
     task: ClassVar[str] = "edit"
     checks: ClassVar[Mapping[str, Check]] = _EDIT_CHECKS
-    presets: ClassVar[Mapping[str, FlowSettings]] = NEARBY_PRESETS
+    presets: ClassVar[Mapping[str, FlowSettings]] = EDIT_PRESETS
 
-    flow: FlowSettings = NEARBY_PRESETS["robust"]
+    flow: FlowSettings = EDIT_PRESETS["robust"]
     neutral: str = "a person"
     method: EditMethod = "gmi"
     strength: float = 1.0
-    disentanglement: float = 0.2
+    disentanglement: float = 0.15
     identity: float = 1.0
     baseline: EditBaseline = "direction"
 

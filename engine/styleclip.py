@@ -136,7 +136,7 @@ def compute_directions(
     *,
     path: Path | None = None,
     count: int | None = None,
-) -> Iterator[tuple[int, int]]:
+) -> Generator[tuple[int, int], None, None]:
     """Measures the directions of W or S and writes them to `path` (the cache); yields (pictures done, all).
 
     count: random pictures that W's are regressed on (W_SAMPLES), or that every channel of S is tried on (IMAGES).
@@ -254,9 +254,7 @@ def file_name(generator: "GeneratorModel", prompt_model: "PromptModel", space: S
     return f"directions-{space}-{generator.sha256[:16]}-{prompt_model.sha256[:16]}.safetensors"
 
 
-def find_directions(
-    generator: "GeneratorModel", prompt_model: "PromptModel", space: Space = "w"
-) -> Directions | None:
+def find_directions(generator: "GeneratorModel", prompt_model: "PromptModel", space: Space = "w") -> Directions | None:
     """The shipped or computed directions of the pair, None if there are none."""
     name = file_name(generator, prompt_model, space)
     for folder in (bundle_folder(generator), directions_folder()):

@@ -44,11 +44,11 @@ AnySettings = TypeVar("AnySettings", bound=RunSettings)
 Flow = Generator[Step, FlowSettings | None, None]
 
 # How far the edits go for strength 1.
-ALPHA = 8.0  # of StyleCLIP's global direction
+ALPHA = 4.0  # of StyleCLIP's global direction
 ALPHA_SPREAD = 0.5  # its particles differ by strength alone: from 1 - this to 1 + this times alpha
-GOAL = 4.0  # standard deviations of w along the edit's direction
+GOAL = 5.0  # standard deviations of w along the edit's direction
 DIRECTION_WEIGHT = 4.0  # of the pull to that goal, in which identity counts 1
-TEXT_WEIGHT = 0.5  # of the CLIP likelihood beside it
+TEXT_WEIGHT = 0.7  # of the CLIP likelihood beside it
 IRRELEVANT = 0.25  # how freely coordinates move that the words do not speak of
 EDIT_TOLERANCE = 0.004  # how far the starts of an edit's particles differ, see `inversion.posterior`
 
@@ -88,9 +88,7 @@ def generate(
     """
     name = settings.space or model.default_space
     if name not in model.spaces:
-        raise SettingsError(
-            f"space: {name!r} is unknown to {settings.model}; it has {', '.join(model.spaces)}."
-        )
+        raise SettingsError(f"space: {name!r} is unknown to {settings.model}; it has {', '.join(model.spaces)}.")
     space = with_classes(settings, model.spaces[name], prompt_model).truncated(settings.truncation_psi)
     text, *contrast = prompt_model.text_features([settings.prompt, *settings.contrast_prompts])
     condition = TextLikelihood(
@@ -258,9 +256,7 @@ class Task:
         return figures
 
 
-def edit(
-    settings: EditSettings, start: Start, generator: "GeneratorModel", prompt_model: "PromptModel"
-) -> Task:
+def edit(settings: EditSettings, start: Start, generator: "GeneratorModel", prompt_model: "PromptModel") -> Task:
     """Ways to change a picture as the words say, from posterior draws around it.
 
     Raises SettingsError, and DirectionsMissingError where a method needs the edit directions of the two models and
@@ -434,9 +430,7 @@ def inpaint(
         seed=settings.seed,
     )
     seeds = particle_seeds(settings.seed, settings.n)
-    return Task(
-        settings, problem, Particles(space.sample(seeds), seeds), start, renderer, canvas=canvas
-    )
+    return Task(settings, problem, Particles(space.sample(seeds), seeds), start, renderer, canvas=canvas)
 
 
 def _canvas(settings: InpaintSettings, picture: Picture, mask: Mask, start: Start) -> Canvas:

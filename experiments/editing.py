@@ -136,7 +136,8 @@ def measure_domain(files: Sequence[Path], count: int) -> str:
         "noise and stripes": list(other_pictures()),
         "files": [pictures.read_picture(path) for path in files],
     }
-    lines = [f"threshold {inversion.LARGEST_DISTANCE_IN_DOMAIN:g}", "| | n | least | median | greatest |", "|---|---|---|---|---|"]
+    threshold = inversion.LARGEST_DISTANCE_IN_DOMAIN
+    lines = [f"threshold {threshold:g}", "", "| | n | least | median | greatest |", "|---|---|---|---|---|"]
     for name, members in groups.items():
         distances = [list(inversion.invert(picture, model))[-1].distance for picture in members]
         if distances:
@@ -218,7 +219,7 @@ def run_edits(arguments: argparse.Namespace, judge: Judge) -> str:
 
 
 def edit_settings(edit: Edit, method: str, arguments: argparse.Namespace, *, seed: int) -> EditSettings:
-    """"no repulsion" is ours without it."""
+    """ "no repulsion" is ours without it."""
     settings = EditSettings(edit.words, n=arguments.n, seed=seed)
     if arguments.steps:
         settings = replace(settings, flow=replace(settings.flow, steps=arguments.steps))
@@ -253,7 +254,8 @@ def main() -> None:
     engine.set_threads(None)
     judge, parts = Judge(arguments.judge_renders), []
     if arguments.part in ("all", "inversion"):
-        parts.append(invert_renders(arguments.renders, judge, arguments.sheet if arguments.part == "inversion" else None))
+        sheet = arguments.sheet if arguments.part == "inversion" else None
+        parts.append(invert_renders(arguments.renders, judge, sheet))
         print(parts[-1], flush=True)
     if arguments.part == "domain":
         parts.append(measure_domain(arguments.files, arguments.renders))

@@ -46,9 +46,12 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
 
 def test_the_command_line_runs(tmp_path: Path) -> None:
     text = "\n".join(blocks("bash") + blocks("sh")).replace("\\\n", " ")
-    lines = [line for line in text.splitlines() if line.startswith("python -m engine generate")]
-    assert lines
+    pictures = ("python -m engine generate", "python -m engine edit")
+    lines = [line for line in text.splitlines() if line.startswith(pictures)]
+    assert len(lines) == 2
     for line in lines:
         run(shlex.split(line)[1:], tmp_path)
-    (report,) = tmp_path.rglob("run.json")
-    assert len(list(report.parent.glob("*.png"))) == json.loads(report.read_text())["settings"]["n"]
+    reports = list(tmp_path.rglob("run.json"))
+    assert len(reports) == 2
+    for report in reports:
+        assert len(list(report.parent.glob("*.png"))) == json.loads(report.read_text())["settings"]["n"]

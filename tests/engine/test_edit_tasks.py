@@ -35,9 +35,7 @@ def measured(tiny_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture
-def models(
-    tiny_assets: Path, measured: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[GeneratorModel, PromptModel]:
+def models(tiny_assets: Path, measured: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[GeneratorModel, PromptModel]:
     monkeypatch.setenv("GMI_CACHE", str(measured))
     return load_generator("avatars", assets=tiny_assets), load_prompt_model("clip-mini", assets=tiny_assets)
 
@@ -72,9 +70,7 @@ def test_every_method_streams_the_same_steps(
 
 
 @pytest.mark.parametrize("method", EDIT_METHODS)
-def test_resuming_goes_on_where_it_was(
-    models: tuple[GeneratorModel, PromptModel], start: Start, method: Any
-) -> None:
+def test_resuming_goes_on_where_it_was(models: tuple[GeneratorModel, PromptModel], start: Start, method: Any) -> None:
     """Bit for bit; the optimisation's momentum is no part of the particles, so that one restarts it."""
     task = tasks.edit(replace(EDIT, method=method), start, *models)
     steps = list(task.steps())
@@ -145,9 +141,7 @@ def test_the_baseline_of_an_edit_is_the_one_it_names() -> None:
 
 
 @pytest.mark.parametrize("method", EDIT_METHODS)
-def test_an_edit_goes_on_from_any_result(
-    models: tuple[GeneratorModel, PromptModel], start: Start, method: Any
-) -> None:
+def test_an_edit_goes_on_from_any_result(models: tuple[GeneratorModel, PromptModel], start: Start, method: Any) -> None:
     """The start of the next link shows the result exactly, whichever method made it and goes on from it."""
     task = tasks.edit(replace(EDIT, method=method), start, *models)
     step = last_of(task)
@@ -156,8 +150,8 @@ def test_an_edit_goes_on_from_any_result(
     renderer = inversion.Renderer(models[0], link.noise)
     shown = renderer.synthesis(inversion.styles_of(link, renderer)[None])
     torch.testing.assert_close(shown, link.image, rtol=1e-3, atol=1e-4)
-    for next_method in ("gmi", "direction"):
-        further = tasks.edit(replace(EDIT, method=next_method, n=1), link, *models)
+    for further_settings in (replace(EDIT, method="gmi", n=1), replace(EDIT, method="direction", n=1)):
+        further = tasks.edit(further_settings, link, *models)
         first = next(further.steps())
         assert (first.images - link.image).abs().mean() < 0.1
 
@@ -166,9 +160,9 @@ def test_missing_directions_are_said(
     models: tuple[GeneratorModel, PromptModel], start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GMI_CACHE", str(tmp_path))
-    for method, space in (("gmi", "w"), ("direction", "s")):
+    for settings, space in ((EDIT, "w"), (replace(EDIT, method="direction"), "s")):
         with pytest.raises(styleclip.DirectionsMissingError, match=f"--space {space}"):
-            tasks.edit(replace(EDIT, method=method), start, *models)
+            tasks.edit(settings, start, *models)
     tasks.edit(replace(EDIT, method="clip"), start, *models)  # needs none
 
 
@@ -242,7 +236,8 @@ def test_steps_show_the_picture_with_the_hole_filled(models: tuple[GeneratorMode
     with torch.no_grad():
         features = models[1].image_features(step.images)
     torch.testing.assert_close(step.features, features, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(step.text_scores, features @ models[1].text_features(["a smile"])[0], atol=1e-4, rtol=1e-3)
+    text = models[1].text_features(["a smile"])[0]
+    torch.testing.assert_close(step.text_scores, features @ text, atol=1e-4, rtol=1e-3)
 
 
 def test_without_a_prompt_nothing_is_scored(models: tuple[GeneratorModel, PromptModel]) -> None:

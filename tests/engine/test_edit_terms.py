@@ -48,10 +48,11 @@ def test_what_is_not_known_does_not_count() -> None:
 
 def test_the_size_of_the_hole_does_not_change_the_strength() -> None:
     images = TARGET + 0.2
-    values = [
-        KnownPixels(TARGET, known).log_value(batch(numbers(1, LATENT), images)) for known in (KNOWN, torch.ones_like(KNOWN))
-    ]
-    torch.testing.assert_close(values[0], values[1])
+    part, whole = (
+        KnownPixels(TARGET, known).log_value(batch(numbers(1, LATENT), images))
+        for known in (KNOWN, torch.ones_like(KNOWN))
+    )
+    torch.testing.assert_close(part, whole)
 
 
 def test_the_edit_directions_gradient_is_the_direction() -> None:

@@ -107,7 +107,8 @@ def test_sixteen_bits_keep_their_range() -> None:
 
 def test_sixteen_bit_colour() -> None:
     """Pillow cannot write one: a PNG by hand, one pixel of 16 bits a channel."""
-    read = read_picture(png_by_hand(1, 1, bit_depth=16, colour_type=2, rows=b"\0" + struct.pack(">HHH", 65535, 0, 0x8000)))
+    row = b"\0" + struct.pack(">HHH", 65535, 0, 0x8000)
+    read = read_picture(png_by_hand(1, 1, bit_depth=16, colour_type=2, rows=row))
     assert read.pixels.tolist() == [[[255, 0, 128]]]
 
 

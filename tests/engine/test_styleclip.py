@@ -28,7 +28,8 @@ def models(tiny_assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 # Four channels in a feature space of two: relevances for the direction (1, 0) are 1, .6, -.1 and 0.
 BY_HAND = Directions(
-    matrix=torch.tensor([[1.0, 0.0], [0.6, 0.8], [-0.1, 0.99**0.5], [0.0, 0.0]]), std=torch.tensor([2.0, 10.0, 5.0, 1.0])
+    matrix=torch.tensor([[1.0, 0.0], [0.6, 0.8], [-0.1, 0.99**0.5], [0.0, 0.0]]),
+    std=torch.tensor([2.0, 10.0, 5.0, 1.0]),
 )
 RIGHT = torch.tensor([1.0, 0.0])
 

@@ -9,12 +9,18 @@ from engine.styles import StyledSynthesis, noisy_layers, style_layers
 def generator(architecture: str = "skip", *, noisy: bool = False) -> Generator:
     torch.manual_seed(0)
     network = Generator(
-        5, 0, 6, 16, channels={4: 8, 8: 6, 16: 4}, mapping_layers=2, architecture=architecture  # type: ignore[arg-type]
+        5,
+        0,
+        6,
+        16,
+        channels={4: 8, 8: 6, 16: 4},
+        mapping_layers=2,
+        architecture=architecture,  # type: ignore[arg-type]
     )
     if noisy:
         for layer in style_layers(network.synthesis):
             if not layer.is_rgb:
-                network.synthesis.get_submodule(layer.name).noise_strength.data.fill_(0.3)
+                network.get_parameter(f"synthesis.{layer.name}.noise_strength").data.fill_(0.3)
     return network.eval().requires_grad_(False)
 
 
@@ -33,7 +39,7 @@ def test_pictures_from_styles_are_those_from_ws() -> None:
 
 
 def test_the_layers_and_their_channels() -> None:
-    """conv1 | torgb of 4 px; conv0, conv1 | torgb of 8 and of 16: inputs 8; 8, 6; 6, 4; each torgb shares the next w."""
+    """conv1 | torgb of 4 px, conv0, conv1 | torgb of 8 and 16: 8 | 8, 8, 6 | 6, 6, 4 | 4; torgb shares the next w."""
     layers = style_layers(generator().synthesis)
     assert [(layer.name, layer.layer) for layer in layers] == [
         ("b4.conv1", 0), ("b4.torgb", 1), ("b8.conv0", 1), ("b8.conv1", 2), ("b8.torgb", 3), ("b16.conv0", 3),
