@@ -310,6 +310,12 @@ EDIT_PRESETS: Mapping[str, FlowSettings] = {
     for name, flow in NEARBY_PRESETS.items()
 }
 
+# A stronger repulsion moves the known pixels too: with l1 = 3 the seams show, with 1 they do not.
+INPAINT_PRESETS: Mapping[str, FlowSettings] = {
+    name: flow if name == "paper" else replace(flow, steps=40, diversity_gain=2.0)
+    for name, flow in NEARBY_PRESETS.items()
+}
+
 _RUN_CHECKS: dict[str, Check] = {
     "prompt": _text,
     "model": _text,
@@ -457,11 +463,11 @@ class InpaintSettings(RunSettings):
 
     task: ClassVar[str] = "inpaint"
     checks: ClassVar[Mapping[str, Check]] = _INPAINT_CHECKS
-    presets: ClassVar[Mapping[str, FlowSettings]] = NEARBY_PRESETS
+    presets: ClassVar[Mapping[str, FlowSettings]] = INPAINT_PRESETS
 
     prompt: str = ""
-    flow: FlowSettings = NEARBY_PRESETS["robust"]
-    known_weight: float = 1.0  # of the known pixels' likelihood, relative to the prompt's
+    flow: FlowSettings = INPAINT_PRESETS["robust"]
+    known_weight: float = 1.5  # of the known pixels' likelihood, relative to the prompt's
     grow: int = 0
     feather: int = 4
     invert: bool = False  # True: what the mask covers is kept

@@ -50,6 +50,7 @@ GOAL = 5.0  # standard deviations of w along the edit's direction
 DIRECTION_WEIGHT = 4.0  # of the pull to that goal, in which identity counts 1
 TEXT_WEIGHT = 0.7  # of the CLIP likelihood beside it
 IRRELEVANT = 0.25  # how freely coordinates move that the words do not speak of
+WISH_WEIGHT = 3.0  # of an inpainting's prompt, in which the known pixels count `known_weight`
 EDIT_TOLERANCE = 0.004  # how far the starts of an edit's particles differ, see `inversion.posterior`
 
 
@@ -419,7 +420,7 @@ def inpaint(
     if known.any():
         conditions.append((KnownPixels(canvas.target, known), settings.known_weight))
     if text is not None:
-        conditions.append((TextLikelihood(composed, text, logit_scale=prompt_model.logit_scale), 1.0))
+        conditions.append((TextLikelihood(composed, text, logit_scale=prompt_model.logit_scale), WISH_WEIGHT))
     problem = Problem(
         render=lambda moves: renderer.synthesis(space.decode(moves)),
         space=space,
