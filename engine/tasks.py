@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engine import imaging, inversion, masks, styleclip
 from engine.class_latents import ClassSpace, classes_by_name, find_classes
+from engine.codebook import CodeSpace
 from engine.flow import Particles, Problem, Step, refine
 from engine.inversion import Renderer, Start
 from engine.latents import LatentSpace
@@ -33,6 +34,7 @@ from engine.terms import (
     Realism,
     Term,
     TextLikelihood,
+    apply_in_chunks,
 )
 
 if TYPE_CHECKING:
@@ -43,14 +45,20 @@ if TYPE_CHECKING:
 AnySettings = TypeVar("AnySettings", bound=RunSettings)
 Flow = Generator[Step, FlowSettings | None, None]
 
+CANDIDATES_AT_ONCE = 32
 # How far the edits go for strength 1.
 ALPHA = 4.0  # of StyleCLIP's global direction
 ALPHA_SPREAD = 0.5  # its particles differ by strength alone: from 1 - this to 1 + this times alpha
 GOAL = 5.0  # standard deviations of w along the edit's direction
 DIRECTION_WEIGHT = 4.0  # of the pull to that goal, in which identity counts 1
-TEXT_WEIGHT = 0.7  # of the CLIP likelihood beside it
+TEXT_WEIGHT = 1.5  # of the CLIP likelihood beside it
 IRRELEVANT = 0.25  # how freely coordinates move that the words do not speak of
-WISH_WEIGHT = 3.0  # of an inpainting's prompt, in which the known pixels count `known_weight`
+WISH_WEIGHT = 8.0  # of an inpainting's prompt, in which the known pixels count `known_weight`
+KNOWN_ALONE = 16.0  # times as much do the known pixels count without a prompt, or repulsion would tear the seams
+STARTS_TRIED = 4  # draws for each particle of an inpainting with a prompt, of which the one that fits best begins
+STARTS_AT_ONCE = 8
+SEED_STRIDE = 1_000_003  # from one such draw to the next: far enough that particles never share one
+WISH_TOLERANCE = 0.05  # as EDIT_TOLERANCE, where a prompt asks for more than what is around the hole suggests
 EDIT_TOLERANCE = 0.004  # how far the starts of an edit's particles differ, see `inversion.posterior`
 
 
@@ -110,6 +118,8 @@ def generate(
         seed=settings.seed,
     )
     seeds = particle_seeds(settings.seed, settings.n)
+    if settings.start is None and isinstance(space, CodeSpace) and space.bank is not None:
+        return problem, Particles(fitting_starts(problem, space, seeds, settings.candidates), seeds)
     return problem, Particles(start_latents(settings, space, seeds), seeds)
 
 
@@ -163,6 +173,29 @@ def start_latents(settings: GenerateSettings, space: LatentSpace, seeds: Sequenc
         )
     kept = torch.tensor(settings.start).to(fresh).view(space.shape)
     return space.constrain(math.sqrt(1 - settings.spread**2) * kept + settings.spread * fresh)
+
+
+@torch.no_grad()
+def fitting_starts(problem: Problem, space: CodeSpace, seeds: Sequence[int], candidates: int) -> Tensor:
+    """Of `candidates` starts of every particle the one whose picture fits the text best: [N, *space.shape].
+
+    A grid of codes holds one picture, and no small move makes a house of a heart: the flow goes further from a start
+    that resembles what is asked for (as the first search of Big Sleep, Murdock 2021). A particle's candidates follow
+    from its seed, so particles differ.
+    """
+    if candidates == 1:
+        return space.sample(seeds)
+    codes = torch.stack([space.sample_codes(seeds, number) for number in range(candidates)], dim=1)  # [N, C, k]
+    grids, which = codes.flatten(0, 1).unique(dim=0, return_inverse=True)  # a bank has only so many
+    parts = [space.latents(part) for part in grids.split(CANDIDATES_AT_ONCE)]
+    fits = torch.cat([problem.extractor(problem.render(part)) @ problem.text for part in parts])
+    best: list[int] = []
+    for own in which.view(len(seeds), candidates):
+        # Two particles at one place would not repel each other.
+        free = own[~torch.isin(own, torch.tensor(best, dtype=own.dtype, device=own.device))]
+        own = free if len(free) else own
+        best.append(int(own[fits[own].argmax()]))
+    return space.latents(grids[best])
 
 
 # ---- own pictures: edit and inpaint ----------------------------------------------------------------------
@@ -412,17 +445,27 @@ def inpaint(
     renderer = Renderer(generator, start.noise)
     canvas = _canvas(settings, picture, mask, start)
     known = (canvas.hole == 0).to(canvas.hole)
-    factor = inversion.posterior(start, renderer, known)
+    tolerance = WISH_TOLERANCE if settings.prompt else inversion.TOLERANCE
+    factor = inversion.posterior(start, renderer, known, tolerance=tolerance)
     space = WMoves(renderer, start, factor.T, factor)
     composed = Composed(prompt_model.image_features, canvas.target, canvas.hole)
     text = prompt_model.text_features([settings.prompt])[0] if settings.prompt else None
+    seeds = particle_seeds(settings.seed, settings.n)
+
+    def render(moves: Tensor) -> Tensor:
+        return renderer.synthesis(space.decode(moves))
+
+    latents = space.sample(seeds)
+    if text is not None:
+        latents = _fitting_draws(space, seeds, lambda moves: composed(render(moves)) @ text)
     conditions: list[tuple[Term, float]] = []
     if known.any():
-        conditions.append((KnownPixels(canvas.target, known), settings.known_weight))
+        weight = settings.known_weight * (KNOWN_ALONE if text is None else 1.0)
+        conditions.append((KnownPixels(canvas.target, known), weight))
     if text is not None:
         conditions.append((TextLikelihood(composed, text, logit_scale=prompt_model.logit_scale), WISH_WEIGHT))
     problem = Problem(
-        render=lambda moves: renderer.synthesis(space.decode(moves)),
+        render=render,
         space=space,
         extractor=composed,
         text=torch.zeros_like(prompt_model.text_features([""])[0]) if text is None else text,
@@ -430,8 +473,16 @@ def inpaint(
         realism=None if generator.discriminator is None else Realism(generator.discriminator),
         seed=settings.seed,
     )
-    seeds = particle_seeds(settings.seed, settings.n)
-    return Task(settings, problem, Particles(space.sample(seeds), seeds), start, renderer, canvas=canvas)
+    return Task(settings, problem, Particles(latents, seeds), start, renderer, canvas=canvas)
+
+
+@torch.no_grad()
+def _fitting_draws(space: WMoves, seeds: Sequence[int], score: Callable[[Tensor], Tensor]) -> Tensor:
+    """For each seed the one of STARTS_TRIED draws that scores best, [N, J]; no particle depends on another."""
+    tries = range(0, STARTS_TRIED * SEED_STRIDE, SEED_STRIDE)
+    draws = torch.stack([space.sample([(seed + further) % 2**32 for seed in seeds]) for further in tries])
+    scores = apply_in_chunks(score, draws.flatten(0, 1), STARTS_AT_ONCE).unflatten(0, draws.shape[:2])
+    return draws[scores.argmax(0), torch.arange(len(seeds))]
 
 
 def _canvas(settings: InpaintSettings, picture: Picture, mask: Mask, start: Start) -> Canvas:

@@ -155,16 +155,17 @@ def main() -> None:
     arguments = parser.parse_args()
     engine.set_threads(None)
     judge = Judge(arguments.judge_renders)
-    faces = pool.held_out(arguments.faces + arguments.judge_renders).images[arguments.judge_renders :]
     cases: list[tuple[str, float | Wish]] = [(f"{100 * share:.0f} % hidden", share) for share in arguments.shares]
     cases += [(wish.words, wish) for wish in WISHES[: arguments.prompts]]
+    held_out = pool.held_out(arguments.judge_renders + arguments.faces * len(cases)).images
     columns = ("changed", "precision", "diversity", "shown")
     heads = " | ".join(f"{side} {column}" for side in ("ours:", "baseline:") for column in columns)
     lines = [f"| | {heads} | ratio of diversity |", "|" + "---|" * 10]
     sheets, everything = [], []
-    for name, case in cases:
+    for row, (name, case) in enumerate(cases):
         sides = []
-        for number, pixels in enumerate(faces):
+        first = arguments.judge_renders + arguments.faces * row  # other faces for every row
+        for number, pixels in enumerate(held_out[first : first + arguments.faces]):
             rng = np.random.default_rng((arguments.seed, number, round(1000 * case) if isinstance(case, float) else 0))
             mask = free_form_mask(case, rng) if isinstance(case, float) else region_mask(case)
             wish = None if isinstance(case, float) else case

@@ -246,8 +246,9 @@ def test_without_a_prompt_nothing_is_scored(models: tuple[GeneratorModel, Prompt
     assert not last_of(task).text_scores.any()
 
 
-def test_a_full_mask_generates(models: tuple[GeneratorModel, PromptModel]) -> None:
+def test_a_full_mask_generates(models: tuple[GeneratorModel, PromptModel], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is known: the particles begin at the prior's own samples."""
+    monkeypatch.setattr(tasks, "STARTS_TRIED", 1)
     picture = upload(models[0])
     mask = np.ones((16, 16), bool)
     *_, start = inversion.invert(picture, models[0], mask=mask)
@@ -256,6 +257,19 @@ def test_a_full_mask_generates(models: tuple[GeneratorModel, PromptModel]) -> No
     with torch.no_grad():
         fresh = models[0].render(models[0].spaces["w"].sample([4, 5, 6]), "w")
     torch.testing.assert_close(next(task.steps()).images, fresh, rtol=1e-2, atol=1e-2)
+
+
+def test_a_prompt_chooses_among_each_particles_own_draws(
+    models: tuple[GeneratorModel, PromptModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every first picture scores as well as without a choice, or better; other particles do not matter."""
+    wish = replace(INPAINT, prompt="a smile")
+    chosen = next(inpainting(models, wish)[0].steps())
+    alone = next(inpainting(models, replace(wish, n=1))[0].steps())
+    torch.testing.assert_close(chosen.images[:1], alone.images)
+    monkeypatch.setattr(tasks, "STARTS_TRIED", 1)
+    first = next(inpainting(models, wish)[0].steps())
+    assert (chosen.text_scores >= first.text_scores - 1e-5).all() and (chosen.text_scores > first.text_scores).any()
 
 
 def test_the_mask_is_prepared_as_the_settings_say() -> None:

@@ -24,16 +24,13 @@ from engine.networks.biggan import (
     generator_from_shapes,
 )
 from tests.goldens import assert_near, golden, manifest_state, shapes
+from tests.networks.checks import normal
 
 MANIFESTS = ("biggan_ajbrock_128", "biggan_ajbrock_256", "biggan_ajbrock_512")
 PRECISIONS = [
     pytest.param(torch.float64, "out64", 1e-10, id="float64"),
     pytest.param(torch.float32, "out", 1e-4, id="float32"),
 ]
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def tiny_generator(**options: object) -> Generator:

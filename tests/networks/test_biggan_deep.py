@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.networks.biggan_deep import BatchNorm, BigGAN, Convolution, draw_weights, generator_from_shapes
 from tests.goldens import Golden, assert_near, golden, manifest, manifest_state, shapes
+from tests.networks.checks import normal
 
 MANIFESTS = ("biggan-deep-128", "biggan-deep-256", "biggan-deep-512")
 PRECISIONS = [
@@ -25,10 +26,6 @@ def load(about: Golden, dtype: torch.dtype) -> BigGAN:
     network = generator_from_shapes(about.group("state"), up=up).to(dtype)
     network.load_state_dict(about.group("state", dtype), strict=True)
     return network.eval().requires_grad_(False)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @pytest.mark.parametrize(("dtype", "prefix", "tolerance"), PRECISIONS)

@@ -23,11 +23,7 @@ from engine.networks.derived import (
     shape_of,
 )
 from tests.goldens import assert_near
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
+from tests.networks.checks import normal
 
 X, WEIGHT, BIAS = normal(2, 3, 6, 4), normal(5, 3, 3, 3, seed=1), normal(5, seed=2)
 
