@@ -51,6 +51,7 @@ def export(folder: Path, bundle: Path) -> None:
         "data": "Fashion-MNIST (Xiao et al. 2017, MIT), Debian package dataset-fashion-mnist",
         "paper": "Brock et al. 2019, Large Scale GAN Training for High Fidelity Natural Image Synthesis",
         "default_space": "z",
+        "prompt_model": "clip-mosaic",
         "classes": list(data.CLASSES),
         "examples": list(EXAMPLES),
         "steps": {"adversarial": steps_done(folder)},
