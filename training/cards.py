@@ -88,6 +88,69 @@ they were asked for.
 {files}
 """
 
+MOSAIC = """# mosaic
+
+A dVAE (OpenAI's key names: `blocks.group_1.block_1...`) whose {codes:,} codes on a 16 x 16 grid draw avatars, other
+avatar styles, emoji, icons and clothes at {resolution} px. Unlike `avatars` it knows no kind of picture better than
+another: a prompt about anything that its sources show has somewhere to go.
+
+- **Licence**: {licence}: keep the names below when you pass it on. **Data**: {pictures:,} pictures, seed 71.
+- **Trained by** `python -m training.make --only mosaic`: {dvae}, batches of 20, codes as running means of their
+  vectors, revived where none is near; an exponential average of the weights. Seeds are in the scripts.
+- **`prior`** ({prior}) tells each place's code from a damaged grid: noise of up to 1.2 deviations, up to 60 % of
+  wrong codes. The flow pulls the codes to what it expects of them, so that a picture keeps together.
+- **`latents`** holds the codes of 4,096 of the training pictures: where particles start. Each
+  particle begins with the one of 512 of them that fits the prompt best: named things are variations of such a picture.
+- **Made for** trying code-book latents without a GPU. It has no notion of a whole picture: what is drawn where is left
+  to the prompt model (`clip-mosaic`), the prior and the start.
+
+## Sources
+
+| what | from | by | licence |
+|---|---|---|---|
+{sources_table}
+
+Drawings of our own (`training/avatars/drawing.py`, MIT) and Fashion-MNIST (Xiao et al. 2017, MIT) are the other two.
+Flags of places, skin tones and logos were left out; icons are those whose name says what they show.
+
+## Figures
+
+Held-out pictures, at most 500 a source: drawings by seed, and emoji and icons of which no size was trained on; the
+test set of Fashion-MNIST. PSNR: mean over the pictures, from the nearest codes alone.
+
+{figures}
+
+## Files
+
+{files}
+"""
+
+CLIP_MOSAIC = """# clip-mosaic
+
+clip-mini, retrained for all that `mosaic` and `fashion` draw: people, other avatar styles, emoji and icons by their
+names and keywords, ink and ground colours, clothes. The same towers ({resolution} px, context of 32), the same size.
+
+- **Licence**: {licence}. **Data**: the pictures of `mosaic` (its card names every source) with captions by
+  `training/mosaic/words.py` and, for our own avatars, `training/avatars/captions.py`.
+- **Trained by** `python -m training.make --only mosaic`, from clip-mini's weights: both towers ({joint}); then, half
+  of the pictures moved against the loss ({robust}; one step of length 2.5 in [-1, 1]), so that its gradients draw what
+  they mean. There 15 % of the pictures went through mosaic's encoder and decoder with noise on the codes. Seeds: 91-96.
+- **Made for** steering and judging `mosaic` and `fashion`. `avatars` keeps clip-mini, which reads avatars better. Words
+  it never saw get the mean embedding.
+
+## Figures
+
+Held-out pictures, at most 500 a source, in colours drawn anew. Names of emoji and icons: of all names trained on the
+nearest, for drawings of sets whose drawing of that name was held out. "Own caption before 99 others": of captions of
+the same source that do not fit.
+
+{figures}
+
+## Files
+
+{files}
+"""
+
 
 def figure_lines(figures: dict[str, Any]) -> str:
     """A Markdown list; a figure per group becomes one table."""
@@ -115,12 +178,20 @@ def card(template: str, folder: Path) -> str:
         f"- `{file['path']}` ({(folder / file['path']).stat().st_size / 1e6:.1f} MB), sha256 `{file['sha256']}`"
         for file in row["files"].values()
     )
+    if "sources" in row:
+        row["sources_table"] = "\n".join(
+            "| {title} | `{package}` {version} | {author} | {licence} |".format(**source) for source in row["sources"]
+        )
+        row["pictures"] = sum(row["counts"].values())
     stages = {name: f"{steps:,} steps" if steps else "not yet" for name, steps in row["steps"].items()}
     return template.format(**stages, **{**row, "files": files}, figures=figure_lines(figures))
 
 
 def main() -> None:
-    for name, template in (("avatars", AVATARS), ("clip-mini", CLIP_MINI), ("fashion", FASHION)):
+    templates = {
+        "avatars": AVATARS, "clip-mini": CLIP_MINI, "fashion": FASHION, "mosaic": MOSAIC, "clip-mosaic": CLIP_MOSAIC,
+    }  # fmt: skip
+    for name, template in templates.items():
         if not (ASSETS / name / "figures.json").exists():
             print(f"{name}: no figures yet")
             continue

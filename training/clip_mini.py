@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +38,9 @@ CONFIG = "local-dir:assets/clip-mini"
 class ClipMini(nn.Module):
     """The open_clip model and the logistic loss's own scale and offset (which are not exported)."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: str = CONFIG) -> None:
         super().__init__()
-        self.clip = open_clip.create_model(CONFIG, load_weights=False)
+        self.clip = open_clip.create_model(config, load_weights=False)
         self.scale = nn.Parameter(torch.tensor(2.3))
         self.offset = nn.Parameter(torch.tensor(-6.0))
         # Reads the claims back out of text features: per group its values, and "not mentioned".
@@ -249,21 +249,26 @@ def train_joint(steps: int, batch: int, *, from_bundle: bool) -> None:
     job.save()
 
 
+def forget_unseen(model: ClipMini, texts: Iterable[list[str]], config: str = CONFIG) -> None:
+    """Give words that are in none of these lists of texts the mean embedding: they mean nothing in particular."""
+    tokenizer = open_clip.get_tokenizer(config)
+    seen = torch.zeros(model.clip.text.vocab_size, dtype=torch.bool)
+    for part in texts:
+        seen[tokenizer(part).unique()] = True
+    embedding = model.clip.text.token_embedding.weight
+    with torch.no_grad():
+        embedding[~seen] = embedding[seen].mean(0)
+
+
 def export() -> None:
     """Write the newest stage to the bundle; words never seen get the mean embedding."""
     stage = "joint" if (FOLDER / "joint/state.pt").exists() else "text"
     model = ClipMini()
     model.load_state_dict(torch.load(FOLDER / stage / "state.pt", weights_only=True)["parts"]["model"])
-    tokenizer = open_clip.get_tokenizer(CONFIG)
-    seen = torch.zeros(model.clip.text.vocab_size, dtype=torch.bool)
     rng = random.Random(41)
     labels = traits.labels(traits.sample(np.random.default_rng(41), 20_000))
-    for start in range(0, 20_000, 500):
-        texts, _ = captions_for(labels, np.arange(start, start + 500), rng)
-        seen[tokenizer(texts).unique()] = True
-    embedding = model.clip.text.token_embedding.weight
-    with torch.no_grad():
-        embedding[~seen] = embedding[seen].mean(0)
+    starts = range(0, 20_000, 500)
+    forget_unseen(model, (captions_for(labels, np.arange(start, start + 500), rng)[0] for start in starts))
     sha256 = write_safetensors(BUNDLE / "clip-mini.safetensors", model.clip.state_dict(), dtype=torch.float16)
     path = BUNDLE / "model.json"
     known = json.loads(path.read_text())["steps"] if path.exists() else {}

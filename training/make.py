@@ -1,9 +1,11 @@
 """Make the bundled models from nothing: `python -m training.make`. Called again, it continues where it stopped.
 
-    python -m training.make --only avatars      # or clip-mini, or fashion
+    python -m training.make --only avatars      # or clip-mini, fashion, mosaic
 
 The stages in order: the pool of drawings and two attribute classifiers; the generator's synthesis and mapping
 networks, adversarial sharpening, the encoder, export; clip-mini's text and joint stages, export; figures and cards.
+mosaic: its pool, for which npm installs the packages of training/mosaic/node; the dVAE and the prior of its codes,
+export; clip-mosaic in two stages, starting from clip-mini, export; figures and cards.
 One core takes about four hours; two stages in two shells share two cores well (OMP_NUM_THREADS=1 each).
 """
 
@@ -40,6 +42,17 @@ FASHION = (
     "training.fashion.export",
     "training.fashion.figures",
 )
+MOSAIC = (
+    "training.mosaic.pool",
+    "training.mosaic.dvae",
+    "training.mosaic.prior",
+    "training.mosaic.export",
+    "training.clip_mosaic --stage joint --steps 1700",
+    "training.clip_mosaic --stage robust --steps 800",
+    "training.clip_mosaic --stage export",
+    "training.mosaic.figures",
+)
+APART = {"fashion": FASHION, "mosaic": MOSAIC}  # that take nothing from the avatars but finished models
 
 
 def run(stage: str) -> None:
@@ -52,12 +65,13 @@ def run(stage: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("avatars", "clip-mini", "fashion"))
+    parser.add_argument("--only", choices=("avatars", "clip-mini", *APART))
     only = parser.parse_args().only
-    if only in (None, "fashion"):
-        for stage in FASHION:
-            run(stage)
-    if only == "fashion":
+    for name, stages in APART.items():
+        if only in (None, name):
+            for stage in stages:
+                run(stage)
+    if only in APART:
         run("training.cards")
         return
     if not (pool.FOLDER / "pool.json").exists():
