@@ -26,13 +26,15 @@ from engine.command_line import (
     write_report,
 )
 from engine.errors import ModelError, PictureError, SaveError
+from engine.kinds import first_settings, kind_of
+from engine.model_table import list_models
 from engine.settings import CodeOrder, FlowSettings, GenerateSettings, SettingsError
 from engine.version import VERSION
 
 if TYPE_CHECKING:
     from engine.flow import Step
 
-FLOW_OPTIONS = ("steps", "step_size", "diversity", "codebook", "code_order")  # not given: the preset's
+FLOW_OPTIONS = ("step_size", "diversity", "codebook", "code_order")  # not given: the preset's
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,20 +74,29 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         "--class-count", type=int, default=default.class_count, help="how many the prompt may find (%(default)s)"
     )
     parser.add_argument("--relaxed-classes", action="store_true", help="let the classes' weights move too")
-    parser.add_argument("--stage1", type=int, metavar="N", help="steps in which all codes move together")
-    parser.add_argument("--stage2", type=int, metavar="N", help="steps after those in which they move in turn (0)")
+    parser.add_argument("--stage1", type=int, metavar="N", help="steps in which all codes move together (60)")
+    parser.add_argument("--stage2", type=int, metavar="N", help="steps after those in which they move in turn (60)")
     parser.add_argument("--code-order", help=f"whose turn is first: {', '.join(get_args(CodeOrder))} (rows)")
     parser.add_argument("--codebook", type=float, help="weight of the pull to the nearest code; 0: none (1)")
+    parser.add_argument(
+        "--cutouts", type=int, default=default.cutouts, help="random views that the words judge; 0: the picture (0)"
+    )
+    parser.add_argument(
+        "--candidates", type=int, metavar="N", help="starts that each particle tries, where latents are codes (512)"
+    )
     parser.add_argument("--baseline", action="store_true", help="also the same seeds without repulsion")
-    add_model_options(parser)
+    add_model_options(parser, prompt_model=None)
 
 
 def _settings(options: argparse.Namespace) -> GenerateSettings:
     """What the options ask for. Raises SettingsError."""
-    settings = GenerateSettings(
+    row = next((row for row in list_models() if row.name == options.model), None)
+    family = row.family if row else ""
+    settings = first_settings(options.model, family, row)
+    settings = replace(
+        settings,
         prompt=options.prompt,
-        model=options.model,
-        prompt_model=options.prompt_model,
+        prompt_model=options.prompt_model or settings.prompt_model,
         n=options.n,
         seed=options.seed,
         space=options.space,
@@ -94,21 +105,25 @@ def _settings(options: argparse.Namespace) -> GenerateSettings:
         classes=() if options.classes == "auto" else tuple(name.strip() for name in options.classes.split(",")),
         class_count=options.class_count,
         relaxed_classes=options.relaxed_classes,
+        cutouts=options.cutouts,
+        candidates=settings.candidates if options.candidates is None else options.candidates,
     )
-    settings = settings.with_preset(options.preset)
+    settings = replace(settings.with_preset(options.preset), flow=kind_of(family).flow(options.preset))
     chosen = {name: getattr(options, name) for name in FLOW_OPTIONS if getattr(options, name) is not None}
-    return replace(settings, flow=_with_stages(replace(settings.flow, **chosen), options))
+    return replace(settings, flow=replace(_with_stages(settings.flow, options), **chosen))
 
 
 def _with_stages(flow: FlowSettings, options: argparse.Namespace) -> FlowSettings:
-    """--stage1 and --stage2 make up --steps. Raises SettingsError for all three of them."""
+    """--stage1 and --stage2 make up the steps; --steps are both together. Raises SettingsError for all three."""
     if options.stage1 is None and options.stage2 is None:
-        return flow
+        if options.steps is None:
+            return flow
+        return replace(flow, steps=options.steps, detail_steps=options.steps * flow.detail_steps // flow.steps)
     if options.steps is not None:
         raise SettingsError("steps: give --steps, or --stage1 and --stage2, which add up to it.")
-    detail = options.stage2 or 0
-    first = flow.steps if options.stage1 is None else options.stage1
-    return replace(flow, steps=first + detail, detail_steps=detail)
+    first = flow.steps - flow.detail_steps if options.stage1 is None else options.stage1
+    detail = flow.detail_steps if options.stage2 is None else options.stage2
+    return replace(flow, steps=first + max(detail, 0), detail_steps=detail)
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -116,6 +131,7 @@ def _generate(options: argparse.Namespace) -> None:
     from engine import imaging, tasks
 
     imaging.make_folder(options.out)
+    options.prompt_model = settings.prompt_model
     models = load_models(options)
     warn_of_cut_words(settings.prompt, models)
     last, seconds = _refine(settings, models, options.out, "ours")

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Self
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +25,9 @@ LIMIT = 2.0  # of the truncated normal that BigGANs are sampled from
 CLASS_LENGTH = 0.5  # length of the class weights in the latent, relative to z: classes change as readily as z does
 START_MIXTURE = 0.5  # share of the other candidates where relaxed weights begin
 NEUTRAL = ("a picture", "something", "an object")  # what a prompt has to be nearer to a class than to
-CLOSE_SHARE = 0.5  # how near to the closest class another has to be, on the way from those neutral words
+CLOSE_SHARE = 0.8  # how near to the closest class another has to be, on the way from those neutral words
 NAMES_SHOWN = 12
+NAMES_AT_ONCE = 64  # whose features are computed together
 
 TextFeatures = Callable[[Sequence[str]], Tensor]  # M texts -> unit vectors [M, D]
 
@@ -142,11 +144,28 @@ class CloseClass(NamedTuple):
 
 def rank_classes(prompt: str, names: Sequence[str], text_features: TextFeatures) -> tuple[CloseClass, ...]:
     """All classes by the similarity of their names to the prompt, the closest first."""
-    wanted, *rest = text_features([prompt, *names, *(f"a picture of {name}" for name in names)])
-    plain, described = torch.stack(rest).split(len(names))
-    similarities = (F.normalize(plain + described, dim=1) @ wanted).tolist()
+    similarities = (_name_features(tuple(names), text_features) @ text_features([prompt])[0]).tolist()
     ranked = sorted(range(len(names)), key=lambda number: -similarities[number])
     return tuple(CloseClass(number, similarities[number]) for number in ranked)
+
+
+def _name_features(names: tuple[str, ...], text_features: TextFeatures) -> Tensor:
+    """Of all names, each alone and in a sentence: [M, D]. Kept: a thousand of them take a large model a minute."""
+    kept = _kept_features.setdefault(getattr(text_features, "__self__", text_features), {})
+    if names not in kept:
+        kept[names] = _compute_name_features(names, text_features)
+    return kept[names]
+
+
+# By whose features they are; forgotten with it.
+_kept_features: WeakKeyDictionary[object, dict[tuple[str, ...], Tensor]] = WeakKeyDictionary()
+
+
+def _compute_name_features(names: tuple[str, ...], text_features: TextFeatures) -> Tensor:
+    texts = [*names, *(f"a picture of {name}" for name in names)]
+    parts = [text_features(texts[start : start + NAMES_AT_ONCE]) for start in range(0, len(texts), NAMES_AT_ONCE)]
+    plain, described = torch.cat(parts).split(len(names))
+    return F.normalize(plain + described, dim=1)
 
 
 def find_classes(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -18,7 +18,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from engine.latents import log_normal, seeded
+from engine.latents import seeded
 from engine.settings import CodeOrder, SettingsError
 
 NEAREST_AT_ONCE = 1 << 24  # distances computed at a time: 64 MB
@@ -57,6 +57,7 @@ class CodeSpace:
     """Continuous code vectors, latents [N, k, D] counted from the mean of all codes.
 
     bank: codes [M, h, w] of real pictures, where particles start; without it every code is drawn for itself.
+    repair: code vectors [N, D, h, w] to those expected in their place, by what is known of real pictures.
     """
 
     book: Codebook
@@ -64,6 +65,7 @@ class CodeSpace:
     width: int
     bank: Tensor | None = None
     name: str = "codes"
+    repair: Callable[[Tensor], Tensor] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,7 +76,11 @@ class CodeSpace:
         return math.sqrt(self.height * self.width) * self.book.deviation
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        return self.book.codes[self.sample_codes(seeds)] - self.book.mean
+        return self.latents(self.sample_codes(seeds))
+
+    def latents(self, codes: Tensor) -> Tensor:
+        """The latents that mean these codes, [N, k] -> [N, *shape]."""
+        return self.book.codes[codes] - self.book.mean
 
     def constrain(self, latents: Tensor) -> Tensor:
         """Each coordinate within the range that it has among the codes."""
@@ -82,7 +88,17 @@ class CodeSpace:
         return latents.clamp(codes.amin(0), codes.amax(0))
 
     def log_prior(self, latents: Tensor) -> Tensor:
-        return log_normal(latents)
+        """-1/2 |z - D(z)|^2 with D(z), what `repair` expects, a constant for the gradient: [N].
+
+        So its gradient is D(z) - z, that of log p(z) for damage of variance 1 (Vincent 2011, Eq. 4). Without
+        `repair` nothing is known, and the prior is flat.
+        """
+        if self.repair is None:
+            return 0 * latents.flatten(1).sum(1)
+        vectors = self.vectors(latents)
+        with torch.no_grad():
+            expected = self.repair(self._grid(vectors)).flatten(2).transpose(1, 2)
+        return -0.5 * (vectors - expected).square().sum(dim=(1, 2))
 
     def decode(self, latents: Tensor) -> Tensor:
         return self._grid(self.vectors(latents))
@@ -104,11 +120,15 @@ class CodeSpace:
         vectors = self.vectors(latents)
         return (vectors - self.book.codes[self.book.nearest(vectors)]).square().sum(dim=(1, 2))
 
-    def sample_codes(self, seeds: Sequence[int]) -> Tensor:
-        """Codes [N, k], row i from seeds[i] alone."""
+    def snapped(self, latents: Tensor, share: float) -> Tensor:
+        """The latents moved by `share` of their way to those of the nearest codes."""
+        return torch.lerp(latents, self.latents(self.indices(latents).flatten(1)), share)
+
+    def sample_codes(self, seeds: Sequence[int], number: int = 0) -> Tensor:
+        """Codes [N, k], row i from seeds[i] alone; each number gives others."""
         draws = []
         for seed in seeds:
-            generator = seeded("codes", seed, 0)
+            generator = seeded("codes", seed, number)
             if self.bank is not None:
                 draws.append(self.bank[int(torch.randint(len(self.bank), (), generator=generator))].flatten())
             else:
@@ -171,8 +191,12 @@ class SoftCodeSpace(CodeSpace):
     def sample(self, seeds: Sequence[int]) -> Tensor:
         """Raises SettingsError where a step would not fit into this machine's memory."""
         check_memory(len(seeds) * math.prod(self.shape) * 4 * SOFT_COPIES, self)
-        latents = torch.zeros(len(seeds), *self.shape, device=self.book.codes.device)
-        latents.scatter_(2, self.sample_codes(seeds)[..., None], SOFT_LOGIT)
+        return self.latents(self.sample_codes(seeds))
+
+    def latents(self, codes: Tensor) -> Tensor:
+        """Logits [N, k, V] above all others at these codes [N, k]."""
+        latents = torch.zeros(*codes.shape, len(self.book.codes), device=self.book.codes.device)
+        latents.scatter_(2, codes[..., None], SOFT_LOGIT)
         return latents - latents.mean(-1, keepdim=True)
 
     def constrain(self, latents: Tensor) -> Tensor:

@@ -30,13 +30,13 @@ class Models(NamedTuple):
     prompt_model: "PromptModel"
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Which models, on what device."""
+def add_model_options(parser: argparse.ArgumentParser, *, prompt_model: str | None = RunSettings.prompt_model) -> None:
+    """Which models, on what device. prompt_model: the default; None where the generator has one."""
     parser.add_argument("--model", default=RunSettings.model, help="generator: a name or a file (%(default)s)")
     parser.add_argument(
         "--prompt-model",
-        default=RunSettings.prompt_model,
-        help=f"a name, a file, or {PUBLIC_PREFIX}ARCHITECTURE/TAG (%(default)s)",
+        default=prompt_model,
+        help=f"a name, a file, or {PUBLIC_PREFIX}ARCHITECTURE/TAG ({prompt_model or 'that of the model'})",
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: the GPU where there is one (%(default)s)")
     parser.add_argument("--threads", type=int, help="processor threads (all cores but one)")

@@ -8,6 +8,10 @@ class ModelError(ValueError):
     """A model cannot be loaded; the message says which file or name is wrong, how, and what to do."""
 
 
+class LoadingStopped(ModelError):
+    """The loading of a model was stopped by whoever asked for it."""
+
+
 class MetadataError(ValueError):
     """A picture's settings are missing, damaged or forged; the message says which part."""
 

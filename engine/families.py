@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,7 +17,9 @@ from engine.class_latents import ClassSpace
 from engine.codebook import Codebook, CodeSpace, SoftCodeSpace, StraightThroughSpace
 from engine.errors import ModelError
 from engine.latents import LatentSpace
-from engine.networks import biggan, biggan_deep, dalle_dvae, vqgan
+from engine.networks import biggan, biggan_deep, dalle_dvae, dfgan, vqgan
+from engine.networks.code_prior import CodePrior
+from engine.sentence_latents import SentenceSpace
 
 Networks = Mapping[str, nn.Module]
 Synthesis = Callable[[Tensor, LatentSpace], Tensor]  # a space's decoded latents, and the space -> images
@@ -25,7 +28,10 @@ DEFAULT_SIDE = 256  # of pictures from a codebook, where nothing tells what the 
 
 @dataclass(frozen=True)
 class Details:
-    """What a model's row tells beside its networks. bank: codes [M, h, w] where particles may start."""
+    """What a model's row tells beside its networks.
+
+    bank: codes [M, h, w] where particles may start, or kept sentence vectors [M, C].
+    """
 
     resolution: int = 0
     classes: tuple[str, ...] = ()
@@ -96,7 +102,7 @@ def biggan_deep_parts(networks: Networks, details: Details) -> Parts:
 
 
 def dalle_dvae_parts(networks: Networks, details: Details) -> Parts:
-    """Role: decoder. Runs need no encoder."""
+    """Roles: decoder, and optionally prior. Runs need no encoder."""
     decoder = networks["decoder"]
     assert isinstance(decoder, dalle_dvae.Decoder)
 
@@ -105,7 +111,10 @@ def dalle_dvae_parts(networks: Networks, details: Details) -> Parts:
 
     book = Codebook(decoder.codes().detach())
     resolution = details.resolution or DEFAULT_SIDE
-    spaces = _code_spaces(book, resolution // decoder.scale_factor, details, soft=True)
+    repair, prior = None, networks.get("prior")
+    if isinstance(prior, CodePrior):
+        repair = partial(prior.expected, codes=book.codes)
+    spaces = _code_spaces(book, resolution // decoder.scale_factor, details, soft=True, repair=repair)
     return Parts(decoder, resolution, spaces, synthesize)
 
 
@@ -123,11 +132,29 @@ def vqgan_parts(networks: Networks, details: Details) -> Parts:
     return Parts(network, resolution, spaces, synthesize)
 
 
+def dfgan_parts(networks: Networks, details: Details) -> Parts:
+    """Role: generator. The sentence vector is a part of the latent, see `engine.sentence_latents`."""
+    network = networks["generator"]
+    assert isinstance(network, dfgan.Generator)
+    kept = details.bank
+    if kept is not None and (kept.ndim != 2 or kept.shape[1] != network.cond_dim):
+        raise ModelError(f"The kept sentences {list(kept.shape)} do not fit a generator of {network.cond_dim} numbers.")
+
+    def synthesize(decoded: Tensor, space: LatentSpace) -> Tensor:
+        z, sentences = decoded.split([network.nz, network.cond_dim], dim=1)
+        images: Tensor = network(z, sentences)
+        return images
+
+    space = SentenceSpace.around(network.nz, network.cond_dim, kept, _device(network))
+    return Parts(network, network.img_size, {"z": space}, synthesize)
+
+
 FAMILIES: Mapping[str, Callable[[Networks, Details], Parts]] = {
     "biggan": biggan_parts,
     "biggan_deep": biggan_deep_parts,
     "dalle_dvae": dalle_dvae_parts,
     "vqgan": vqgan_parts,
+    "dfgan": dfgan_parts,
 }
 
 
@@ -147,12 +174,14 @@ def class_names(told: tuple[str, ...], count: int) -> tuple[str, ...]:
     return tuple(str(number) for number in range(count))
 
 
-def _code_spaces(book: Codebook, side: int, details: Details, *, soft: bool) -> dict[str, LatentSpace]:
-    bank = details.bank
+def _code_spaces(
+    book: Codebook, side: int, details: Details, *, soft: bool, repair: Callable[[Tensor], Tensor] | None = None
+) -> dict[str, LatentSpace]:
+    bank = None if details.bank is None else details.bank.long()  # files hold them in 16 bits
     if bank is not None and (bank.shape[1:] != (side, side) or int(bank.max()) >= len(book.codes)):
         raise ModelError(f"The kept codes {list(bank.shape)} do not fit {len(book.codes)} codes at {side} x {side}.")
     kinds = (CodeSpace, StraightThroughSpace, *((SoftCodeSpace,) if soft else ()))
-    return {kind.name: kind(book, side, side, bank) for kind in kinds}
+    return {kind.name: kind(book, side, side, bank, repair=repair) for kind in kinds}
 
 
 def _device(network: nn.Module) -> Any:

@@ -3,9 +3,13 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Told what is being done and the share of it that is done, None where that is unknown; may raise to end it.
+Watch = Callable[[str, float | None], None]
+_CHUNK = 1 << 23
 
 
 @contextmanager
@@ -33,7 +37,14 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.write(data)
 
 
-def sha256_of(path: Path) -> str:
-    """The file's sha256 in hex. Raises OSError if it cannot be read."""
+def sha256_of(path: Path, watch: Watch | None = None) -> str:
+    """The file's sha256 in hex. Raises OSError if it cannot be read, and what `watch` raises."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        if watch is None:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        found, done, size = hashlib.sha256(), 0, os.fstat(file.fileno()).st_size
+        while data := file.read(_CHUNK):
+            found.update(data)
+            done += len(data)
+            watch(f"Checking {path.name}", min(done / size, 1.0) if size else None)
+        return found.hexdigest()

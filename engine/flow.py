@@ -21,6 +21,7 @@ from engine.latents import LatentSpace, normal_per_seed
 from engine.settings import CodeOrder, Divergence, FlowSettings, Schedule
 from engine.terms import Batch, Coded, Extractor, LatentPrior, NearestCode, Repulsion, Stage, Term
 
+TURN_LENGTH = 4.0  # of a code's move in its turn, in that of its moves while all move together
 DIVERGED = 100.0  # times the latent space's scale: no generator was trained there
 RATIO_WEIGHTS = (0.1, 10.0)  # limits of the f-divergence's weights, whose mean is 1
 SMALLEST_NORM = 1e-18  # a shorter gradient has no direction; its square is still a float32
@@ -73,7 +74,7 @@ class Step:
     step: int
     total: int
     seconds: float  # of work since the previous step, without what the consumer took
-    stage: int = 1  # 2 where only a part of the latents moves on
+    stage: int = 1  # 2 in the second stage, in which the latents' parts move in turn
 
 
 @runtime_checkable
@@ -274,12 +275,13 @@ def _moving(space: LatentSpace, step: int, settings: FlowSettings) -> Tensor | N
 
 
 def concentrated(move: Tensor, mask: Tensor) -> Tensor:
-    """The part of `move` [N, ...] under the mask, as long as the whole typically was.
+    """The part of `move` [N, ...] under the mask, each coordinate TURN_LENGTH times as long as typically in the whole.
 
-    A part of the latent has few turns, and one k-th of a move's length would change nothing in them.
+    A code has few turns, and no more moves after them.
     """
     part = move * mask
-    return part * (typical_norm(move) / typical_norm(part))
+    share = float(mask.float().mean())
+    return part * (TURN_LENGTH * math.sqrt(share) * typical_norm(move) / typical_norm(part))
 
 
 def ratio_weights(terms: Sequence[Evaluated], divergence: Divergence, *, like: Tensor) -> Tensor:
@@ -308,7 +310,10 @@ def _advance(space: LatentSpace, particles: Particles, drift: Tensor, settings: 
     With `normalise`, lengths count in the space's scale: the drift's directly, the noise's by coordinate.
     """
     unit = space.scale if settings.normalise else 1.0
-    step_size = scheduled(settings.step_size, settings.step_schedule, particles.step, settings.steps)
+    mask = _moving(space, particles.step, settings)
+    # Codes that move in turn move equally far, whenever their turn is.
+    at = particles.step if mask is None else settings.steps - settings.detail_steps
+    step_size = scheduled(settings.step_size, settings.step_schedule, at, settings.steps)
     moved = particles.latents + step_size * unit * drift
     if settings.langevin > 0:
         noise = normal_per_seed(space.shape, purpose="noise", seeds=particles.seeds, step=particles.step)
@@ -316,7 +321,9 @@ def _advance(space: LatentSpace, particles: Particles, drift: Tensor, settings: 
         moved = moved + math.sqrt(2 * step_size * settings.langevin) * coordinate * noise.to(moved)
     if settings.constrain:
         moved = space.constrain(moved)
-    if (mask := _moving(space, particles.step, settings)) is not None:
+    if mask is not None:
+        if isinstance(space, Coded):  # then a code is one of the book, and later turns make up for what that costs
+            moved = space.snapped(moved, min(1.0, settings.codebook))
         moved = torch.where(mask, moved, particles.latents)
     return Particles(moved, particles.seeds, particles.step + 1)
 
@@ -344,7 +351,7 @@ def describe(
         step=particles.step,
         total=settings.steps,
         seconds=seconds,
-        stage=1 if _moving(problem.space, particles.step, settings) is None else 2,
+        stage=settings.stage(particles.step) if isinstance(problem.space, Partwise) else 1,
     )
 
 

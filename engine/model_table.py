@@ -15,6 +15,18 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 ROW_FILE = "model.json"
 PUBLIC_PREFIX = "open_clip:"
 
+# What a generator of each family can be used for.
+TASKS: Mapping[str, tuple[str, ...]] = {
+    "stylegan2": ("generate", "edit", "inpaint"),
+    "biggan": ("generate",),
+    "biggan_deep": ("generate",),
+    "dalle_dvae": ("generate",),
+    "vqgan": ("generate",),
+    "dfgan": ("generate",),
+    "comodgan": ("inpaint",),
+    "stargan2": ("translate",),
+}
+
 
 @dataclass(frozen=True)
 class ModelFile:
@@ -39,6 +51,7 @@ class ModelRow:
     paper: str = ""
     examples: tuple[str, ...] = ()
     default_space: str = "w"
+    prompt_model: str = ""  # of a generator: the one that knows its pictures; "" for the usual one
     classes: tuple[str, ...] = ()  # names, in the generator's order
     options: Mapping[str, Any] = field(default_factory=dict)  # what weights cannot tell of their network
     states: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # state dicts by role, where opened already
@@ -109,6 +122,7 @@ def _row(values: Any, folder: Path) -> ModelRow:
         paper=str(values.get("paper", "")),
         examples=tuple(str(example) for example in values.get("examples", ())),
         default_space=str(values.get("default_space", "w")),
+        prompt_model=str(values.get("prompt_model", "")),
         classes=tuple(str(name) for name in values.get("classes", ())),
         options=dict(values.get("options", {})),
         files={role: _file(file, folder) for role, file in values["files"].items()},

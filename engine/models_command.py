@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import model_store, model_table
 from engine.errors import ModelError, did_you_mean
+from engine.model_store import OWN_LICENCE
 from engine.model_table import PUBLIC_PREFIX, ModelRow
 from engine.public_models import PUBLIC_MODELS, PublicFile, PublicModel, public_model
 
@@ -33,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_file_options(show)
     show.set_defaults(command=_show)
 
-    get = commands.add_parser("get", help="fetch a public model")
-    get.add_argument("name", help="a name of the list")
+    get = commands.add_parser("get", help="fetch a public model, or a prompt model of open_clip")
+    get.add_argument("name", help=f"a name of the list, or {PUBLIC_PREFIX}ARCHITECTURE/TAG")
     get.add_argument("--accept-licence", action="store_true", help="accept the conditions of its licence, once")
     get.set_defaults(command=_get)
 
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert.set_defaults(command=_convert)
 
     remove = commands.add_parser("remove", help="delete a fetched model from the disk")
-    remove.add_argument("name", help="a name of the list")
+    remove.add_argument("name", help="a name of the list, or of a fetched prompt model")
     remove.set_defaults(command=_remove)
 
 
@@ -80,6 +81,11 @@ def list_all() -> None:
         size = here.get(model.name, model.megabytes * 1e6) / 1e6
         state = "here" if model.name in here else "get"
         lines.append((model.name, model.family, str(model.resolution), f"{size:.0f}", state, model.licence))
+    for prompt in model_store.prompt_models():
+        size = prompt.file.stat().st_size / 1e6
+        lines.append((prompt.name, "open_clip", "", f"{size:.0f}", "here", prompt.licence))
+    for own in model_store.own_models():
+        lines.append((own.name, own.family, str(own.resolution), f"{own.bytes / 1e6:.0f}", "own", OWN_LICENCE))
     print()
     _print_table(lines)
     print(
@@ -263,15 +269,52 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _get(options: argparse.Namespace) -> None:
-    model = public_model(options.name)
-    if here := model_store.find_installed(model.name):
-        print(f"{model.name} is here already, in {here.folder}.")
+    places = places_of(options.name)
+    model = places[0]
+    if here := _folder_of(model):
+        print(f"{model.name} is here already, in {here}.")
         return
     if options.accept_licence and model.conditions:
         model_store.accept_licence(model)
-    print(f"{model.name}: about {model.megabytes:.0f} MB; licence {model.licence}", file=sys.stderr)
-    entry = model_store.fetch(model, family_of, on_progress=_show_progress)
+    size = f"about {model.megabytes:.0f} MB; " if model.megabytes else ""
+    print(f"{model.name}: {size}licence {model.licence}", file=sys.stderr)
+    entry = fetch_from(places, on_progress=_show_progress)
     print(f"{model.name} is in {entry.folder}, {entry.bytes / 1e6:.1f} MB.")
+
+
+def places_of(name: str) -> Sequence[PublicModel]:
+    """The rows by which a model can be fetched, the better place first: a public generator, or any tag of open_clip.
+
+    Raises ModelError for an unknown name.
+    """
+    if not name.startswith(PUBLIC_PREFIX):
+        return (public_model(name),)
+    from engine.clip import public_prompt_models
+
+    architecture, _, tag = name.removeprefix(PUBLIC_PREFIX).partition("/")
+    return public_prompt_models(architecture.strip(), tag.strip())
+
+
+def fetch_from(places: Sequence[PublicModel], **how: Any) -> model_store.Installed:
+    """Fetches a model from the first place that has it; the last one tells what is wrong. As `model_store.fetch`."""
+    from engine.downloads import Cancelled
+
+    for place in places[:-1]:
+        try:
+            return model_store.fetch(place, family_of, **how)
+        except (Cancelled, model_store.LicenceError):
+            raise
+        except ModelError:
+            continue
+    return model_store.fetch(places[-1], family_of, **how)
+
+
+def _folder_of(model: PublicModel) -> Path | None:
+    """Where a model is, if it was fetched."""
+    if here := model_store.find_installed(model.name):
+        return here.folder
+    file = model_store.find_prompt_file(model.name)
+    return file.parent if file else None
 
 
 def family_of(folder: Path) -> str:
@@ -297,6 +340,12 @@ def _show_progress(file: PublicFile, progress: Progress) -> None:
 def _remove(options: argparse.Namespace) -> None:
     from engine.checkpoints.opening import forget
 
+    if options.name.startswith(PUBLIC_PREFIX):
+        if file := model_store.find_prompt_file(options.name):
+            forget(file)
+        freed = model_store.remove_prompt(options.name)
+        print(f"{options.name} was deleted; {freed / 1e6:.1f} MB are free again.")
+        return
     model = public_model(options.name)
     if here := model_store.find_installed(model.name):
         forget(here.folder)

@@ -6,6 +6,7 @@ Sizes are about right; a download of more than half as much again is refused.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -18,13 +19,15 @@ _DALLE = "https://cdn.openai.com/dall-e/"
 _HEIBOX = "https://heibox.uni-heidelberg.de/d/"
 _DROPBOX = "https://www.dropbox.com/s/"
 
+LARGEST = 12 << 30  # bytes of a file whose size nobody tells beforehand
+
 _NVIDIA = "NVIDIA Source Code License, non-commercial"
 _NVIDIA_CONDITIONS = "research or evaluation only, not commercially"
 
 
 @dataclass(frozen=True)
 class PublicFile:
-    """One file: its name here, where it is, about how many megabytes it has, its sha256 where one is published."""
+    """One file: its name here, where it is, about how many megabytes it has (0: unknown), a published sha256."""
 
     name: str
     url: str
@@ -34,7 +37,7 @@ class PublicFile:
     @property
     def max_bytes(self) -> int:
         """The size from which it is not the file that was meant."""
-        return int(1.5e6 * self.megabytes) + (1 << 20)
+        return int(1.5e6 * self.megabytes) + (1 << 20) if self.megabytes else LARGEST
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,11 @@ class PublicModel:
     @property
     def megabytes(self) -> float:
         return sum(file.megabytes for file in self.files)
+
+    @property
+    def folder_name(self) -> str:
+        """Its name as a folder may be called."""
+        return re.sub(r"[^\w.+-]+", "--", self.name)
 
 
 def _stylegan2_ada(name: str, file: str, resolution: int, megabytes: float, shows: str) -> PublicModel:

@@ -29,6 +29,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "spread": (0.0, 1.0),
     "class_count": (1, 16),
     "cutouts": (0, 64),
+    "candidates": (1, 1024),
     "strength": (-3.0, 3.0),
     "disentanglement": (0.0, 0.6),
     "identity": (0.0, 10.0),
@@ -142,6 +143,11 @@ def _stop(name: str, value: Any) -> None:
         raise SettingsError(f"{name}: expected the step a run was stopped at, 0 to {high:g}, got {_shown(value)}.")
 
 
+def _beside(name: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, GenerateSettings) or value.beside is not None):
+        raise SettingsError(f"{name}: expected the settings of one other run, got {_shown(value)}.")
+
+
 def _choice(*choices: str) -> Check:
     def check(name: str, value: Any) -> None:
         if not isinstance(value, str) or value not in choices:
@@ -242,6 +248,11 @@ class FlowSettings:
 
     def __post_init__(self) -> None:
         _check_fields(self, _FLOW_CHECKS)
+        if self.detail_steps > self.steps:
+            raise SettingsError(
+                f"detail_steps: {self.detail_steps} steps of the second stage are more than all {self.steps} steps; "
+                "raise steps, or choose fewer."
+            )
 
     def at(self, step: int) -> Self:
         """The choices in force for the move from `step` to the next: the newest change counts."""
@@ -255,6 +266,10 @@ class FlowSettings:
         """Where codes move in turn, which turn the move from `step` is; None in the first stage, before that."""
         turn = step - (self.steps - self.detail_steps)
         return turn if 0 <= turn < self.detail_steps else None
+
+    def stage(self, step: int) -> int:
+        """1, or 2 from the first state of the second stage on."""
+        return 2 if self.detail_steps and step >= self.steps - self.detail_steps else 1
 
     @property
     def last_step(self) -> int:
@@ -310,9 +325,9 @@ EDIT_PRESETS: Mapping[str, FlowSettings] = {
     for name, flow in NEARBY_PRESETS.items()
 }
 
-# A stronger repulsion moves the known pixels too: with l1 = 3 the seams show, with 1 they do not.
+# What is known holds the particles together: the hole needs larger steps and more repulsion than an edit.
 INPAINT_PRESETS: Mapping[str, FlowSettings] = {
-    name: flow if name == "paper" else replace(flow, steps=40, diversity_gain=2.0)
+    name: flow if name == "paper" else replace(flow, steps=40, step_size=0.12, diversity_gain=5.0)
     for name, flow in NEARBY_PRESETS.items()
 }
 
@@ -330,11 +345,13 @@ _GENERATE_CHECKS: dict[str, Check] = _RUN_CHECKS | {
     "baseline": _flag,
     "contrast_prompts": _texts,
     "cutouts": _whole_number,
+    "candidates": _whole_number,
     "start": _optional(_numbers),
     "spread": _number,
     "classes": _texts,
     "class_count": _whole_number,
     "relaxed_classes": _flag,
+    "beside": _beside,
 }
 _EDIT_CHECKS: dict[str, Check] = _RUN_CHECKS | {
     "neutral": _text,
@@ -423,11 +440,25 @@ class GenerateSettings(RunSettings):
     baseline: bool = True
     contrast_prompts: tuple[str, ...] = ()
     cutouts: int = 0  # augmented views of every picture that the text term judges; 0: the picture itself
+    candidates: int = 1  # starts that each particle tries, where latents are codes; it begins with the best fitting one
     start: tuple[float, ...] | None = None  # a kept latent, flattened: "more like this"
     spread: float = 0.3  # how far from `start` the new particles begin; 0: at it, 1: anywhere
     classes: tuple[str, ...] = ()  # names, for generators that have classes; empty: found from the prompt
     class_count: int = 3  # how many the prompt may find
     relaxed_classes: bool = False  # True: their weights move with z; False: each particle keeps its class
+    beside: "GenerateSettings | None" = None  # another model's run of the prompt, shown in place of the baseline
+
+    def to_dict(self) -> dict[str, Any]:
+        return super().to_dict() | {"beside": self.beside and self.beside.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        beside = values.get("beside") if isinstance(values, Mapping) else None
+        if not isinstance(beside, Mapping):
+            return super().from_dict(values)
+        if beside.get("beside") is not None:  # before anything recurses any deeper
+            raise SettingsError("beside: expected the settings of one other run, got a run beside another.")
+        return super().from_dict({**values, "beside": cls.from_dict(beside)})
 
 
 @dataclass(frozen=True)
@@ -467,7 +498,7 @@ class InpaintSettings(RunSettings):
 
     prompt: str = ""
     flow: FlowSettings = INPAINT_PRESETS["robust"]
-    known_weight: float = 1.5  # of the known pixels' likelihood, relative to the prompt's
+    known_weight: float = 1.0  # of the known pixels' likelihood, relative to the prompt's
     grow: int = 0
     feather: int = 4
     invert: bool = False  # True: what the mask covers is kept

@@ -315,6 +315,10 @@ class Coded(Protocol):
         """sum_i |z_i - e_i|^2 with e_i the code nearest to z_i: [N]."""
         ...
 
+    def snapped(self, latents: Tensor, share: float) -> Tensor:
+        """The latents moved by `share` of their way to those of the nearest codes."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class NearestCode:

@@ -10,10 +10,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the bottom up. A module imports only modules of lower layers; a package counts as one module.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("version", "errors", "settings", "files", "metrics"),
-    ("kernels", "latents", "networks", "runtime", "model_table", "public_models", "downloads"),
-    ("checkpoints", "model_store"),
-    ("density", "clip", "imaging", "class_latents", "codebook", "styles"),
+    ("version", "errors", "settings", "files", "memory", "metrics", "precision"),
+    ("kernels", "latents", "networks", "runtime", "model_table", "public_models", "downloads", "model_pool"),
+    ("checkpoints", "model_store", "kinds"),
+    ("density", "clip", "imaging", "class_latents", "codebook", "sentence_latents", "styles"),
     ("families", "pictures"),
     ("terms", "models", "masks"),
     ("flow", "inversion"),

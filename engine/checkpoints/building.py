@@ -16,7 +16,7 @@ from engine.networks import biggan, biggan_deep, comodgan, dalle_dvae, dfgan, st
 _Build = Callable[..., nn.Module]
 
 
-class _Undrawn(TorchFunctionMode):
+class Undrawn(TorchFunctionMode):
     """Leaves initial weights undrawn: they would cost seconds and move torch's global random state.
 
     The meta device would spare even the memory, but its first use imports torch's compiler, which takes longer.
@@ -65,7 +65,7 @@ def build(checkpoint: Checkpoint, role: str, *, device: torch.device | str = "cp
     state = {k: v.float() if v.is_floating_point() else v for k, v in checkpoint.networks[role].items()}
     words: dict[str, Any] = {key: setting.value for key, setting in checkpoint.configuration[role].items()}
     try:
-        with _Undrawn():
+        with Undrawn():
             network = builder(state, **words)
         network.load_state_dict(state, assign=True)
     except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from engine.files import sha256_of, write_atomic
+from engine.files import Watch, sha256_of, write_atomic
 
 FOLDER_VARIABLE = "GMI_CACHE"
 _NAME = "gmi-studio"
@@ -35,7 +35,7 @@ def converted_path(folder: Path, sha256: str, version: int) -> Path:
     return folder / "converted" / f"{sha256}.v{version}.safetensors"
 
 
-def known_sha256(path: Path, folder: Path) -> str:
+def known_sha256(path: Path, folder: Path, watch: Watch | None = None) -> str:
     """The file's sha256, remembered in `folder` as long as size, time and inode of the file stay the same.
 
     Raises OSError if the file cannot be read.
@@ -47,7 +47,7 @@ def known_sha256(path: Path, folder: Path) -> str:
     entry = seen.get(place)
     if isinstance(entry, list) and entry[:3] == mark and len(entry) == 4 and isinstance(entry[3], str):
         return entry[3]
-    sha256 = sha256_of(path)
+    sha256 = sha256_of(path, watch)
     if time.time_ns() - state.st_mtime_ns > _SETTLED_NS:
         seen.pop(place, None)
         seen[place] = [*mark, sha256]

@@ -17,6 +17,7 @@ from engine.checkpoints.pickle_machine import Ledger, check_wishes
 from engine.checkpoints.refusal import Refused, printable
 from engine.checkpoints.torch_file import is_torch_legacy, read_pickle, read_torch_legacy, read_torch_zip
 from engine.errors import ModelError
+from engine.files import Watch
 
 MAX_FILE = 64 << 30
 MAX_HEADER = 16 << 20  # of a safetensors file; the largest known has 1 MB
@@ -50,14 +51,15 @@ class Content:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_content(path: Path) -> Content:
+def read_content(path: Path, watch: Watch | None = None) -> Content:
     """Reads a file as what its bytes say. Raises Refused naming the file, ModelError if it cannot be read at all.
 
-    Tensors stay in the file, mapped privately into memory, until they are used.
+    Tensors stay in the file, mapped privately into memory, until they are used. watch: told between two tensors.
     """
     data = _mapped(path)
+    arrived = None if watch is None else lambda done: watch(f"Reading {path.name}", min(done / len(data), 1.0))
     try:
-        container, read = _recognise(data, path)
+        container, read = _recognise(data, path, arrived)
         return read(container, data)
     except Refused as error:
         raise error.naming(path.name) from error
@@ -89,15 +91,16 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 _Read = Callable[[str, memoryview], Content]
+_OnArrival = Callable[[int], None]
 
 
-def _recognise(data: memoryview, path: Path) -> tuple[str, _Read]:
+def _recognise(data: memoryview, path: Path, on_arrival: _OnArrival | None) -> tuple[str, _Read]:
     """The container and what reads it. Raises Refused for a file that is none we know."""
     head = bytes(data[:512])
     if head[:4] == b"PK\x03\x04":
-        return "torch zip archive", _torch(read_torch_zip)
+        return "torch zip archive", _torch(read_torch_zip, on_arrival)
     if is_torch_legacy(data):
-        return "torch file without archive", _torch(read_torch_legacy)
+        return "torch file without archive", _torch(read_torch_legacy, on_arrival)
     if _is_safetensors(head, len(data)):
         header = int.from_bytes(head[:8], "little")
         return "safetensors", lambda container, _: _safetensors(container, path, header)
@@ -109,7 +112,7 @@ def _recognise(data: memoryview, path: Path) -> tuple[str, _Read]:
         raise Refused("it is a web page, not a model; the download link has led to a page. Fetch the file itself.")
     if text[:1] == b"{":
         return "json", _json
-    return "pickle", _torch(_read_probable_pickle)
+    return "pickle", _torch(_read_probable_pickle, on_arrival)
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
@@ -123,9 +126,9 @@ def is_safetensors(path: Path) -> bool:
         return _is_safetensors(file.read(9), path.stat().st_size)
 
 
-def _torch(read: Callable[[memoryview, Ledger], Any]) -> _Read:
+def _torch(read: Callable[[memoryview, Ledger], Any], on_arrival: _OnArrival | None) -> _Read:
     def content(container: str, data: memoryview) -> Content:
-        ledger = Ledger(copyable=len(data) + (1 << 20))
+        ledger = Ledger(copyable=len(data) + (1 << 20), on_arrival=on_arrival)
         try:
             return Content(container, read(data, ledger), len(data))
         except Refused:

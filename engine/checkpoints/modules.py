@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor
@@ -20,13 +21,7 @@ def state_of_modules(root: Node) -> dict[str, Tensor]:
     Raises Refused for objects that are no modules, and for modules that contain themselves.
     """
     state: dict[str, Tensor] = {}
-    pending: list[tuple[str, Any, int]] = [("", root, 0)]
-    visited = 0
-    while pending:
-        prefix, node, depth = pending.pop()
-        visited += 1
-        if depth > MAX_DEPTH or visited > MAX_MODULES:
-            raise Refused("its modules are nested too deeply, or contain themselves.")
+    for prefix, node in walk(root, lambda node: [] if node is None else _entries(node, "_modules")):
         if node is None:
             continue
         if not isinstance(node, Node) or not isinstance(node.state, dict):
@@ -37,8 +32,23 @@ def state_of_modules(root: Node) -> dict[str, Tensor]:
             if not isinstance(value, StoredArray):
                 raise Refused(f"its entry {printable(prefix + key)!r} is no tensor.")
             state[prefix + key] = value.tensor()
-        pending += [(f"{prefix}{key}.", child, depth + 1) for key, child in _entries(node, "_modules")]
     return state
+
+
+def walk(root: Any, children: Callable[[Any], list[tuple[str, Any]]]) -> Iterator[tuple[str, Any]]:
+    """Every node with the dotted prefix of its keys, a node before its children.
+
+    Raises Refused for trees that are too deep or too large to be a network, such as those that contain themselves.
+    """
+    pending: list[tuple[str, Any, int]] = [("", root, 0)]
+    visited = 0
+    while pending:
+        prefix, node, depth = pending.pop()
+        visited += 1
+        if depth > MAX_DEPTH or visited > MAX_MODULES:
+            raise Refused("its modules are nested too deeply, or contain themselves.")
+        yield prefix, node
+        pending += [(f"{prefix}{key}.", child, depth + 1) for key, child in children(node)]
 
 
 def _entries(node: Node, name: str) -> list[tuple[str, Any]]:

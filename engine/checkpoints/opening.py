@@ -25,6 +25,7 @@ from engine.checkpoints import (
     state_dict,
     stylegan2_ada,
     stylegan2_tf,
+    torchscript,
     vqgan,
 )
 from engine.checkpoints.cache import cache_folder, converted_path, known_sha256
@@ -33,13 +34,25 @@ from engine.checkpoints.configuration import complete
 from engine.checkpoints.content import MAX_JSON, Content, is_safetensors, parse_json, read_content
 from engine.checkpoints.refusal import Refused, printable
 from engine.errors import ModelError
+from engine.files import Watch
 
 WEIGHT_SUFFIXES = (".safetensors", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin")
 INDEX_SUFFIXES = (".safetensors.index.json", ".bin.index.json")
 MAX_FILES = 256
 
 # The order matters: the first that recognises a content reads it, bare state dicts are what is left.
-_READERS = (stylegan2_ada, stylegan2_tf, rosinality, dalle_dvae, stargan2, dfgan, biggan, vqgan, state_dict)
+_READERS = (
+    stylegan2_ada,
+    stylegan2_tf,
+    torchscript,
+    rosinality,
+    dalle_dvae,
+    stargan2,
+    dfgan,
+    biggan,
+    vqgan,
+    state_dict,
+)
 
 
 @dataclass(frozen=True)
@@ -60,17 +73,19 @@ def open_checkpoint(
     given: Mapping[str, Any] | None = None,
     description: Path | None = None,
     cache: Path | None = None,
+    watch: Watch | None = None,
 ) -> Checkpoint:
     """The model in a file or folder, its configuration complete.
 
     given: settings that overrule the file's, `name` or `role.name` -> value; description: a VQGAN's yaml or a
     BigGAN's config.json, where it does not lie beside the file; cache: the folder for converted models (the
-    platform's). Raises Refused, whose message names the file and the reason, or ModelError.
+    platform's); watch: told how far the reading is, and may end it by raising. Raises Refused, whose message names
+    the file and the reason, or ModelError.
     """
     folder = cache if cache is not None else cache_folder()
     try:
         sources = find_sources(path, description)
-        sha256 = _identity(sources, folder)
+        sha256 = _identity(sources, folder, watch)
         size = sum(file.stat().st_size for file in sources.weights)
         is_mapped_anyway = len(sources.weights) == 1 and is_safetensors(sources.weights[0])
     except OSError as error:
@@ -78,8 +93,11 @@ def open_checkpoint(
     place = converted_path(folder, sha256, converted.VERSION)
     parts = None if is_mapped_anyway else _read_converted(place)
     if parts is None:
-        parts = read_parts(sources)
-        parts = parts if is_mapped_anyway else _keep(place, parts)
+        parts = read_parts(sources, watch)
+        if not is_mapped_anyway:
+            if watch is not None:
+                watch(f"Keeping {path.name} as safetensors", None)
+            parts = _keep(place, parts)
     try:
         parts = _described(parts, sources)
         configuration = complete(parts.family, parts.networks, parts.stated, given or {})
@@ -190,16 +208,16 @@ def _find_yaml(weights: Path) -> Path | None:
 # ---- reading ---------------------------------------------------------------------------------------------
 
 
-def read_parts(sources: Sources) -> Parts:
+def read_parts(sources: Sources, watch: Watch | None = None) -> Parts:
     """Reads the files with the readers that their contents ask for, past the cache. Raises Refused, ModelError."""
     if sources.index is not None:
-        return _read_shards(sources)
-    found = [(file, _read_file(file)) for file in sources.weights]
+        return _read_shards(sources, watch)
+    found = [(file, _read_file(file, watch)) for file in sources.weights]
     return found[0][1] if len(found) == 1 else _merged(sources.path, found)
 
 
-def _read_file(path: Path) -> Parts:
-    content = read_content(path)
+def _read_file(path: Path, watch: Watch | None) -> Parts:
+    content = read_content(path, watch)
     try:
         return _read_content(content)
     except Refused as error:
@@ -246,14 +264,14 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _read_shards(sources: Sources) -> Parts:
+def _read_shards(sources: Sources, watch: Watch | None) -> Parts:
     """All shards of an index as one state dict. Raises Refused where their keys are not those of the index."""
     assert sources.index is not None
     weight_map = _read_json(sources.index)["weight_map"]
     everything: dict[str, Any] = {}
     total, container = 0, ""
     for shard in sources.weights:
-        content = read_content(shard)
+        content = read_content(shard, watch)
         expected = {key for key, name in weight_map.items() if name == shard.name}
         if not isinstance(content.value, dict) or content.value.keys() != expected:
             raise Refused("its keys are not those that the index lists for it.", file=shard.name)
@@ -293,10 +311,10 @@ def _outline(content: Content) -> str:
 # ---- the cache -------------------------------------------------------------------------------------------
 
 
-def _identity(sources: Sources, folder: Path) -> str:
+def _identity(sources: Sources, folder: Path, watch: Watch | None = None) -> str:
     """The content's sha256: of the file of weights, or of the names and sha256 of all where there are several."""
     files = (*sources.weights, *([sources.index] if sources.index is not None else []))
-    hashes = [(file.name, known_sha256(file, folder)) for file in files]
+    hashes = [(file.name, known_sha256(file, folder, watch)) for file in files]
     if len(hashes) == 1:
         return hashes[0][1]
     return hashlib.sha256("".join(f"{sha256} {name}\n" for name, sha256 in hashes).encode()).hexdigest()

@@ -38,13 +38,22 @@ PersistentLoad = Callable[[Any], Any]
 class Ledger:
     """What one file has used up, nested pickles included, and what it asked for that it does not get.
 
-    copyable: bytes that may still be copied out of the file, about its own size.
+    copyable: bytes that may still be copied out of the file, about its own size. on_arrival: told the bytes of
+    tensors that have been read so far; may raise to end the reading.
     """
 
     copyable: int = 1 << 20
+    on_arrival: Callable[[int], None] | None = None
     operations: int = 0
     depth: int = 0
+    arrived: int = 0
     wants: list[str] = field(default_factory=list)
+
+    def arrive(self, length: int) -> None:
+        """Counts the bytes of a tensor that was read."""
+        self.arrived += length
+        if self.on_arrival is not None:
+            self.on_arrival(self.arrived)
 
     def spend(self, operations: int = 1) -> None:
         """Counts operations. Raises Refused beyond the limit."""

@@ -68,7 +68,7 @@ def _family(state: dict[str, Tensor]) -> tuple[str, str]:
     for family, role, keys in _SIGNATURES:
         if keys <= state.keys():
             return family, role
-    if "logit_scale" in state and any(key.startswith("visual.") for key in state):
+    if "logit_scale" in state and any(key.startswith(("visual.", "image_encoder.")) for key in state):
         return OPEN_CLIP, "model"
     some = ", ".join(printable(key, 40) for key in list(state)[:3])
     raise Refused(f"its {len(state):,} tensors belong to no network that is known here; its first keys: {some}.")

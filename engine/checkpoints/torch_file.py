@@ -11,7 +11,7 @@ from typing import Any
 from engine.checkpoints.arrays import TORCH_STORAGES, Storage
 from engine.checkpoints.pickle_machine import Known, Ledger, check_wishes, run_pickle
 from engine.checkpoints.refusal import Refused, printable
-from engine.checkpoints.vocabulary import vocabulary
+from engine.checkpoints.vocabulary import torchscript_vocabulary, vocabulary
 from engine.checkpoints.zip_archive import ZipArchive
 
 LEGACY_PREFIX = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of the format's magic number
@@ -40,7 +40,7 @@ def read_torch_legacy(data: memoryview, ledger: Ledger) -> Any:
     value, position = run_pickle(data, position, names, ledger, lambda key: _legacy_object(key, storages))
     keys, position = run_pickle(data, position, names, ledger)
     check_wishes(ledger)
-    _attach(data, position, keys, storages)
+    _attach(data, position, keys, storages, ledger)
     return value
 
 
@@ -57,9 +57,13 @@ def read_torch_zip(data: memoryview, ledger: Ledger) -> Any:
         _, storage, name = _storage(key, storages, fields=5)
         if storage.data is None:
             storage.attach(archive.read(f"{root}/data/{name}"))
+            ledger.arrive(storage.count * storage.dtype.itemsize)
         return storage
 
-    names = vocabulary(ledger, lambda inner: _nested_storage(inner, ledger))
+    if f"{root}/constants.pkl" in archive.entries:
+        names = torchscript_vocabulary(ledger)
+    else:
+        names = vocabulary(ledger, lambda inner: _nested_storage(inner, ledger))
     value, _ = run_pickle(archive.read(f"{root}/data.pkl"), 0, names, ledger, load)
     check_wishes(ledger)
     return value
@@ -77,9 +81,7 @@ def _nested_storage(data: memoryview, ledger: Ledger) -> Any:
 
 
 def _root(archive: ZipArchive) -> str:
-    """The single folder of the archive."""
-    if any(name.split("/")[1:2] == ["code"] for name in archive.entries):
-        raise Refused("it is a TorchScript archive, which holds code. Use the model's state dict or safetensors.")
+    """The single folder of the archive. The code in a TorchScript archive stays unread."""
     roots = [name.removesuffix("/data.pkl") for name in archive.entries if name.endswith("/data.pkl")]
     if len(roots) != 1 or "/" in roots[0]:
         raise Refused("it is a zip archive, but not one that torch.save wrote: it holds no single data.pkl.")
@@ -116,7 +118,7 @@ def _legacy_object(key: Any, storages: dict[str, Storage]) -> Any:
     return storage
 
 
-def _attach(data: memoryview, position: int, keys: Any, storages: dict[str, Storage]) -> None:
+def _attach(data: memoryview, position: int, keys: Any, storages: dict[str, Storage], ledger: Ledger) -> None:
     """Gives the storages their bytes, which lie behind the pickles in the order of `keys`."""
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise Refused("its list of storages is none.")
@@ -134,4 +136,5 @@ def _attach(data: memoryview, position: int, keys: Any, storages: dict[str, Stor
                 f"it claims a tensor of {storage.count:,} elements but holds fewer; it is cut short or damaged."
             )
         storage.attach(data[position : position + size])
+        ledger.arrive(size)
         position += size

@@ -23,6 +23,8 @@ from engine.checkpoints.pickle_machine import Known, Ledger, Node, Vocabulary, i
 from engine.checkpoints.refusal import Refused
 
 PERSISTENCE_VERSIONS = range(1, 7)
+TORCHSCRIPT = "__torch__"
+_SCRIPT_LISTS = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist")
 
 # Classes whose objects a whole pickled network holds: their state is kept, their behaviour is written anew.
 NODE_CLASSES = (
@@ -110,6 +112,32 @@ def vocabulary(ledger: Ledger, load_nested: Callable[[memoryview], Any]) -> Voca
     known |= {("torch", name): Known(f"torch.{name}") for name in TORCH_STORAGES}
     known |= {key: Known(".".join(key), new=_node_maker(".".join(key))) for key in NODE_CLASSES}
     return known
+
+
+class TorchScriptVocabulary(dict[tuple[str, str], Known]):
+    """The whitelist and the classes of a TorchScript archive, whose code nobody reads: all begin with `__torch__.`."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        module, name = key
+        if module == TORCHSCRIPT or module.startswith(f"{TORCHSCRIPT}."):
+            return Known(f"{module}.{name}", new=_node_maker(f"{module}.{name}"))
+        return super().get(key, default)
+
+
+def torchscript_vocabulary(ledger: Ledger) -> Vocabulary:
+    """The whitelist for the `data.pkl` of a TorchScript archive; tensors in it are storages of the archive."""
+
+    def no_nested(_: memoryview) -> Any:
+        raise Refused("a TorchScript archive in it holds another torch file.")
+
+    lists = {("torch.jit._pickle", name): Known(f"torch.jit._pickle.{name}", call=_same) for name in _SCRIPT_LISTS}
+    tag = {("torch.jit._pickle", "restore_type_tag"): Known("torch.jit._pickle.restore_type_tag", call=_same)}
+    return TorchScriptVocabulary({**vocabulary(ledger, no_nested), **lists, **tag})
+
+
+def _same(value: Any, *_: Any) -> Any:
+    """What TorchScript says of a list's type is of no use here."""
+    return value
 
 
 def _node_maker(name: str) -> Callable[[], Node]:

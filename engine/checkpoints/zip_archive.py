@@ -2,6 +2,7 @@
 
 Only what torch writes is accepted: no compression, no encryption, each name once, every entry within the file and
 none overlapping another, checksums right. So a small file cannot claim a large one, and a name cannot lead anywhere.
+The code of a TorchScript archive, which torch compresses, may be there but cannot be read.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Entry:
     begin: int
     size: int
     crc: int
+    is_plain: bool = True
 
 
 class ZipArchive:
@@ -44,6 +46,8 @@ class ZipArchive:
         entry = self.entries.get(name)
         if entry is None:
             raise Refused(f"its archive lacks {printable(name)!r}; it is cut short or damaged.")
+        if not entry.is_plain:
+            raise Refused(f"{printable(name)!r} in its archive is compressed; torch stores plainly.")
         content = self.data[entry.begin : entry.begin + entry.size]
         if zlib.crc32(content) != entry.crc:
             raise Refused(f"{printable(name)!r} in its archive does not fit its checksum; fetch the file again.")
@@ -104,6 +108,8 @@ def _read_entry(data: memoryview, position: int, end: int) -> tuple[Entry, int]:
     size, packed, place = _large_sizes(bytes(data[after_name : after_name + extra_length]), size, packed, place)
     if flags & _ENCRYPTED:
         raise Refused(f"{printable(name)!r} in its archive is encrypted.")
+    if (method != 0 or packed != size) and name.split("/")[1:2] == ["code"]:
+        return Entry(name, _content_begin(data, place, name), packed, crc, is_plain=False), after
     if method != 0 or packed != size:
         raise Refused(f"{printable(name)!r} in its archive is compressed; torch stores plainly. Save the model again.")
     return Entry(name, _content_begin(data, place, name), size, crc), after

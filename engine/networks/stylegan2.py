@@ -175,7 +175,7 @@ def modulated_convolution(
     """
     demodulation = (styles.square() @ squares.t() + EPSILON).rsqrt() * gain
     scale, demodulation = styles[:, :, None, None], demodulation[:, :, None, None]
-    if weight.requires_grad or offset.requires_grad:
+    if weight.requires_grad or offset.requires_grad or torch.is_autocast_enabled(x.device.type):
         return leaky_relu(torch.addcmul(offset, _convolve(x * scale, weight, kernel), demodulation))
     y: Tensor = _FrozenModulatedConvolution.apply(x, scale, demodulation, offset, weight, kernel)
     return y
@@ -244,7 +244,7 @@ def modulated_colors(x: Tensor, styles: Tensor, weight: Tensor, bias: Tensor) ->
     """
     # A per-sample matrix with three outputs is smaller than the activations: scaling it saves passes.
     matrix = weight[:, :, 0, 0] * styles[:, None, :]  # [N, out, in]
-    if weight.requires_grad or bias.requires_grad:
+    if weight.requires_grad or bias.requires_grad or torch.is_autocast_enabled(x.device.type):
         return _mix_channels(x, matrix, bias)
     y: Tensor = _FrozenMixChannels.apply(x, matrix, bias)
     return y

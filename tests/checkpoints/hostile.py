@@ -713,11 +713,12 @@ def zips() -> Iterator[tuple[str, Case]]:
     yield "zip with overlapping entries", (_overlapping(), "overlaps something else")
     yield "zip that is no torch file", (archive({"word/document.xml": b"<a/>"}), "holds no single data.pkl")
     yield "zip of two models", (archive({"a/data.pkl": value, "b/data.pkl": value}), "holds no single data.pkl")
+    evil_script = pickled(call("os", "system", text("true")))
     yield (
         "TorchScript",
         (
-            archive({"m/data.pkl": value, "m/code/__torch__.py": b"def f(): pass"}),
-            "TorchScript archive, which holds code",
+            archive({"m/data.pkl": evil_script, "m/constants.pkl": b"", "m/code/__torch__.py": b"def f(): pass"}),
+            r"it wants os\.system",
         ),
     )
     yield "numpy archive", (archive({"arr_0.npy": b"\x93NUMPY"}), "holds no single data.pkl")

@@ -24,6 +24,6 @@ def damaged_assets(tmp_path: Path) -> Path:
 def tiny_bundle(tiny_assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny models are found wherever the bundled ones would be."""
     for loader in (models.load_generator, models.load_prompt_model):
-        monkeypatch.setattr(loader, "__kwdefaults__", {"assets": tiny_assets})
+        monkeypatch.setattr(loader, "__kwdefaults__", {**(loader.__kwdefaults__ or {}), "assets": tiny_assets})
     monkeypatch.setattr(model_table.list_models, "__defaults__", (tiny_assets,))
     return tiny_assets

@@ -194,7 +194,7 @@ def test_a_failed_download_is_explained(monkeypatch: pytest.MonkeyPatch) -> None
     def offline(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr("open_clip.factory.download_pretrained", offline)
+    monkeypatch.setattr("open_clip.download_pretrained", offline)
     with pytest.raises(ModelError, match=r"ViT-B-32/openai could not be loaded: .*no route to host"):
         load_prompt_model("open_clip:ViT-B-32/openai")
 
@@ -210,7 +210,7 @@ def test_damaged_bundles(damaged_assets: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-4])
     with pytest.raises(ModelError, match=r"clip-mini\.safetensors is damaged or was changed"):
         load_prompt_model("clip-mini", assets=damaged_assets)
-    with pytest.raises(ModelError, match="is not a checkpoint that fits"):
+    with pytest.raises(ModelError, match=r"clip-mini\.safetensors is refused: it"):
         load_prompt_model(str(weights))
     weights.unlink()
     with pytest.raises(ModelError, match=r"clip-mini\.safetensors is missing"):
@@ -219,7 +219,7 @@ def test_damaged_bundles(damaged_assets: Path) -> None:
 
 def test_local_checkpoints_need_their_configuration(tiny_assets: Path, tmp_path: Path) -> None:
     weights = Path(shutil.copy(tiny_assets / "clip-mini" / "clip-mini.safetensors", tmp_path))
-    with pytest.raises(ModelError, match=r"put open_clip_config\.json in"):
+    with pytest.raises(ModelError, match=r"Put its open_clip_config\.json into"):
         load_prompt_model(str(weights))
     other = {**CLIP_CONFIG["model_cfg"], "embed_dim": 32}
     (tmp_path / "open_clip_config.json").write_text(json.dumps({**CLIP_CONFIG, "model_cfg": other}))
@@ -228,6 +228,72 @@ def test_local_checkpoints_need_their_configuration(tiny_assets: Path, tmp_path:
     shutil.copy(weights, tmp_path / "second.safetensors")
     with pytest.raises(ModelError, match="must hold one checkpoint"):
         load_prompt_model(str(tmp_path))
+
+
+TINY_VIT = {"layers": 2, "width": 64, "patch_size": 16, "image_size": 32}
+TINY_TEXT = {"context_length": 12, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
+
+
+def test_torchscript_as_openai_gave_it_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its code is not run: the network is built from the sizes of its weights, with OpenAI's QuickGELU."""
+    monkeypatch.setenv("GMI_CACHE", str(tmp_path / "cache"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = open_clip.model.CLIP(24, TINY_VIT, TINY_TEXT, quick_gelu=True).eval()
+    example = (torch.zeros(1, 3, 32, 32), torch.zeros(1, 12, dtype=torch.long))
+    weights = tmp_path / "tiny.pt"
+    torch.jit.trace(network, example, check_trace=False).save(weights)
+    monkeypatch.setattr(torch.jit, "load", refuse_to_run)
+    monkeypatch.setattr(torch, "load", refuse_to_run)
+    model = load_prompt_model(str(weights))
+    assert model.image_size == (32, 32)
+    pictures = noise(2, 32)
+    with torch.no_grad():
+        expected = network.encode_image(model.preprocess(pictures), normalize=True)
+        torch.testing.assert_close(model.image_features(pictures), expected)
+        tokens = open_clip.SimpleTokenizer(context_length=12)(["a cat"])
+        torch.testing.assert_close(model.text_features(["a cat"]), network.encode_text(tokens, normalize=True))
+
+
+def refuse_to_run(*_: object, **__: object) -> None:
+    raise AssertionError("a file was handed to a loader that may run what is in it")
+
+
+def test_training_checkpoints_of_a_resnet_by_their_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`{"state_dict": {"module.": ...}}`, as open_clip's training writes: GELU, unlike OpenAI's."""
+    monkeypatch.setenv("GMI_CACHE", str(tmp_path / "cache"))
+    vision = {"layers": [1, 1, 1, 1], "width": 64, "image_size": 64}
+    network = open_clip.model.CLIP(24, vision, TINY_TEXT).eval()
+    state = {f"module.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "epoch_3.pt")
+    monkeypatch.setattr(torch, "load", refuse_to_run)
+    model = load_prompt_model(str(tmp_path / "epoch_3.pt"))
+    pictures = noise(1, 64)
+    with torch.no_grad():
+        expected = network.encode_image(model.preprocess(pictures), normalize=True)
+    torch.testing.assert_close(model.image_features(pictures), expected)
+
+
+def test_generators_are_no_prompt_models(tiny_assets: Path) -> None:
+    with pytest.raises(ModelError, match="holds a stylegan2, which reads no texts"):
+        load_prompt_model(str(tiny_assets / "avatars" / "generator.safetensors"))
+
+
+def test_a_tag_says_its_activation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """OpenAI's weights need QuickGELU, also under the name of the architecture that has none."""
+    config = {"embed_dim": 24, "vision_cfg": TINY_VIT, "text_cfg": TINY_TEXT}
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "Tiny", config)
+    tag = {"quick_gelu": True, "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "hf_hub": "nobody/tiny/"}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "Tiny", {"own": tag})
+    network = open_clip.model.CLIP(24, TINY_VIT, TINY_TEXT, quick_gelu=True).eval()
+    torch.save(network.state_dict(), tmp_path / "tiny.pt")
+    monkeypatch.setattr("open_clip.download_pretrained", lambda _: str(tmp_path / "tiny.pt"))
+    model = load_prompt_model("open_clip:Tiny/own")
+    assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    pictures = noise(1, 32)
+    with torch.no_grad():
+        expected = network.encode_image(model.preprocess(pictures), normalize=True)
+    torch.testing.assert_close(model.image_features(pictures), expected)
 
 
 def test_the_tower_refuses_options_it_would_ignore() -> None:

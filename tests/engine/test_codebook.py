@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.codebook import Codebook, CodeSpace, SoftCodeSpace, StraightThroughSpace, check_memory
-from engine.flow import Particles, Problem, concentrated, refine, typical_norm
+from engine.flow import TURN_LENGTH, Particles, Problem, concentrated, refine, typical_norm
 from engine.settings import CodeOrder, FlowSettings, SettingsError
 from engine.terms import Batch, NearestCode
 
@@ -49,9 +49,9 @@ class TestEveryCodeSpace:
         lengths = space.sample(range(500)).flatten(1).norm(dim=1)
         assert lengths.square().mean().sqrt().item() == pytest.approx(space.scale, rel=0.05)
 
-    def test_the_prior_pulls_to_the_mean(self, space: CodeSpace) -> None:
+    def test_without_repair_the_prior_is_flat(self, space: CodeSpace) -> None:
         latents = space.sample(range(10))
-        assert (space.log_prior(latents) < space.log_prior(0.5 * latents)).all()
+        assert (space.log_prior(latents) == 0).all()  # nothing is known of which codes belong together
 
     def test_decoded_grids_are_laid_out_row_by_row(self, space: CodeSpace) -> None:
         latents = space.sample(range(3))
@@ -142,12 +142,30 @@ def test_the_turn_counts_from_the_second_stage() -> None:
     assert FlowSettings(steps=10).turn(9) is None
 
 
-def test_concentrated_moves_are_as_long_as_the_whole() -> None:
+def test_a_code_moves_further_in_its_turn() -> None:
+    """By TURN_LENGTH, as the root mean square over the coordinates that move."""
     move, mask = normal(5, COUNT, DIM), SPACES["codes"].moving(2, COUNT, "rows")
     part = concentrated(move, mask)
     assert (part[:, ~mask[:, 0]] == 0).all()
-    torch.testing.assert_close(typical_norm(part), typical_norm(move))
+    per_code = typical_norm(move) / COUNT**0.5
+    torch.testing.assert_close(typical_norm(part), TURN_LENGTH * per_code)
     assert (concentrated(torch.zeros(2, COUNT, DIM), mask) == 0).all()
+
+
+def test_after_its_turn_a_code_is_one_of_the_book(space: CodeSpace) -> None:
+    """With the full pull; with none the second stage leaves it between codes."""
+    bound, free = (run(space, codebook=weight, detail_steps=6, steps=8)[-1] for weight in (1.0, 0.0))
+    assert torch.equal(space.snapped(bound, 1.0), bound)
+    if space.name != "straight-through":
+        assert (space.snapped(free, 1.0) - free).abs().amax() > 1e-3
+
+
+def test_snapping_goes_a_share_of_the_way(space: CodeSpace) -> None:
+    latents = space.sample([3, 4]) + 0.1 * normal(2, *space.shape)
+    at_codes = space.snapped(latents, 1.0)
+    assert torch.equal(space.indices(at_codes), space.indices(latents))
+    torch.testing.assert_close(space.snapped(latents, 0.25), latents + 0.25 * (at_codes - latents))
+    assert torch.equal(space.snapped(latents, 0.0), latents)
 
 
 class Means:
@@ -174,7 +192,7 @@ def run(space: CodeSpace, **options: object) -> list[Tensor]:
     )
     settings = FlowSettings(**{"steps": 8, "detail_steps": 4, "step_schedule": "constant"} | options)  # type: ignore[arg-type]
     steps = list(refine(problem, Particles(space.sample(range(3)), (0, 1, 2)), settings))
-    assert [step.stage for step in steps] == [1 if settings.turn(step.step) is None else 2 for step in steps]
+    assert [step.stage for step in steps] == [settings.stage(step.step) for step in steps]
     return [step.particles.latents for step in steps]
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from engine import __main__ as command_module
 from engine.__main__ import main
 from engine.checkpoints import open_checkpoint, write_safetensors
 from engine.class_latents import ClassSpace
@@ -18,6 +21,8 @@ from engine.codebook import CodeSpace
 from engine.errors import ModelError
 from engine.families import class_names
 from engine.flow import Step, refine
+from engine.kinds import first_settings, kind_of
+from engine.model_table import read_row
 from engine.models import GeneratorModel, load_generator, load_prompt_model
 from engine.networks import biggan, biggan_deep, dalle_dvae, vqgan
 from engine.settings import FlowSettings, GenerateSettings, SettingsError
@@ -344,3 +349,52 @@ def test_wrong_commands_are_explained(
 ) -> None:
     assert command(folders["biggan"], tmp_path / "out", *options) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_two_stage_model_has_both_stages_without_being_told(tiny_assets: Path) -> None:
+    """By the kind of a bundled model; --steps are both together, and keep their proportion."""
+    kind = kind_of("dalle_dvae")
+    assert (kind.flow().steps, kind.flow().detail_steps) == (120, 60) == (kind.flow("kde").steps, 60)
+    assert kind_of("stylegan2").flow() == FlowSettings() and kind_of("unheard of").name == "styles"
+    row = replace(read_row(tiny_assets / "avatars"), family="dalle_dvae", prompt_model="clip-other")
+    settings = first_settings("avatars", row.family, row)
+    assert (settings.prompt_model, settings.prompt, settings.flow.detail_steps) == ("clip-other", "a smile", 60)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), (120, 60)),
+        (("--steps", "30"), (30, 15)),
+        (("--stage1", "10"), (70, 60)),
+        (("--stage2", "0"), (60, 0)),
+        (("--preset", "kde", "--stage1", "3", "--stage2", "4"), (7, 4)),
+    ],
+)
+def test_stages_of_a_command(
+    options: tuple[str, ...], expected: tuple[int, int], tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = replace(read_row(tiny_bundle / "avatars"), name="mosaic", family="dalle_dvae", prompt_model="clip-other")
+    monkeypatch.setattr(command_module, "list_models", lambda: (row,))
+    parsed = command_module._parser().parse_args(["generate", "x", "--model", "mosaic", "--out", "y", *options])
+    settings = command_module._settings(parsed)
+    assert (settings.flow.steps, settings.flow.detail_steps) == expected
+    assert settings.prompt_model == "clip-other"
+
+
+def test_random_views_of_a_command(folders: dict[str, Path], tiny_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "views"
+    assert command(folders["biggan"], out, "--classes", "bag", "--steps", "1", "--cutouts", "2") == 0
+    assert json.loads((out / "run.json").read_text())["settings"]["cutouts"] == 2
+
+
+@pytest.mark.parametrize("task", ["edit", "inpaint"])
+def test_only_a_stylegan2_edits(
+    task: str, folders: dict[str, Path], tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, mask = tmp_path / "picture.png", tmp_path / "mask.png"
+    Image.new("RGB", (32, 32), "teal").save(picture)
+    Image.new("L", (32, 32), 255).save(mask)
+    words = [str(picture), "a dress"] if task == "edit" else [str(picture), str(mask), "a dress"]
+    assert main([task, *words, "--model", f"{folders['biggan']}/", "--out", str(tmp_path / "out")]) == 2
+    assert "only a StyleGAN2 can edit pictures" in capsys.readouterr().err

@@ -17,7 +17,16 @@ from engine import __main__ as cli
 from engine import model_store, models_command, public_models
 from engine.downloads import DownloadError, Patience
 from engine.errors import ModelError
-from engine.model_store import LicenceError, accept_licence, fetch, find_installed, installed, is_accepted, remove
+from engine.model_store import (
+    LicenceError,
+    OwnModel,
+    accept_licence,
+    fetch,
+    find_installed,
+    installed,
+    is_accepted,
+    remove,
+)
 from engine.models_command import family_of
 from engine.public_models import PUBLIC_MODELS, PublicFile, PublicModel, public_model
 from tests.checkpoints import expected
@@ -312,3 +321,144 @@ def test_convert_takes_a_description_from_elsewhere(
     opened = open_checkpoint(out)
     assert opened.configuration["generator"]["up"].source == "its config.json"
     expected.check_biggan_deep(opened)
+
+
+# ---- own files, prompt models, the budget ----------------------------------------------------------------
+
+
+def own(path: Path, name: str | None = None) -> OwnModel:
+    return OwnModel(name or str(path), "generator", "stylegan2", 32, 10, "a format", str(path))
+
+
+def test_own_files_are_remembered_newest_first_while_they_are_there(place: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.pt", tmp_path / "b.pt"
+    for path in (first, second):
+        path.write_bytes(b"x")
+        model_store.remember_own(own(path))
+    assert [model.label for model in model_store.own_models()] == ["b.pt", "a.pt"]
+    model_store.remember_own(own(first))
+    assert [model.label for model in model_store.own_models()] == ["a.pt", "b.pt"]
+    first.unlink()
+    assert [model.label for model in model_store.own_models()] == ["b.pt"]
+    assert model_store.forget_own(str(second)) == 0 and second.exists()
+    assert not model_store.own_models()
+    with pytest.raises(ModelError, match="is not in the list"):
+        model_store.forget_own(str(second))
+
+
+def test_entries_of_another_version_are_left_out(place: Path) -> None:
+    place.mkdir(parents=True)
+    (place / model_store.OWN).write_text('{"x": {"name": "x", "colour": 3}}')
+    assert model_store.own_models() == ()
+
+
+def test_uploads_get_a_place_of_their_own_and_are_deleted_with_it(place: Path, tmp_path: Path) -> None:
+    def upload(name: str, content: bytes = b"12345") -> Path:
+        (tmp_path / name).write_bytes(content)
+        return tmp_path / name
+
+    one = model_store.take_upload({"model.pt": upload("temporary1")})
+    assert one == place / "own" / "model" / "model.pt" and one.read_bytes() == b"12345"
+    again = model_store.take_upload({"model.pt": upload("temporary2")})
+    assert again == place / "own" / "model-2" / "model.pt"
+    both = model_store.take_upload({"last.ckpt": upload("temporary3"), "model.yaml": upload("temporary4")})
+    assert both == place / "own" / "last" and {path.name for path in both.iterdir()} == {"last.ckpt", "model.yaml"}
+    model_store.remember_own(own(one))
+    model_store.remember_own(own(both))
+    assert model_store.forget_own(str(one)) == 5 and not one.parent.exists()
+    assert model_store.forget_own(str(both)) == 10 and not both.exists()
+    assert again.exists()
+
+
+@pytest.mark.parametrize("name", ["../../evil.pt", "/etc/passwd", ".hidden"])
+def test_names_of_uploads_lead_nowhere(name: str, place: Path, tmp_path: Path) -> None:
+    (tmp_path / "temporary").write_bytes(b"x")
+    taken = model_store.take_upload({name: tmp_path / "temporary"})
+    assert taken.parent.parent == place / "own"
+    with pytest.raises(ModelError, match="names of their own"):
+        model_store.take_upload({"..": tmp_path})
+
+
+def test_only_uploads_are_deleted(place: Path, tmp_path: Path) -> None:
+    (place / "own").mkdir(parents=True)
+    for path in (tmp_path / "mine.pt", place / "own", place, Path("/")):
+        assert model_store.discard_upload(path) == 0
+    assert (place / "own").is_dir()
+
+
+def test_a_prompt_model_is_fetched_found_and_removed(place: Path, served: tuple[Path, str]) -> None:
+    """As a tag of open_clip is: a single file of unknown size, under a name that is no folder's."""
+    folder, address = served
+    (folder / "weights.safetensors").write_bytes(b"0" * 3000)
+    file = PublicFile("weights.safetensors", address + "weights.safetensors", 0)
+    model = PublicModel("open_clip:ViT-X/tag", "open_clip", 0, (file,), "MIT", "", "", "reads texts")
+    fetch(model, lambda _: "open_clip", patience=QUICK)
+    name = "open_clip:ViT-X/tag"
+    assert model_store.find_prompt_file(name) == place / "open_clip--ViT-X--tag" / "weights.safetensors"
+    assert [row.name for row in model_store.stored_rows() if row.kind == "prompt"] == [name]
+    assert model_store.remove_prompt(name) > 3000
+    assert model_store.find_prompt_file(name) is None
+    with pytest.raises(ModelError, match="is not installed"):
+        model_store.remove_prompt(name)
+
+
+def test_the_budget_is_kept(place: Path) -> None:
+    assert model_store.stored_budget() is None
+    model_store.store_budget(123)
+    assert model_store.stored_budget() == 123
+
+
+def test_what_does_not_open_is_deleted_and_fetched_anew(place: Path, served: tuple[Path, str]) -> None:
+    """A first download of rubbish must not be taken for the model for ever."""
+    folder, address = served
+    file = PublicFile("model.pkl", address + "model.pkl", 1)
+    model = PublicModel("rubbish", "stylegan2", 32, (file,), "MIT", "", "a paper", "nothing")
+    (folder / "model.pkl").write_bytes(b"rubbish")
+    with pytest.raises(ModelError, match="is refused"):
+        fetch(model, family_of, patience=QUICK)
+    assert not (place / "rubbish").exists() and json.loads((place / "hashes.json").read_text()) == {}
+    shutil.copy(expected.path("sg2_tf_legacy32.pkl"), folder / "model.pkl")
+    assert fetch(model, family_of, patience=QUICK).bytes > 100_000
+
+
+def test_the_second_place_is_tried_where_the_first_has_nothing(place: Path, served: tuple[Path, str]) -> None:
+    folder, address = served
+    shutil.copy(expected.path("sg2_tf_legacy32.pkl"), folder / "there.pkl")
+
+    def at(file: str) -> PublicModel:
+        files = (PublicFile(file, address + file, 1),)
+        return PublicModel("twice", "stylegan2", 32, files, "MIT", "", "a paper", "nothing")
+
+    found = models_command.fetch_from([at("missing.pkl"), at("there.pkl")], patience=QUICK)
+    assert (found.folder / "there.pkl").is_file()
+    with pytest.raises(DownloadError, match="404"):
+        models_command.fetch_from([at("missing.pkl"), at("gone.pkl")], patience=QUICK)
+
+
+def test_tags_of_open_clip_have_addresses_and_licences() -> None:
+    """Facts that open_clip and Hugging Face's client tell without a network."""
+    best, *others = models_command.places_of("open_clip:ViT-B-32/laion2b_s34b_b79k")
+    assert best.name == "open_clip:ViT-B-32/laion2b_s34b_b79k" and best.family == "open_clip"
+    assert best.files[0].name.endswith(".safetensors") and not best.conditions and others
+    for model in (best, *others):
+        assert urlsplit(model.files[0].url).scheme == "https" and model.files[0].max_bytes > 10**9
+    openai = models_command.places_of("open_clip:ViT-B-32/openai")[-1].files[0]
+    assert openai.sha256 is not None and openai.sha256 in openai.url
+    assert "not commercially" in models_command.places_of("open_clip:ViT-B-32-quickgelu/metaclip_400m")[0].conditions
+    with pytest.raises(ModelError, match="ViT-B-32 has no tag 'x'; its tags: openai"):
+        models_command.places_of("open_clip:ViT-B-32/x")
+
+
+def test_prompt_models_are_listed_and_removed_by_command(
+    place: Path, served: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, address = served
+    shutil.copy(expected.path("sg2_tf_legacy32.pkl"), folder / "weights.pt")
+    file = PublicFile("weights.pt", address + "weights.pt", 0)
+    name = "open_clip:ViT-X/tag"
+    fetch(PublicModel(name, "open_clip", 0, (file,), "MIT", "", "", ""), lambda _: "open_clip", patience=QUICK)
+    assert name in run(capsys, "list")[1]
+    code, out, _ = run(capsys, "remove", name)
+    assert code == 0 and f"{name} was deleted" in out
+    code, _, error = run(capsys, "remove", name)
+    assert code == 2 and "is not installed" in error

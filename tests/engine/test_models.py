@@ -13,7 +13,8 @@ from engine.checkpoints import convert, open_checkpoint, read_safetensors, verif
 from engine.errors import ModelError
 from engine.latents import WSpace
 from engine.model_table import ASSETS, list_models, read_row
-from engine.models import GeneratorModel, load_generator, load_prompt_model
+from engine.models import GeneratorModel, inspect_file, load_generator, load_other, load_prompt_model
+from engine.networks import dfgan, stargan2
 from engine.networks.stylegan2 import Generator
 from tests.engine.tiny import CHANNELS, RESOLUTION, W_DIM, Z_DIM, write_row
 from tests.goldens import SHARED, require_shared
@@ -29,9 +30,7 @@ def test_the_table_reads_rows_without_torch(tiny_assets: Path) -> None:
         "import sys; from pathlib import Path; from engine import list_models;"
         "print([row.name for row in list_models(Path(sys.argv[1]))], 'torch' in sys.modules)"
     )
-    shown = subprocess.run(
-        [sys.executable, "-c", script, str(tiny_assets)], capture_output=True, text=True, check=True
-    )
+    shown = subprocess.run([sys.executable, "-c", script, str(tiny_assets)], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "['avatars', 'clip-mini'] False"
 
 
@@ -161,10 +160,64 @@ def test_own_files_of_public_formats(
     torch.testing.assert_close(again.render(latents, space), images, rtol=0, atol=0)
 
 
+def test_stargan_opens_as_networks_and_says_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GMI_CACHE", str(tmp_path / "cache"))
+    path = require_shared(SHARED / "checkpoints" / "stargan_100000_nets_ema.ckpt")
+    with pytest.raises(ModelError, match=r"family 'stargan2'; .* made for another task \(translate\)"):
+        load_generator(str(path))
+    model = load_other(str(path))
+    assert (model.family, set(model.networks)) == ("stargan2", {"generator", "mapping_network", "style_encoder"})
+    generator, mapping = model.networks["generator"], model.networks["mapping_network"]
+    assert isinstance(generator, stargan2.Generator) and isinstance(mapping, stargan2.MappingNetwork)
+    styles = mapping(torch.zeros(1, mapping.latent_dim), torch.tensor([0]))
+    side = generator.img_size
+    assert generator(torch.zeros(1, 3, side, side), styles).isfinite().all()
+    found = inspect_file(path)
+    assert (found.kind, found.family, found.resolution) == ("generator", "stargan2", side)
+
+
+def test_dfgan_files_draw_from_z_and_a_sentence_that_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`{"model": {"netG": {"module.": ...}}}`, as DF-GAN's training writes."""
+    monkeypatch.setenv("GMI_CACHE", str(tmp_path / "cache"))
+    network = dfgan.Generator(10, 6, (8, 8, 4)).eval()
+    state = {f"module.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"model": {"netG": state}}, tmp_path / "dfgan.pth")
+    model = load_generator(str(tmp_path / "dfgan.pth"))
+    assert (model.family, model.resolution, model.default_space) == ("dfgan", 16, "z")
+    space = model.spaces["z"]
+    latents = space.sample([1, 2]).requires_grad_()
+    assert latents.shape == (2, 16) and torch.equal(space.sample([2])[0], latents[1])
+    decoded = space.decode(latents)
+    assert float(decoded[:, :10].abs().max()) <= 2 * 0.88 and float(decoded[:, 10:].abs().max()) <= 1
+    torch.testing.assert_close(model.render(latents, "z"), network(decoded[:, :10], decoded[:, 10:]))
+    model.render(latents, "z").square().sum().backward()
+    assert latents.grad is not None and (latents.grad[:, 10:].abs().sum(1) > 0).all()
+    torch.testing.assert_close(space.constrain(latents.detach()), latents.detach())
+    halved = space.truncated(0.5).decode(latents)
+    torch.testing.assert_close(halved, torch.cat([decoded[:, :10] / 2, decoded[:, 10:]], dim=1))
+
+
+def test_inspecting_tells_what_a_file_is(tiny_assets: Path) -> None:
+    generator = tiny_assets / "avatars" / "generator.safetensors"
+    found = inspect_file(generator)
+    assert (found.kind, found.family, found.resolution, found.bytes) == (
+        "generator",
+        "stylegan2",
+        RESOLUTION,
+        generator.stat().st_size,
+    )
+    assert found.name == str(generator) and found.label == "generator.safetensors"
+    assert inspect_file(tiny_assets / "avatars").label == "avatars/"
+    prompt = inspect_file(tiny_assets / "clip-mini" / "clip-mini.safetensors")
+    assert (prompt.kind, prompt.family, prompt.resolution) == ("prompt", "open_clip", 64)
+    with pytest.raises(ModelError, match="There is no file"):
+        inspect_file(tiny_assets / "nothing.pkl")
+    with pytest.raises(ModelError, match="no architecture 'ViT-X'"):
+        inspect_file(generator, architecture="ViT-X")
+
+
 def test_unknown_names_list_the_valid_ones(tiny_assets: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"no generator model 'avatarz'; did you mean avatars\? Bundled: avatars"
-    ):
+    with pytest.raises(ModelError, match=r"no generator model 'avatarz'; did you mean avatars\? Bundled: avatars"):
         load_generator("avatarz", assets=tiny_assets)
     with pytest.raises(ModelError, match=r"no prompt model 'qqq'\. Bundled: clip-mini"):
         load_prompt_model("qqq", assets=tiny_assets)
@@ -272,9 +325,7 @@ def test_safetensors_round_trip(tmp_path: Path) -> None:
     values = torch.randn(50, generator=torch.Generator().manual_seed(0))
     tensors = {"b": values, "a": torch.arange(3), "view": values[::2]}
     first = write_safetensors(tmp_path / "1.safetensors", tensors, dtype=torch.float16)
-    second = write_safetensors(
-        tmp_path / "2.safetensors", dict(reversed(tensors.items())), dtype=torch.float16
-    )
+    second = write_safetensors(tmp_path / "2.safetensors", dict(reversed(tensors.items())), dtype=torch.float16)
     assert first == second
     read = read_safetensors(tmp_path / "1.safetensors")
     assert read["b"].dtype == torch.float32 and read["a"].tolist() == [0, 1, 2]

@@ -129,7 +129,7 @@ def test_a_refusal_says_what_is_possible():
 
 def test_every_number_of_the_settings_has_limits_that_hold():
     """Each limit is accepted, and what lies beyond is not."""
-    owners: list[Any] = [FlowSettings(), GenerateSettings("a"), EditSettings("a"), InpaintSettings()]
+    owners: list[Any] = [FlowSettings(steps=1000), GenerateSettings("a"), EditSettings("a"), InpaintSettings()]
     for name, (low, high) in LIMITS.items():
         settings = next(owner for owner in owners if name in {f.name for f in fields(owner)})
         for limit, beyond in ((low, low - 1), (high, high + 1)):
@@ -202,3 +202,18 @@ def test_forged_settings_of_other_tasks_are_refused_by_name(forged: Any, named: 
 def test_settings_of_another_task_are_refused():
     with pytest.raises(SettingsError, match="task: expected generate, got 'edit'"):
         GenerateSettings.from_dict(EDIT.to_dict())
+
+
+def test_a_second_stage_longer_than_the_run_is_refused() -> None:
+    with pytest.raises(SettingsError, match="detail_steps: 61 steps of the second stage are more than all 60 steps"):
+        FlowSettings(detail_steps=61)
+    assert [FlowSettings(steps=4, detail_steps=1).stage(step) for step in range(5)] == [1, 1, 1, 2, 2]
+    assert FlowSettings(steps=4).stage(4) == 1
+
+
+def test_a_run_beside_travels_with_the_settings() -> None:
+    beside = GenerateSettings("a", model="other", classes=("x",), flow=FlowSettings(steps=9, detail_steps=4))
+    settings = GenerateSettings("a", beside=beside)
+    assert GenerateSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+    with pytest.raises(SettingsError, match="beside: expected the settings of one other run"):
+        GenerateSettings("a", beside=settings)
