@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 from gradio.components import Component
 
-from engine.settings import LIMITS, PRESETS, GenerateSettings, RunSettings, SettingsError
+from engine.kinds import STYLES, Kind
+from engine.settings import LIMITS, PRESETS, FlowSettings, GenerateSettings, RunSettings, SettingsError
 from gmi_ui.editing import BASELINES, METHODS
 
 REST = "rest"  # the hidden component
@@ -28,9 +29,37 @@ SLIDER_RANGE = {
     "known_weight": (0.0, 3.0),
     "grow": (-32, 32),
     "feather": (0, 32),
+    "detail_steps": (0, 300),
+    "codebook": (0.0, 5.0),
+    "cutouts": (0, 32),
+    "candidates": (1, 256),
 }
 PRESET_NAMES = {"robust": "Robust", "paper": "As in the paper", "kde": "KDE", "stein": "Stein"}
-FLOW_FIELDS = ("steps", "step_size", "diversity")
+SPACE_NAMES = {
+    "z": "One z for all layers",
+    "z+": "A z for each layer",
+    "codes": "Vectors near the codes",
+    "straight-through": "The nearest codes",
+    "soft": "Mixtures of codes",
+}
+CODE_ORDERS = {"rows": "Row by row", "centre": "From the centre", "random": "Random"}
+FLOW_FIELDS = ("steps", "step_size", "diversity")  # what a preset sets
+CODE_FIELDS = ("detail_steps", "code_order", "codebook")
+AUTO = "auto"  # the choice of classes that leaves them to the prompt
+BASELINE, NOTHING = "baseline", "none"  # choices of what runs beside, other than a model
+# What stays when another model is chosen; everything else is each model's own.
+COMMON_FIELDS = ("prompt", "n", "seed", "beside")
+# Controls that only some kinds of generators have.
+KIND_FIELDS = (
+    "classes",
+    "class_count",
+    "relaxed_classes",
+    "truncation_psi",
+    *CODE_FIELDS,
+    "cutouts",
+    "candidates",
+    "space",
+)
 ID_PREFIX = {"generate": "control", "edit": "edit-control", "inpaint": "inpaint-control"}
 
 FALLBACK = GenerateSettings(prompt="-")
@@ -54,6 +83,7 @@ class Place(NamedTuple):
     elem_id: str
     value: Any
     choices: Choices
+    visible: bool = True
 
 
 Make = Callable[[Control, Place], Component]
@@ -72,6 +102,7 @@ def slider(step: float) -> Make:
             label=control.label,
             info=control.help,
             elem_id=place.elem_id,
+            visible=place.visible,
             buttons=[],
         )
 
@@ -110,6 +141,7 @@ def dropdown(*, is_open: bool = False) -> Make:
             label=control.label,
             info=control.help,
             elem_id=place.elem_id,
+            visible=place.visible,
             filterable=is_open,
             allow_custom_value=is_open,
         )
@@ -117,8 +149,24 @@ def dropdown(*, is_open: bool = False) -> Make:
     return make
 
 
+def _several(control: Control, place: Place) -> Component:
+    """A list to choose several from; others can be typed in, for the engine to name the nearest."""
+    return gr.Dropdown(
+        place.choices,
+        value=place.value,
+        label=control.label,
+        info=control.help,
+        elem_id=place.elem_id,
+        visible=place.visible,
+        multiselect=True,
+        allow_custom_value=True,
+    )
+
+
 def _checkbox(control: Control, place: Place) -> Component:
-    return gr.Checkbox(value=place.value, label=control.label, info=control.help, elem_id=place.elem_id)
+    return gr.Checkbox(
+        value=place.value, label=control.label, info=control.help, elem_id=place.elem_id, visible=place.visible
+    )
 
 
 def _by_field(*controls: Control) -> dict[str, Control]:
@@ -147,8 +195,17 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
     | _by_field(
         Control("prompt", "Prompt", "a woman with pink hair and sunglasses", text(autofocus=True)),
         Control("spread", "Distance from it", "0 starts at the kept picture, 1 anywhere.", slider(0.05)),
-        Control("baseline", "Baseline beside it", "The same seeds without repulsion.", _checkbox),
+        Control("beside", "Beside it", "The same prompt and seeds.", dropdown(is_open=True)),
         Control("truncation_psi", "Truncation", "Lower starts closer to the average picture.", slider(0.05)),
+        Control("classes", "Classes", "Several share the pictures.", _several),
+        Control("class_count", "Classes at most", "How many the prompt may find.", slider(1)),
+        Control("relaxed_classes", "Mix classes", "Their shares move with the picture.", _checkbox),
+        Control("detail_steps", "Stage 2 steps", "Then the codes move in turn: details.", slider(1)),
+        Control("code_order", "Order of the codes", "Whose turn is first in stage 2.", dropdown()),
+        Control("codebook", "Pull to the codes", "0 is the ablation: no regulariser.", slider(0.05)),
+        Control("cutouts", "Random views", "Crops of a picture that the words judge; 0: the whole.", slider(1)),
+        Control("candidates", "Starts tried", "Each picture begins at the best fitting one.", slider(1)),
+        Control("space", "What moves", "The latents behind a picture.", dropdown()),
     ),
     "edit": _SHARED
     | _by_field(
@@ -184,8 +241,21 @@ class Panel:
             "prompt_model": [(name, name) for name in dict.fromkeys([defaults.prompt_model, *prompt_models])],
             "method": [(label, name) for name, label in METHODS.items()],
             "baseline": [(label, name) for name, label in BASELINES.items()],
+            "beside": [
+                ("The same without repulsion", BASELINE),
+                ("Nothing", NOTHING),
+                *((f"Another model: {name}", name) for name in models),
+            ],
+            "code_order": [(label, name) for name, label in CODE_ORDERS.items()],
+            "classes": class_choices(()),
+            "space": space_choices(()),
         }
         self.components: dict[str, Component] = {}
+
+    @property
+    def task(self) -> str:
+        """Of the engine."""
+        return self._defaults.task
 
     def elem_id(self, field: str) -> str:
         """The page's name of a control; unlike its field, no two tabs share one."""
@@ -194,7 +264,8 @@ class Panel:
     def show(self, field: str) -> Component:
         """Makes the component of a control here."""
         control = self._controls[field]
-        place = Place(self.elem_id(field), value_of(self._defaults, field), self._choices.get(field, ()))
+        value, choices = value_of(self._defaults, field), self._choices.get(field, ())
+        place = Place(self.elem_id(field), value, choices, is_shown(field, STYLES))
         self.components[field] = control.make(control, place)
         return self.components[field]
 
@@ -219,16 +290,14 @@ class Panel:
     def updates(self, settings: RunSettings) -> dict[Component, Any]:
         """Sets every control to `settings`."""
         changes: dict[Component, Any] = {}
-        for name, component in self.components.items():
-            if name == REST:
-                changes[component] = json.dumps(settings.to_dict())
-            elif isinstance(component, gr.Slider):
-                value = value_of(settings, name)
+        for name, value in values_of(settings).items():
+            component = self.components.get(name)
+            if isinstance(component, gr.Slider):
                 low, high = slider_range(name, value)
                 low = min(component.minimum, low if value < component.minimum else value)
                 changes[component] = gr.update(value=value, minimum=low, maximum=high)
-            else:
-                changes[component] = value_of(settings, name)
+            elif component is not None:
+                changes[component] = gr.update(value=value)
         return changes
 
     def settings(self, values: Mapping[Component, Any]) -> RunSettings:
@@ -236,8 +305,13 @@ class Panel:
         return settings_from(self.named(values), self._defaults)
 
 
-def settings_from(values: Mapping[str, Any], defaults: RunSettings = FALLBACK) -> RunSettings:
-    """Settings from values keyed by field, on top of what the hidden component holds.
+def settings_from(
+    values: Mapping[str, Any],
+    defaults: RunSettings = FALLBACK,
+    *,
+    flow_of: Callable[[str], FlowSettings] | None = None,
+) -> RunSettings:
+    """Settings from values keyed by field, on top of what the hidden component holds. flow_of: a model's presets.
 
     Where no control was touched since a picture was restored, they are that picture's, to make it again: with
     every slider as it was moved, and the step at which it was stopped. Raises SettingsError with the control's
@@ -252,10 +326,62 @@ def settings_from(values: Mapping[str, Any], defaults: RunSettings = FALLBACK) -
         preset = chosen.get("preset", settings.preset)
         if preset != settings.preset:
             settings = settings.with_preset(preset)
-        flow = replace(settings.flow, **{name: chosen.pop(name) for name in FLOW_FIELDS if name in chosen})
-        return replace(settings, flow=flow, **chosen)
+            settings = replace(settings, flow=flow_of(preset)) if flow_of else settings
+        of_flow = {name: chosen.pop(name) for name in (*FLOW_FIELDS, *CODE_FIELDS) if name in chosen}
+        of_flow = with_both_stages(of_flow, settings.flow.detail_steps)
+        return replace(settings, flow=replace(settings.flow, **of_flow), **as_fields(chosen, settings))
     except SettingsError as error:
         raise labelled(error, defaults.task) from error
+
+
+def usable_settings(values: Mapping[str, Any], defaults: RunSettings = FALLBACK) -> RunSettings:
+    """As `settings_from`, without the values that cannot be used."""
+    kept: dict[str, Any] = {}
+    for name in sorted(values, key=lambda name: name != REST):  # the hidden component first
+        try:
+            settings_from({**kept, name: values[name]}, defaults)
+        except SettingsError:
+            continue
+        kept[name] = values[name]
+    return settings_from(kept, defaults)
+
+
+def values_of(settings: RunSettings) -> dict[str, Any]:
+    """What the controls of a task hold when they show `settings`, the hidden component included."""
+    values = {name: value_of(settings, name) for name in CONTROLS[settings.task]}
+    return values | {REST: json.dumps(settings.to_dict())}
+
+
+def with_both_stages(values: Mapping[str, Any], detail_steps: int) -> dict[str, Any]:
+    """The control of the steps counts those of the first stage, the settings all of them."""
+    detail_steps = values.get("detail_steps", detail_steps)
+    if type(values.get("steps")) is int and type(detail_steps) is int:
+        return {**values, "steps": values["steps"] + detail_steps}
+    return dict(values)
+
+
+def as_fields(values: Mapping[str, Any], settings: RunSettings) -> dict[str, Any]:
+    """Controls' values as the settings have them. Raises SettingsError where no class is chosen."""
+    fields = dict(values)
+    if "space" in fields:
+        fields["space"] = fields["space"] or None
+    if "classes" in fields:
+        fields["classes"] = chosen_classes(fields["classes"])
+    if "beside" in fields and isinstance(settings, GenerateSettings):
+        model = fields.pop("beside")
+        fields["baseline"] = model == BASELINE
+        if model in (BASELINE, NOTHING):
+            fields["beside"] = None
+        elif settings.beside is None or settings.beside.model != model:
+            fields["beside"] = replace(FALLBACK, model=model, baseline=False)
+    return fields
+
+
+def chosen_classes(value: Any) -> Any:
+    """The names; none where they are left to the prompt. Raises SettingsError where nothing is chosen."""
+    if not value:
+        raise SettingsError("classes: there is none; choose at least one, or leave them to the prompt.")
+    return tuple(name for name in value if name != AUTO) if isinstance(value, list) else value
 
 
 def rest_of(values: Mapping[str, Any], defaults: RunSettings = FALLBACK) -> RunSettings:
@@ -271,7 +397,35 @@ def rest_of(values: Mapping[str, Any], defaults: RunSettings = FALLBACK) -> RunS
 
 def value_of(settings: RunSettings, field: str) -> Any:
     """A control's value: the fields of the flow, as last moved, and of the run share one namespace."""
-    return getattr(settings.flow.as_moved if field in FLOW_FIELDS else settings, field)
+    flow = settings.flow.as_moved
+    if field == "steps":
+        return flow.steps - flow.detail_steps
+    if field in (*FLOW_FIELDS, *CODE_FIELDS):
+        return getattr(flow, field)
+    if field == "classes":
+        return list(getattr(settings, field)) or [AUTO]
+    if field == "space":
+        return getattr(settings, field) or ""
+    if field == "beside" and isinstance(settings, GenerateSettings):
+        return settings.beside.model if settings.beside else BASELINE if settings.baseline else NOTHING
+    return getattr(settings, field)
+
+
+def is_shown(field: str, kind: Kind) -> bool:
+    """Whether a control means something to generators of that kind."""
+    if field == "space":
+        return bool(kind.spaces)
+    return field not in KIND_FIELDS or field in kind.choices
+
+
+def class_choices(names: Sequence[str], similarities: Mapping[str, float] | None = None) -> Choices:
+    """The classes to choose from; the similarity of each to the prompt beside it, where known."""
+    told = {name: f"{name}  {similarities[name]:.2f}" if similarities else name for name in names}
+    return [("Found from the prompt", AUTO), *((told[name], name) for name in names)]
+
+
+def space_choices(names: Sequence[str]) -> Choices:
+    return [("As the model prefers", ""), *((SPACE_NAMES.get(name, name), name) for name in names)]
 
 
 def whole(value: Any) -> Any:

@@ -106,6 +106,8 @@ def edit_task(
     """
     from engine import styleclip, tasks
 
+    console.tell("Trying how the picture may vary")  # tens of drawings: of a large model minutes
+    yield
     try:
         return tasks.edit(settings, start, generator, prompt_model)
     except styleclip.DirectionsMissingError as missing:

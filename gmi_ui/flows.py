@@ -1,11 +1,13 @@
 """How a run is carried out on the worker: its sides step together, one frame a step."""
 
 import inspect
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.settings import FlowSettings
-from gmi_ui.jobs import Steps
+from gmi_ui.jobs import Steps, model_names
+from gmi_ui.pace import Pace, foretell, notice_of
 from gmi_ui.runs import OURS, Phase, Rounds, Run, Side, measured
 
 if TYPE_CHECKING:
@@ -17,7 +19,8 @@ def carry_out(run: Run, models: "Models") -> Rounds:
     """Prepares the run, then one step of every side between two yields. Closed early, it keeps what it has."""
     if not run.tasks:  # a run that goes on has them
         run.tasks = yield from run.job.prepare(run.settings, models, run)
-        run.model_hashes = {name: models.hash_of(name) or "" for name in models_of(run)}
+        run.model_hashes = {name: models.hash_of(name) or "" for name in model_names(run.settings)}
+    tell_how_long(run, models.pace)
     flows = begun(run)
     run.enter(Phase.RUNNING)
     try:
@@ -26,14 +29,22 @@ def carry_out(run: Run, models: "Models") -> Rounds:
             if run.is_replay_over:
                 run.stop()  # made again up to where it was stopped
             else:
+                started, steps = time.perf_counter(), len(flows)
                 one_round(run, flows)
+                if steps == len(flows) == len(run.tasks):
+                    run.step_seconds = models.pace.took(run.settings, time.perf_counter() - started)
     finally:
         for flow in flows.values():
             flow.close()
 
 
-def models_of(run: Run) -> tuple[str, str]:
-    return run.settings.model, run.settings.prompt_model
+def tell_how_long(run: Run, pace: Pace) -> None:
+    """Before a run: how long its steps will take, and a notice where that is long."""
+    if run.moment.sides:
+        return  # it goes on
+    run.step_seconds = foretell(run.settings, run.tasks, pace)
+    if run.step_seconds is not None and (notice := notice_of(run.settings, run.step_seconds)):
+        run.say(notice)
 
 
 def begun(run: Run) -> dict[str, Steps]:

@@ -16,6 +16,7 @@ from gmi_ui import redrawing
 from gmi_ui.easel import Easel, Link, Variation
 from gmi_ui.editing import EditJob, verdict
 from gmi_ui.inpainting import InpaintJob, variation_of
+from gmi_ui.jobs import Generating
 from gmi_ui.models import Models
 from gmi_ui.notices import Notice
 from gmi_ui.runs import Moment, Phase, Run, Side
@@ -81,7 +82,9 @@ class Painter:
             at = drawn.particles.step - side.first
             figures = {key: round(values[min(max(at, 0), len(values) - 1)], 4) for key, values in side.curves.items()}
             cells = self._encode(drawn, is_last=True)
-            shown[name] = {"cells": cells, "scores": scores_of(run, drawn), "figures": figures, "step": drawn.step}
+            labels = labels_of(run, name, drawn)
+            told = {"scores": scores_of(run, drawn), "labels": labels, "figures": figures, "step": drawn.step}
+            shown[name] = {"cells": cells, **told}
         return shown
 
     def _idle(self, session: Session) -> dict[str, Any]:
@@ -114,15 +117,17 @@ class Painter:
             "link": run.job.link.number if isinstance(run.job, EditJob | InpaintJob) else None,
             "step": moment.step,
             "total": total,
+            "stage": stage_of(run),
             "rate": moment.rate,
-            "left": (total - moment.step) / moment.rate if moment.rate and not moment.phase.is_over else None,
-            "sides": {name: self._side(run, side, moment) for name, side in ordered(run)},
+            "left": seconds_left(run),
+            "sides": {name: self._side(run, name, side, moment) for name, side in ordered(run)},
         }
 
-    def _side(self, run: Run, side: Side, moment: Moment) -> dict[str, Any]:
+    def _side(self, run: Run, name: str, side: Side, moment: Moment) -> dict[str, Any]:
         return {
             "cells": self._encode(side.step, is_last=moment.phase.is_over),
             "scores": scores_of(run, side.step),
+            "labels": labels_of(run, name, side.step),
             "seeds": list(side.step.particles.seeds),
             "step": side.step.step,
             "figures": {key: rounded(values[-1:])[0] for key, values in side.curves.items()},
@@ -219,6 +224,26 @@ def variations_of(link: Link) -> list[Variation]:
 def scores_of(run: Run, step: "Step") -> list[float] | None:
     """One for each picture; None where there is no text to fit."""
     return rounded(step.text_scores.tolist()) if run.settings.prompt else None
+
+
+def seconds_left(run: Run) -> float | None:
+    """By the speed of the last steps; before there are any, by what was foretold."""
+    moment = run.moment
+    seconds = 1 / moment.rate if moment.rate else run.step_seconds
+    return None if seconds is None or moment.phase.is_over else (run.total - moment.step) * seconds
+
+
+def labels_of(run: Run, name: str, step: "Step") -> Sequence[str]:
+    """What each picture of a side is besides; nothing for most models."""
+    task = run.tasks.get(name)
+    return task.labels(step) if isinstance(task, Generating) else ()
+
+
+def stage_of(run: Run) -> dict[str, Any] | None:
+    """The stage of the first side that has two."""
+    tasks = {name: run.tasks.get(name) for name, _ in ordered(run)}
+    stages = [t.stage(run.moment.sides[name].step) for name, t in tasks.items() if isinstance(t, Generating)]
+    return next((stage._asdict() for stage in stages if stage), None)
 
 
 def past_steps(moment: Moment) -> list[int]:

@@ -4,7 +4,7 @@ A run (`runs.Run`) knows only a `Job`. A new task of the engine is one class her
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from engine.settings import FlowSettings, RunSettings
@@ -30,6 +30,20 @@ class Figure(NamedTuple):
 
 TEXT = Figure("text", "Text score", "Mean cosine of the pictures' and the text's features. Higher fits better.")
 DIVERSITY = Figure("diversity", "Diversity", "Mean over pairs of 1 - cosine of image features. Higher differs more.")
+
+
+NOT_COMPARABLE = "Each side is judged by its own prompt model, so the numbers of the two do not compare."
+
+
+class Stage(NamedTuple):
+    """Where a run of two stages is. begins: the share of the steps before the second one."""
+
+    number: int
+    text: str
+    begins: float
+
+
+STAGE_TEXTS = ("all codes together", "codes in turn")
 
 
 class SideTask(Protocol):
@@ -103,6 +117,36 @@ class Generating:
     def shown(self, step: "Step") -> "Step":
         return step
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that the pictures may be of; none where there are no classes."""
+        from engine.class_latents import ClassSpace
+
+        space = self.problem.space
+        return tuple(space.names[number] for number in space.classes) if isinstance(space, ClassSpace) else ()
+
+    def labels(self, step: "Step") -> tuple[str, ...]:
+        """The class of each picture; none where there are no classes."""
+        from engine.class_latents import ClassSpace
+
+        space = self.problem.space
+        if not isinstance(space, ClassSpace):
+            return ()
+        shares, own = space.weights(step.particles.latents).max(1)
+        names = [space.names[space.classes[number]] for number in own.tolist()]
+        if not space.relaxed:
+            return tuple(names)
+        return tuple(f"{name} {100 * share:.0f} %" for name, share in zip(names, shares.tolist(), strict=True))
+
+    def stage(self, step: "Step") -> "Stage | None":
+        """Which of the two stages the step is in; None where there is only one."""
+        from engine.flow import Partwise
+
+        flow = self.settings.flow
+        if not flow.detail_steps or not isinstance(self.problem.space, Partwise):
+            return None
+        return Stage(step.stage, STAGE_TEXTS[step.stage - 1], (flow.steps - flow.detail_steps) / flow.steps)
+
     def picture(self, step: "Step", index: int) -> "Picture":
         from engine import imaging
         from engine.pictures import Picture
@@ -111,13 +155,17 @@ class Generating:
 
 
 class GenerateJob:
-    """Pictures for a prompt, beside the same seeds without repulsion."""
+    """Pictures for a prompt, beside the same seeds without repulsion or the pictures of another model."""
 
     def titles(self, settings: Any) -> Mapping[str, str]:
+        if settings.beside:
+            return {"ours": heading(settings), "baseline": heading(settings.beside)}
         return {"ours": "With repulsion"} | ({"baseline": "Baseline"} if settings.baseline else {})
 
-    def figures(self, settings: RunSettings) -> tuple[Figure, ...]:
-        return (TEXT, DIVERSITY)
+    def figures(self, settings: Any) -> tuple[Figure, ...]:
+        if not settings.beside or settings.beside.prompt_model == settings.prompt_model:
+            return (TEXT, DIVERSITY)
+        return tuple(figure._replace(help=f"{figure.help} {NOT_COMPARABLE}") for figure in (TEXT, DIVERSITY))
 
     def measure(self, task: Any, step: "Step") -> Mapping[str, float]:
         return {"text": float(step.text_scores.mean()), "diversity": step.diversity}
@@ -125,20 +173,30 @@ class GenerateJob:
     def baseline(self, settings: Any) -> RunSettings:
         from engine import tasks
 
-        return tasks.baseline(settings)
+        return settings.beside or tasks.baseline(settings)
+
+    def sides(self, settings: Any) -> Mapping[str, Any]:
+        """The settings of each side."""
+        return {name: settings if name == "ours" else self.baseline(settings) for name in self.titles(settings)}
 
     def prepare(self, settings: Any, models: "Models", console: Console) -> Prepared:
         from engine import tasks
 
-        generator = models.generator(settings.model)
-        yield
-        prompt_model = models.prompt_model(settings.prompt_model)
-        tell_what_was_cut(prompt_model.truncated_words, [settings.prompt], console)
-        sides = {"ours": settings} | ({"baseline": self.baseline(settings)} if settings.baseline else {})
-        return {
-            name: Generating(*tasks.generate(chosen, generator, prompt_model), chosen, generator)
-            for name, chosen in sides.items()
-        }
+        prepared: dict[str, Generating] = {}
+        for name, chosen in self.sides(settings).items():
+            generator = models.generator(chosen.model)
+            yield
+            prompt_model = models.prompt_model(chosen.prompt_model)
+            if name == "ours" or chosen.prompt_model != settings.prompt_model:
+                tell_what_was_cut(prompt_model.truncated_words, [chosen.prompt], console)
+            if prepared and not settings.beside:  # the baseline differs in the flow alone
+                prepared[name] = replace(prepared["ours"], settings=chosen)
+                continue
+            if chosen.candidates > 1:
+                console.tell("Looking for starts that fit the words")
+            yield
+            prepared[name] = Generating(*tasks.generate(chosen, generator, prompt_model), chosen, generator)
+        return prepared
 
     def adopt(self, run: "Run") -> None:
         pass
@@ -148,6 +206,22 @@ class GenerateJob:
 
 
 GENERATE = GenerateJob()
+
+
+def heading(settings: RunSettings) -> str:
+    """A side's models, as a person reads them above its pictures."""
+    return f"{shown_name(settings.model)}, judged by {shown_name(settings.prompt_model)}"
+
+
+def shown_name(model: str) -> str:
+    """A model's name; of a path, its last part."""
+    return model.replace("\\", "/").rstrip("/").rpartition("/")[2] or model
+
+
+def model_names(settings: RunSettings) -> tuple[str, ...]:
+    """Every model that a run with these settings loads."""
+    beside: RunSettings | None = getattr(settings, "beside", None)
+    return (settings.model, settings.prompt_model, *(model_names(beside) if beside else ()))
 
 
 def tell_what_was_cut(truncated_words: Callable[[str], str], texts: Sequence[str], console: Console) -> None:

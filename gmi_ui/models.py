@@ -6,20 +6,28 @@ built.
 """
 
 import logging
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from engine.errors import ModelError
-from engine.model_table import ModelRow, list_models
+from engine import memory, model_store
+from engine.errors import LoadingStopped, ModelError
+from engine.files import Watch
+from engine.model_table import PUBLIC_PREFIX, TASKS, ModelRow, list_models
 from engine.settings import GenerateSettings
 from gmi_ui.notices import Notice, explain
+from gmi_ui.pace import Pace
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from engine.clip import PromptModel
+    from engine.model_pool import ModelPool
+    from engine.model_store import OwnModel
     from engine.models import GeneratorModel
 
 GALLERY_SIZE = 24
@@ -36,27 +44,84 @@ class Loaders:
     prompt_model: "Callable[[str], PromptModel]"
     rows: Callable[[], Sequence[ModelRow]]  # of the bundled models; must not take long
     prepare: Callable[[], object] = lambda: None  # called once, before the first model is loaded
+    stored: Callable[[], Sequence[ModelRow]] = lambda: ()  # of fetched models and files of the user's own
+    inspect: "Callable[[Path, str], OwnModel] | None" = None  # a file, and an architecture or ""
+    # While it is entered, what the thread loads tells the watch how far it is, and is not given up again.
+    serving: Callable[[Watch], AbstractContextManager[None]] = lambda watch: nullcontext()
+    pool: "Callable[[], ModelPool | None]" = lambda: None  # None before anything was loaded
+    memory: Callable[[], tuple[int | None, int | None]] = lambda: (memory.free_memory(), memory.total_memory())
 
 
 def engine_loaders(device: str = "auto", threads: int | None = None) -> Loaders:
     """The engine's own loaders."""
+    mine = threading.local()
+
+    def watch() -> Watch | None:
+        return getattr(mine, "watch", None)
 
     def generator(name: str) -> "GeneratorModel":
         from engine import models, runtime
 
-        return models.load_generator(name, runtime.check_device(device))
+        return models.load_generator(name, runtime.check_device(device), watch=watch())
 
     def prompt_model(name: str) -> "PromptModel":
         from engine import models, runtime
 
-        return models.load_prompt_model(name, runtime.check_device(device))
+        return models.load_prompt_model(name, runtime.check_device(device), watch=watch())
+
+    def inspect(path: Path, architecture: str) -> "OwnModel":
+        from engine import models, runtime
+
+        where = runtime.check_device(device)
+        return models.inspect_file(path, architecture=architecture, device=where, watch=watch())
+
+    @contextmanager
+    def serving(told: Watch) -> Iterator[None]:
+        from engine.models import POOL
+
+        with POOL.holding():
+            mine.watch = told
+            try:
+                yield
+            finally:
+                mine.watch = None
 
     def prepare() -> None:
         from engine import runtime
+        from engine.models import POOL
 
         runtime.set_threads(threads)
+        if budget := model_store.stored_budget():
+            POOL.set_budget(budget)
 
-    return Loaders(generator, prompt_model, list_models, prepare)
+    def pool() -> "ModelPool | None":
+        return sys.modules["engine.models"].POOL if "engine.models" in sys.modules else None
+
+    return Loaders(
+        generator, prompt_model, list_models, prepare, model_store.stored_rows, inspect, serving, pool, _memory(device)
+    )
+
+
+def _memory(device: str) -> Callable[[], tuple[int | None, int | None]]:
+    """Free and all bytes of the memory that models are loaded into: the GPU's own where there is one."""
+
+    def measure() -> tuple[int | None, int | None]:
+        torch = sys.modules.get("torch")  # not imported for this: it takes seconds
+        if device != "cpu" and torch is not None and torch.cuda.is_available():
+            free, total = torch.cuda.mem_get_info()
+            return int(free), int(total)
+        return memory.free_memory(), memory.total_memory()
+
+    return measure
+
+
+class Served(Protocol):
+    """Who has models loaded: a work of the queue, or an errand of the Models tab."""
+
+    @property
+    def is_stopping(self) -> bool: ...
+
+    def tell(self, doing: str, share: float | None = None) -> None: ...
 
 
 class Models:
@@ -65,6 +130,7 @@ class Models:
     def __init__(self, loaders: Loaders) -> None:
         self._loaders = loaders
         self._hashes: dict[str, str] = {}
+        self.pace = Pace()
         self._prepared = False
         self._lock = threading.Lock()
         self._warmed = threading.Event()
@@ -85,23 +151,83 @@ class Models:
         self._hashes[name] = model.sha256
         return model
 
+    @contextmanager
+    def serving(self, served: Served) -> Iterator[None]:
+        """What the thread loads inside tells `served` how far it is, ends with LoadingStopped where that stops, and
+        stays loaded until the end.
+        """
+        self._prepare()
+
+        def watch(doing: str, share: float | None) -> None:
+            if served.is_stopping:
+                raise LoadingStopped("The loading was stopped.")
+            served.tell(doing, share)
+
+        with self._loaders.serving(watch):
+            yield
+
+    def inspect(self, path: Path, architecture: str = "") -> "OwnModel":
+        """What a file of the user's own is; see `engine.models.inspect_file`. Raises ModelError."""
+        self._prepare()
+        if self._loaders.inspect is None:
+            raise ModelError("Files cannot be opened here.")
+        return self._loaders.inspect(path, architecture)
+
+    @property
+    def pool(self) -> "ModelPool | None":
+        """The loaded models; None before any was loaded."""
+        return self._loaders.pool()
+
+    def memory(self) -> tuple[int | None, int | None]:
+        """Free and all bytes of the memory that models are loaded into; None where nothing tells."""
+        return self._loaders.memory()
+
+    def rows(self) -> Sequence[ModelRow]:
+        """All models that are here: bundled, fetched, the user's own."""
+        return self._rows()
+
     def _prepare(self) -> None:
         with self._lock:
             if not self._prepared:
                 self._loaders.prepare()
                 self._prepared = True
 
-    def names(self, kind: str = "generator") -> list[str]:
-        """The bundled models of a kind; none where the table of models is damaged, which loading one then tells."""
-        return [row.name for row in self._rows() if row.kind == kind]
+    def names(self, kind: str = "generator", *, task: str | None = None) -> list[str]:
+        """The models of a kind; none where the table of models is damaged, which loading one then tells.
+
+        task: only generators that can be used for it.
+        """
+        rows = [row for row in self._rows() if row.kind == kind]
+        return [row.name for row in rows if task is None or task in TASKS.get(row.family, ())]
+
+    def choices(self, kind: str = "generator", *, task: str | None = None) -> list[tuple[str, str]]:
+        """What a person reads, and the name, of each; files of the same name are told apart by their folder."""
+        names = self.names(kind, task=task)
+        short = [name.rstrip("/\\").replace("\\", "/").rpartition("/")[2] for name in names]
+        return [
+            (label if short.count(label) == 1 and not name.startswith(PUBLIC_PREFIX) else name, name)
+            for label, name in zip(short, names, strict=True)
+        ]
+
+    def row(self, name: str) -> ModelRow | None:
+        """What is known of a generator without loading it; None for a file that was not opened yet."""
+        return next((row for row in self._rows() if row.name == name and row.kind == "generator"), None)
+
+    def opened(self, name: str) -> ModelRow | None:
+        """A fetched model, or a file that was opened once: it is known to load. None for others."""
+        return next((row for row in self._read(self._loaders.stored) if row.name == name), None)
 
     def examples(self, name: str) -> tuple[str, ...]:
         """Prompts that suit a generator, without loading it; none for a file of the user's own."""
         return next((row.examples for row in self._rows() if row.name == name), ())
 
     def _rows(self) -> Sequence[ModelRow]:
+        return [*self._read(self._loaders.rows), *self._read(self._loaders.stored)]
+
+    @staticmethod
+    def _read(source: Callable[[], Sequence[ModelRow]]) -> Sequence[ModelRow]:
         try:
-            return self._loaders.rows()
+            return source()
         except ModelError as error:
             _log.warning("%s", error)
             return ()

@@ -21,10 +21,14 @@ _NO_MEMORY = re.compile("out of memory|not enough memory|allocate memory")  # to
 
 @dataclass(frozen=True)
 class Notice:
-    """One message. The number tells the page's screen reader region a repeated text from an old one."""
+    """One message. The number tells the page's screen reader region a repeated text from an old one.
+
+    passing: speaks of what is going on, and is of no use once that is over.
+    """
 
     text: str
     kind: Kind = "info"
+    passing: bool = False
     number: int = field(default_factory=lambda: next(_numbers))
 
 

@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.settings import GenerateSettings
+from engine.model_table import TASKS
+from engine.settings import EditSettings, GenerateSettings
 from gmi_ui.easel import Link
 from gmi_ui.inpainting import InpaintJob
-from gmi_ui.jobs import GenerateJob, shortened
+from gmi_ui.jobs import GenerateJob, Generating, shortened
 from gmi_ui.keeping import start_from_dict
 from gmi_ui.models import random_latents
 from gmi_ui.notices import NotPossibleError
@@ -54,10 +55,11 @@ class Opening:
         parent = run.job.link if self._is_from(session, run) else None  # type: ignore[attr-defined]
         link = self._add(session, picture, text, parent=parent)
         start = self._start_of(run, side, drawn, index)
+        made = run.settings_of(side)
         if start is not None:
-            link.starts[run.settings.model] = start
+            link.starts[made.model] = start
         elif self._finds:
-            self._services.find(link, run.settings.model, run.settings.prompt_model)
+            self._services.find(link, *self._editors(run, side))
         return link
 
     def gallery(self, session: Session, index: int, model: str) -> Link:
@@ -126,6 +128,14 @@ class Opening:
         return getattr(run.job, "link", None) in session.easel.links
 
     @staticmethod
+    def _editors(run: "Run", side: str) -> tuple[str, str]:
+        """The models to look for the picture in: those that made it if they can edit, else the usual ones."""
+        made, task = run.settings_of(side), run.tasks[side]
+        if isinstance(task, Generating) and "edit" not in TASKS.get(task.generator.family, ()):
+            return EditSettings.model, EditSettings.prompt_model
+        return made.model, made.prompt_model
+
+    @staticmethod
     def _start_of(run: "Run", side: str, drawn: "Step", index: int) -> "Start | None":
         """Where the picture lies in its run's model; None for one that was pasted into another picture."""
         from engine import inversion
@@ -135,8 +145,9 @@ class Opening:
         task: Any = run.tasks[side]
         if not isinstance(run.job, GenerateJob):
             return task.start(drawn, index)
-        assert isinstance(run.settings, GenerateSettings)
-        if run.settings.truncation_psi != 1 or "w+" not in task.generator.spaces:
+        made = run.settings_of(side)
+        assert isinstance(made, GenerateSettings)
+        if made.truncation_psi != 1 or "w+" not in task.generator.spaces:
             return None  # its latents mean something else than those of the whole space, or nothing to an edit
         return inversion.start_from_latents(task.generator, task.problem.space.name, drawn.particles.latents[index])
 

@@ -219,12 +219,13 @@ class Work:
         doing: str = "",
         share: float | None = None,
     ) -> None:
-        old = self._moment
+        old, phase = self._moment, phase or self._moment.phase
+        kept = None if old.notice and old.notice.passing and phase.is_over else old.notice
         self._moment = Moment(
             version=old.version + 1,
-            phase=phase or old.phase,
+            phase=phase,
             sides=old.sides if sides is None else sides,
-            notice=notice or old.notice,
+            notice=notice or kept,
             rate=self._rate(),
             doing=doing,
             share=share,
@@ -247,6 +248,7 @@ class Run(Work):
         self.job = job
         self.model_hashes: Mapping[str, str] = {}
         self.tasks: Mapping[str, SideTask] = {}
+        self.step_seconds: float | None = None  # of all sides together; foretold, then measured
         self._flow = settings.flow
         self._tuned: tuple[float, float] | None = None  # step size and diversity, not in force yet
 
@@ -266,14 +268,29 @@ class Run(Work):
         """The step that the run ends at."""
         return max((side.step.total for side in self._moment.sides.values()), default=self.settings.flow.steps)
 
+    def _total_of(self, side: str) -> int:
+        shown = self._moment.sides.get(side)
+        return shown.step.total if shown else self.total
+
     @property
     def final_settings(self) -> RunSettings:
         """The settings with the step size and diversity as they were moved to during the run."""
         return replace(self.settings, flow=self.flow)
 
+    @property
+    def other(self) -> RunSettings | None:
+        """The settings of another model's run beside this one, which the sliders do not reach."""
+        return getattr(self.settings, "beside", None)
+
+    def settings_of(self, side: str) -> RunSettings:
+        """The settings that name the models of a side."""
+        return self.other if side != OURS and self.other else self.settings
+
     def settings_at(self, side: str, step: int) -> RunSettings:
         """The settings that make a side's pictures of `step` again: every moved slider, and where it was stopped."""
-        until = step if step < self.total else None
+        until = step if step < self._total_of(side) else None
+        if side != OURS and self.other:
+            return replace(self.other, flow=replace(self.other.flow, until=until))
         changes = tuple(change for change in self._flow.changes if change[0] < step)
         if side == OURS:
             return replace(self.settings, flow=replace(self._flow, changes=changes, until=until))

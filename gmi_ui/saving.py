@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gmi_ui.jobs import model_names, shown_name
 from gmi_ui.notices import NotPossibleError
 from gmi_ui.redrawing import step_of
-from gmi_ui.runs import BASELINE, Run
+from gmi_ui.runs import OURS, Run
 
 if TYPE_CHECKING:
     from engine.flow import Step
@@ -36,7 +37,7 @@ class Pictures:
 
         check_picture(run, side, index)
         data = png(run, side, index, step_of(run, side, step))
-        suffix = "_baseline" if side == BASELINE else ""
+        suffix = f"_{place_of(run, side)}" if side != OURS else ""
         name = f"{name_of(run)}_{seed_of(run, side, index)}{suffix}.png"
         path = self.folder / run.id / name
         self._forget_old()
@@ -44,12 +45,12 @@ class Pictures:
         return path
 
     def save_all(self, run: Run, step: int | None = None) -> Path:
-        """Every picture of every side, the baseline in a folder of its own. Raises as `save_one`."""
+        """Every picture of every side, those beside ours in a folder of their own. Raises as `save_one`."""
         from engine import imaging
 
         files = {}
         for side, shown in run.moment.sides.items():
-            folder = "baseline/" if side == BASELINE else ""
+            folder = f"{place_of(run, side)}/" if side != OURS else ""
             drawn = step_of(run, side, step)
             for index in range(len(shown.step.images)):
                 files[f"{folder}{index:02d}.png"] = png(run, side, index, drawn)
@@ -89,7 +90,7 @@ def png(run: Run, side: str, index: int, drawn: "Step") -> bytes:
         settings=settings.to_dict(),
         seeds=drawn.particles.seeds,
         index=index,
-        models=run.model_hashes,
+        models={name: run.model_hashes[name] for name in model_names(settings) if name in run.model_hashes},
         extra=run.job.extras(settings),
     )
     return pictures.encode_picture(run.tasks[side].picture(drawn, index), metadata)
@@ -103,6 +104,11 @@ def seed_of(run: Run, side: str, index: int) -> int:
 def name_of(run: Run) -> str:
     """How a run's files begin."""
     return slug(run.settings.prompt or "repainted")
+
+
+def place_of(run: Run, side: str) -> str:
+    """What the files of the pictures beside ours are told by: the other model's name, or that of the side."""
+    return slug(shown_name(run.other.model)) if run.other else side
 
 
 def slug(text: str, limit: int = 48) -> str:

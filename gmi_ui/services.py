@@ -9,6 +9,7 @@ from gmi_ui.notices import NotPossibleError
 from gmi_ui.runs import Inversion, Run
 from gmi_ui.saving import Pictures
 from gmi_ui.sessions import Session, Sessions
+from gmi_ui.shelf import Shelf
 from gmi_ui.worker import RunQueue
 
 BUSY = "A run is going on already and was not touched. Stop it first (Esc), or wait until it ends."
@@ -23,11 +24,12 @@ class Services:
     sessions: Sessions
     painter: Painter
     pictures: Pictures
+    shelf: Shelf
 
     @classmethod
     def around(cls, models: Models) -> "Services":
         queue = RunQueue(models)
-        return cls(models, queue, Sessions(), Painter(models, queue), Pictures())
+        return cls(models, queue, Sessions(), Painter(models, queue), Pictures(), Shelf(models))
 
     def start(self, session: Session, run: Run) -> None:
         """Queues a run for a tab. Raises NotPossibleError while the tab's last one goes on."""

@@ -16,6 +16,7 @@ from gmi_ui.notices import Notice
 from gmi_ui.runs import Run, Work
 
 REMEMBERED = 16  # browser tabs; the one unseen for longest is forgotten first, never one whose run goes on
+SHELVED = 64  # models whose settings are kept
 TASKS = ("generate", "edit", "inpaint")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _arrivals = itertools.count(1)
@@ -37,6 +38,7 @@ class Session:
         self.easel = Easel()
         self.notice: Notice | None = None  # about something that is not a run
         self.arrival: Arrival | None = None
+        self.shelf: OrderedDict[str, RunSettings] = OrderedDict()  # of each model that was turned away from
         self._lock = threading.Lock()
 
     def begin(self, run: Run) -> bool:
@@ -58,6 +60,13 @@ class Session:
     def say(self, notice: Notice) -> None:
         """Shows a notice; the newest counts."""
         self.notice = notice
+
+    def shelve(self, settings: RunSettings) -> None:
+        """Keeps a model's settings for when it is turned to again."""
+        self.shelf[settings.model] = settings
+        self.shelf.move_to_end(settings.model)
+        while len(self.shelf) > SHELVED:
+            self.shelf.popitem(last=False)
 
     @property
     def works(self) -> tuple[Work, ...]:

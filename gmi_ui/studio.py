@@ -6,7 +6,7 @@ from pathlib import Path
 import gradio as gr
 
 from engine.settings import SettingsError
-from gmi_ui import chain, easel_view, painter, particle_grid, run_bar
+from gmi_ui import chain, easel_view, model_shelf, painter, particle_grid, run_bar
 from gmi_ui.models import Models, engine_loaders
 from gmi_ui.services import Services
 from gmi_ui.tabs import TABS
@@ -17,7 +17,7 @@ from gmi_ui.theme import studio_theme
 TITLE = "GMI Studio"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MAX_UPLOAD = "2gb"  # what is too large for the engine it says itself, and better
-PARTS = (run_bar, particle_grid, chain, easel_view, painter)  # the components of our own
+PARTS = (run_bar, particle_grid, chain, easel_view, painter, model_shelf)  # the components of our own
 _HERE = Path(__file__).parent
 _HEADER_JS = """window.studio.applyTheme();
 element.querySelector('[data-role="theme"]').addEventListener("click", window.studio.toggleTheme);
@@ -63,10 +63,11 @@ def build(models: Models) -> tuple[gr.Blocks, Services]:
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
         switch = _header()
         token = gr.Textbox(visible="hidden", elem_id="token", show_label=False)
+        around = Page(page, services, token, switch)
         with gr.Tabs(elem_id="studio-tabs"):
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.task):
-                    tab.build(Page(page, services, token, switch))
+                    tab.build(around)
     return page, services
 
 
@@ -99,6 +100,7 @@ def serve(models: Models, options: LaunchOptions) -> Server:
         prevent_thread_lock=True,
         quiet=True,
         ssr_mode=False,
+        _frontend=False,  # skips only a request to itself, whose 3 seconds are too short for a busy machine
         run_history=False,
         enable_monitoring=False,
         footer_links=[],

@@ -2,6 +2,7 @@
 
 import threading
 
+from engine.errors import LoadingStopped
 from gmi_ui.models import Models
 from gmi_ui.notices import Notice, explain
 from gmi_ui.runs import Phase, Work
@@ -67,10 +68,13 @@ class RunQueue:
             return
         work.enter(Phase.LOADING)
         rounds = work.carry_out(self._models)
-        try:
-            phase = next((Phase.STOPPED for _ in rounds if not self._may_go_on(work)), Phase.DONE)
-        finally:
-            rounds.close()  # at the yield where it was left
+        with self._models.serving(work):
+            try:
+                phase = next((Phase.STOPPED for _ in rounds if not self._may_go_on(work)), Phase.DONE)
+            except LoadingStopped:
+                phase = Phase.STOPPED
+            finally:
+                rounds.close()  # at the yield where it was left
         work.enter(phase)
 
     def _may_go_on(self, work: Work) -> bool:

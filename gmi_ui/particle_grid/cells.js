@@ -41,7 +41,9 @@ function makeCell(sideName, index) {
   picture.hidden = true;
   const score = document.createElement("span");
   score.className = "cell-score";
-  score.textContent = "\u2013";
+  const label = Object.assign(document.createElement("span"), { className: "cell-label" });
+  const number = Object.assign(document.createElement("span"), { className: "cell-number", textContent: "\u2013" });
+  score.append(label, number);
   cell.append(picture, score);
   cell.addEventListener("click", () => openViewer(sideName, index));
   return cell;
@@ -109,9 +111,12 @@ function paintCells(root, title, side) {
     if (picture.src !== url) picture.src = url;
     picture.hidden = false;
     const score = side.scores ? side.scores[index].toFixed(3) : "";
-    cell.lastElementChild.textContent = score;
-    cell.lastElementChild.hidden = !score;
-    const told = score ? `, text score ${score}` : "";
+    const label = side.labels?.[index] ?? "";
+    const caption = cell.lastElementChild;
+    caption.querySelector(".cell-label").textContent = label;
+    caption.querySelector(".cell-number").textContent = score;
+    caption.hidden = !score && !label;
+    const told = [label && `, ${label}`, score && `, text score ${score}`].join("");
     cell.setAttribute("aria-label", `${title}, picture ${index + 1}${told}. Open it large.`);
   });
 }

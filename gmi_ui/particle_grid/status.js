@@ -29,6 +29,7 @@ function phaseText(frame) {
 function numbersText(frame) {
   if (!frame.run || frame.phase === "waiting" || frame.phase === "loading") return "";
   const parts = [`step ${frame.step} of ${frame.total}`];
+  if (frame.stage) parts.unshift(`stage ${frame.stage.number} of 2: ${frame.stage.text}`);
   if (frame.rate) parts.push(`${frame.rate.toFixed(frame.rate < 10 ? 1 : 0)} steps/s`);
   if (frame.left !== null && frame.phase === "running") parts.push(`${duration(frame.left)} left`);
   return parts.join("  ·  ");
@@ -39,6 +40,9 @@ function paintProgress(frame) {
   const bar = element.querySelector(".progress");
   bar.setAttribute("aria-valuenow", Math.round(100 * share));
   bar.setAttribute("aria-valuetext", `${phaseText(frame)}, ${numbersText(frame)}`);
+  const mark = bar.querySelector(".progress-stage");
+  mark.hidden = !frame.stage;
+  mark.style.left = `${100 * (frame.stage?.begins ?? 0)}%`;
   bar.firstElementChild.style.transform = `scaleX(${share})`;
 }
 

@@ -28,6 +28,9 @@ function paintViewer() {
   viewer.querySelector(".viewer-prompt").textContent = words;
   viewerRole("score").hidden = !side.scores;
   viewer.querySelector('[data-fact="score"]').textContent = side.scores ? side.scores[viewed.index].toFixed(3) : "";
+  const label = side.labels?.[viewed.index] ?? "";
+  viewerRole("label").hidden = !label;
+  viewer.querySelector('[data-fact="label"]').textContent = label;
   viewer.querySelector('[data-fact="seed"]').textContent = side.seeds[viewed.index];
   viewer.querySelector('[data-fact="step"]').textContent = `${side.step} of ${frame.total}`;
   paintLarge(frame, side, `${words} (${title})`);

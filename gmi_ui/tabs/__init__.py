@@ -7,6 +7,7 @@ from gmi_ui.tabs.common import Page
 from gmi_ui.tabs.edit import EditTab
 from gmi_ui.tabs.generate import GenerateTab
 from gmi_ui.tabs.inpaint import InpaintTab
+from gmi_ui.tabs.models import ModelsTab
 
 
 class Tab(Protocol):
@@ -18,4 +19,4 @@ class Tab(Protocol):
     def build(self, page: Page) -> None: ...
 
 
-TABS: Sequence[Tab] = (GenerateTab(), EditTab(), InpaintTab())
+TABS: Sequence[Tab] = (GenerateTab(), EditTab(), InpaintTab(), ModelsTab())

@@ -4,12 +4,13 @@ Handlers are short, and outside gradio's queue. Work happens on the studio's own
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import gradio as gr
 from gradio.components import Component
 
+from engine.model_table import TASKS
 from engine.settings import RunSettings, SettingsError
 from gmi_ui import restoring
 from gmi_ui.controls import FLOW_FIELDS, Panel, labelled
@@ -34,13 +35,14 @@ class Page:
     """What a tab needs of the page around it.
 
     token: the hidden component that holds the browser tab's token; switch: a component whose value, changed,
-    makes the page show another tab (see `switched_to`).
+    makes the page show another tab (see `switched_to`); panels: of the tabs built so far.
     """
 
     blocks: gr.Blocks
     services: Services
     token: Component
     switch: Component
+    panels: list[Panel] = field(default_factory=list)
 
 
 def switched_to(task: str) -> dict[str, Any]:
@@ -86,6 +88,12 @@ def background_choice(task: str) -> Component:
         return gr.ColorPicker(WHITE, label="Colour behind transparent parts", elem_id=f"{task}-background")
 
 
+def listen(event: Callable[..., Any], handler: Callable[..., Any] | None, **options: Any) -> Any:
+    """Listens. Gradio's own range checks stay out (preprocess): the engine judges the values."""
+    fixed = {"queue": False, "show_progress": "hidden", "api_visibility": "private", "preprocess": False}
+    return event(handler, **{**fixed, **options})
+
+
 class Wiring:
     """A tab's handlers. Each tab adds its own to these."""
 
@@ -96,6 +104,7 @@ class Wiring:
     def __init__(self, page: Page, layout: Any) -> None:
         self._page, self._layout = page, layout
         self._services, self._token = page.services, page.token
+        page.panels.append(layout.panel)
 
     @property
     def task(self) -> str:
@@ -123,19 +132,22 @@ class Wiring:
 
     def _connect_controls(self) -> None:
         layout = self._layout
-        sliders = [self._control(field) for field in FLOW_FIELDS]
         self._on(layout.dice.click, None, outputs=self._control("seed"), js=DICE_JS)
-        self._on(self._input_of("preset"), self.apply_preset, inputs=self._control("preset"), outputs=sliders)
-        chosen = [self._token, self._control("model")]
-        self._on(self._input_of("model"), self.choose_model, inputs=chosen, outputs=[layout.bar, layout.grid])
+        self._connect_presets()
+        self._connect_models()
         chosen = [self._token, self._control("prompt_model")]
         self._on(self._input_of("prompt_model"), self.choose_prompt_model, inputs=chosen, outputs=layout.grid)
 
-    @staticmethod
-    def _on(event: Callable[..., Any], handler: Callable[..., Any] | None, **options: Any) -> Any:
-        """Listens. Gradio's own range checks stay out (preprocess): the engine judges the values."""
-        fixed = {"queue": False, "show_progress": "hidden", "api_visibility": "private", "preprocess": False}
-        return event(handler, **{**fixed, **options})
+    def _connect_presets(self) -> None:
+        sliders = [self._control(field) for field in FLOW_FIELDS]
+        self._on(self._input_of("preset"), self.apply_preset, inputs=self._control("preset"), outputs=sliders)
+
+    def _connect_models(self) -> None:
+        chosen = [self._token, self._control("model")]
+        outputs = [self._layout.bar, self._layout.grid]
+        self._on(self._input_of("model"), self.choose_model, inputs=chosen, outputs=outputs)
+
+    _on = staticmethod(listen)
 
     def _control(self, field: str) -> Component:
         component: Component = self._layout.panel.components[field]
@@ -160,13 +172,25 @@ class Wiring:
         """Raises ValueError or NotPossibleError, with words for a person, where there can be none."""
         raise NotImplementedError
 
+    def chosen(self, session: Session, values: Mapping[Component, Any]) -> Any:
+        """The settings that the controls ask for. Raises ValueError with words for a person."""
+        return self._layout.panel.settings(values)
+
+    def show(self, session: Session, settings: Any) -> Changes:
+        """Shows settings that came from elsewhere in every control."""
+        changes: Changes = self._layout.changes(settings)
+        return changes
+
+    def check_model(self, generator: Any) -> None:
+        """Raises NotPossibleError for a generator that the tab can do nothing with."""
+
     # --- handlers
 
     def run(self, values: Mapping[Component, Any]) -> int:
         """Run: settings from the controls, a run in the queue, and the page pulls its frames."""
         session = self._session(values[self._token])
         try:
-            self._start(session, self._layout.panel.settings(values))
+            self._start(session, self.chosen(session, values))
         except (ValueError, NotPossibleError) as error:
             session.say(explain(error))
         return wake()
@@ -199,14 +223,15 @@ class Wiring:
         return [updates[self._control(field)] for field in FLOW_FIELDS]
 
     def choose_model(self, token: str, name: str) -> Changes:
-        """Loads the model now: a missing or damaged file is told before Run. Shows its examples."""
+        """Loads a model that was never opened now: a missing or damaged file is told before Run. Shows its examples."""
         session = self._session(token)
         try:
-            examples = self._services.models.generator(name).examples
+            generator: Any = self._services.models.opened(name) or self._services.models.generator(name)
+            self.check_model(generator)
         except Exception as error:  # anything can be inside a file that a person points at
             session.say(explain(error))
             return {self._layout.grid: wake()}
-        return {self._layout.bar: bar_value(self.examples_of(examples))}
+        return {self._layout.bar: bar_value(self.examples_of(generator.examples))}
 
     def examples_of(self, examples: Sequence[str]) -> Sequence[str]:
         """The prompts to click for a model that brings some of its own."""
@@ -216,7 +241,8 @@ class Wiring:
         """Loads the prompt model now, for the same reason."""
         session = self._session(token)
         try:
-            self._services.models.prompt_model(name)
+            if self._services.models.opened(name) is None:
+                self._services.models.prompt_model(name)
         except Exception as error:
             session.say(explain(error))
         return wake()
@@ -235,7 +261,7 @@ class Wiring:
             return {self._layout.grid: wake()}
         target.say(restored.notice)
         if task == self.task:
-            return {**self._layout.changes(restored.settings), self._layout.grid: wake()}
+            return {**self.show(session, restored.settings), self._layout.grid: wake()}
         target.arrival = Arrival(restored.settings)
         return {self._page.switch: switched_to(task), self._layout.grid: wake()}
 
@@ -243,7 +269,7 @@ class Wiring:
         """After a (re)load: the controls of the tab's last run, or of what was restored into it since."""
         session = self._session(token)
         settings = session.arrival.settings if session.arrival else session.run and session.run.final_settings
-        return {self._layout.grid: wake()} if settings is None else self._layout.changes(settings)
+        return {self._layout.grid: wake()} if settings is None else self.show(session, settings)
 
     # --- helpers
 
@@ -277,6 +303,14 @@ class EaselWiring(Wiring):
         opened = [self._token, layout.open, self._control("model"), self._control("prompt_model"), layout.background]
         self._on(layout.open.upload, self.open, inputs=opened, outputs=layout.grid, preprocess=True)
         self._on(layout.grid.go_on, self.go_on, inputs=self._token, outputs=layout.grid)
+
+    def check_model(self, generator: Any) -> None:
+        able = [family for family, tasks in TASKS.items() if self.task in tasks]
+        if generator.family not in able:
+            raise NotPossibleError(
+                f"{generator.name} is a {generator.family} model, which cannot {self.task} pictures; models of "
+                f"{' and '.join(able)} can. Choose {self.defaults.model}."
+            )
 
     @property
     def opening(self) -> Opening:

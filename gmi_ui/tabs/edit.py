@@ -56,7 +56,7 @@ class EditLayout:
 
     def __init__(self, services: Services) -> None:
         models = services.models
-        self.panel = Panel(DEFAULTS, models=models.names(), prompt_models=models.names("prompt"))
+        self.panel = Panel(DEFAULTS, models=models.names(task="edit"), prompt_models=models.names("prompt"))
         self.panel.hide_rest()
         functions = easel_functions(services, "edit")
         with gr.Column(elem_classes="studio-prompt"):

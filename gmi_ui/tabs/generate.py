@@ -1,24 +1,50 @@
 """The Generate tab: layout, and which click calls what."""
 
+import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 from gradio.components import Component
 
-from engine.settings import GenerateSettings
-from gmi_ui.controls import REST, Panel, rest_of
+from engine.errors import ModelError
+from engine.kinds import STYLES
+from engine.settings import GenerateSettings, SettingsError
+from gmi_ui.catalogue import Entry, look_up
+from gmi_ui.controls import (
+    AUTO,
+    BASELINE,
+    CODE_FIELDS,
+    COMMON_FIELDS,
+    FLOW_FIELDS,
+    KIND_FIELDS,
+    NOTHING,
+    REST,
+    Panel,
+    class_choices,
+    is_shown,
+    labelled,
+    rest_of,
+    settings_from,
+    space_choices,
+    usable_settings,
+    values_of,
+)
+from gmi_ui.jobs import shortened, shown_name
 from gmi_ui.notices import Notice, NotPossibleError, explain
 from gmi_ui.particle_grid import GridTexts, particle_grid, wake
-from gmi_ui.run_bar import run_bar
+from gmi_ui.run_bar import bar_value, run_bar
 from gmi_ui.runs import Run
 from gmi_ui.saving import check_picture
 from gmi_ui.server_functions import grid_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
-from gmi_ui.tabs.common import Changes, Page, Wiring, model_choices, seed_row
+from gmi_ui.tabs.common import Changes, Page, Wiring, seed_row
+
+if TYPE_CHECKING:
+    from engine.class_latents import CloseClass
 
 EXAMPLES = (
     "a woman with pink hair and sunglasses",
@@ -34,6 +60,23 @@ TEXTS = GridTexts(
     hand_over={"edit": "Edit this", "inpaint": "Repaint this"},
     own={"more_like_this": "More like this", "reseed": "Same seed again"},
 )
+NEAREST = 3  # classes that are shown where the prompt is close to none
+NO_ENTRY = Entry(STYLES, (), (), DEFAULTS)  # of a model that is not there
+# The choice that leaves the classes to the prompt, and named ones, exclude each other; the newer one stays.
+# Gradio takes an array for those of all outputs, hence two.
+AUTO_JS = f"(v) => [v.at(-1) === '{AUTO}' ? ['{AUTO}'] : v.filter((name) => name !== '{AUTO}')]"
+STEPS_TEXTS = {  # what the control of the steps is called, by whether there is a second stage
+    False: {"label": "Steps", "info": "How often every picture is moved."},
+    True: {"label": "Stage 1 steps", "info": "First all codes move together."},
+}
+
+
+class Close(NamedTuple):
+    """The classes that a prompt finds, or is nearest to, and all of them, the closest first."""
+
+    words: str
+    found: Sequence["CloseClass"]
+    ranked: Sequence["CloseClass"]
 
 
 class GenerateTab:
@@ -51,7 +94,7 @@ class GenerateLayout:
 
     def __init__(self, services: Services) -> None:
         models = services.models
-        self.panel = Panel(DEFAULTS, models=models.names(), prompt_models=models.names("prompt"))
+        self.panel = Panel(DEFAULTS, models=models.names(task="generate"), prompt_models=models.names("prompt"))
         self.panel.hide_rest()
         with gr.Column(elem_classes="studio-prompt"):
             self.panel.show("prompt")
@@ -68,18 +111,35 @@ class GenerateLayout:
             gr.HTML("<p>Starts around a kept picture</p>", apply_default_css=False)
             show("spread")
             self.forget = gr.Button("Start anywhere again", size="sm")
-        for field in ("diversity", "step_size", "steps", "n"):
+        for field in ("model", "beside"):
+            show(field)
+        with gr.Column(visible=False, elem_classes="kind-settings") as self.classes:
+            show("classes")
+            self.found = gr.HTML("", apply_default_css=False, elem_id="found-classes")
+            self.take = gr.Button("Choose these", size="sm", elem_id="take-classes")
+            for field in ("class_count", "relaxed_classes"):
+                show(field)
+        for field in ("diversity", "step_size", "steps", *CODE_FIELDS, "candidates", "cutouts", "truncation_psi", "n"):
             show(field)
         self.dice, self.reuse = seed_row(self.panel, "generate")
-        show("baseline")
-        model_choices(self.panel, "truncation_psi")
+        with gr.Accordion("Preset and prompt model", open=False):
+            for field in ("preset", "prompt_model", "space"):
+                show(field)
         self.restore = gr.UploadButton(
             "Restore from a saved picture", size="sm", elem_id="restore-picture", elem_classes="takes-pictures"
         )
 
-    def changes(self, settings: GenerateSettings) -> Changes:
-        """Shows `settings` in every control."""
-        return {**self.panel.updates(settings), self.kept: gr.update(visible=settings.start is not None)}
+    def changes(self, settings: GenerateSettings, entry: Entry) -> Changes:
+        """Shows `settings` in every control, and only the controls that its model has."""
+        changes = self.panel.updates(settings)
+        for field in KIND_FIELDS:
+            changes[self.panel.components[field]] |= {"visible": is_shown(field, entry.kind)}
+        changes[self.panel.components["classes"]] |= {"choices": class_choices(entry.classes)}
+        changes[self.panel.components["space"]] |= {"choices": space_choices(entry.kind.spaces)}
+        changes[self.panel.components["steps"]] |= STEPS_TEXTS[entry.kind.has_stages]
+        changes[self.classes] = gr.update(visible=is_shown("classes", entry.kind))
+        changes[self.kept] = gr.update(visible=settings.start is not None)
+        return changes
 
 
 class GenerateWiring(Wiring):
@@ -92,59 +152,263 @@ class GenerateWiring(Wiring):
         super().connect()
         layout = self._layout
         self._on(layout.grid.more_like_this, self.more_like_this, inputs=self._values, outputs=self._shown)
-        reseeded = [self._control("seed"), layout.grid]
-        self._on(layout.grid.reseed, self.reseed, inputs=self._token, outputs=reseeded)
+        self._on(layout.grid.reseed, self.reseed, inputs=self._values, outputs=self._shown)
         kept = [self._control(REST), layout.kept]
         self._on(layout.forget.click, self.start_anywhere, inputs=self._values, outputs=kept)
         load = self._page.blocks.load
         arrival = self._on(load, None, outputs=self._token, js="() => window.studio.token")
         self._on(arrival.then, self.attach, inputs=self._token, outputs=self._shown)
+        self._connect_classes()
+
+    def _connect_models(self) -> None:
+        # Whoever goes through the menu quickly gets the controls of the last model that was chosen.
+        self._on(
+            self._input_of("model"),
+            self.choose_model_of,
+            inputs=self._values,
+            outputs=self._shown,
+            trigger_mode="always_last",
+        )
+
+    def _connect_presets(self) -> None:
+        sliders = [self._control(field) for field in FLOW_FIELDS]
+        self._on(self._input_of("preset"), self.apply_preset_of, inputs=self._values, outputs=sliders)
+
+    def _connect_classes(self) -> None:
+        layout, classes = self._layout, self._control("classes")
+        self._on(self._input_of("classes"), None, inputs=classes, outputs=classes, js=AUTO_JS)
+        self._on(layout.take.click, self.take_classes, inputs=self._values, outputs=[classes, layout.grid])
+        prompt: Any = self._control("prompt")
+        outputs = [layout.found, layout.take, classes]
+        for event in (prompt.blur, self._input_of("class_count"), self._input_of("prompt_model")):
+            self._on(event, self.find_classes, inputs=self._values, outputs=outputs, trigger_mode="always_last")
+        self._on(layout.bar.pick, self.find_picked, inputs=self._values, outputs=outputs)
 
     @property
     def _shown(self) -> list[Component]:
-        return [*super()._shown, self._layout.kept]
+        layout = self._layout
+        return [*super()._shown, layout.kept, layout.classes, layout.found, layout.take, layout.bar]
+
+    # --- the settings of one model, and of another beside it
+
+    def chosen(self, session: Session, values: Mapping[Component, Any]) -> GenerateSettings:
+        named = self._layout.panel.named(values)
+        rest, model = rest_of(named, DEFAULTS), str(named["model"])
+        if model != rest.model:  # its controls are not on the page yet: they must not be another model's
+            own = values_of(self._own(session, model))
+            named = {**own, **{field: named[field] for field in COMMON_FIELDS}}
+        settings: Any = settings_from(named, DEFAULTS, flow_of=self._entry(model).kind.flow)
+        return self._with_other(session, settings, named["beside"])
+
+    def _with_other(self, session: Session, settings: GenerateSettings, beside: str) -> GenerateSettings:
+        """Beside it another model, with the settings that it has when it is chosen itself."""
+        if beside in (BASELINE, NOTHING):
+            return settings
+        if beside == settings.model:
+            raise SettingsError(f"Beside it: {shown_name(beside)} is the model itself; choose another one.")
+        own = self._own(session, beside)
+        other = replace(
+            own,
+            prompt=settings.prompt,
+            n=settings.n,
+            seed=settings.seed,
+            flow=own.flow.as_moved,
+            baseline=False,
+            beside=None,
+        )
+        return replace(settings, beside=other)
+
+    def _own(self, session: Session, model: str) -> GenerateSettings:
+        """What a model's controls were when it was last turned away from; at first, its own defaults."""
+        kept: Any = session.shelf.get(model)
+        return kept or self._entry(model).first
+
+    def _entry(self, model: str) -> Entry:
+        return look_up(self._services.models, model)
 
     def new_run(self, session: Session, settings: Any) -> Run:
+        self._check(settings)
+        session.shelve(settings)
         return Run(settings)
+
+    def _check(self, settings: GenerateSettings) -> None:
+        """Raises SettingsError for what does not fit a model, before the pictures on the page have to go."""
+        from engine import tasks
+
+        models = self._services.models
+        for chosen in filter(None, (settings, settings.beside)):
+            if self._entry(chosen.model).kind == STYLES:
+                continue
+            try:
+                chosen_once = replace(chosen, candidates=1)  # looking for fitting starts takes its time
+                tasks.generate(chosen_once, models.generator(chosen.model), models.prompt_model(chosen.prompt_model))
+            except SettingsError as error:
+                whose = "" if chosen is settings else f"{shown_name(chosen.model)}: "
+                raise SettingsError(f"{whose}{labelled(error)}") from error
+
+    # --- handlers
+
+    def choose_model_of(self, values: Mapping[Component, Any]) -> Changes:
+        """Another model: its own controls as it last had them, its examples. Loads it, to tell now what is wrong."""
+        session = self._session(values[self._token])
+        named = self._layout.panel.named(values)
+        model = str(named["model"])
+        try:
+            self._services.models.generator(model)
+            before = rest_of(named, DEFAULTS).model
+            if model == before:
+                return {self._layout.grid: wake()}
+            entry = self._entry(model)
+            old = self._entry(before)
+            session.shelve(usable_settings({**named, "model": before}, DEFAULTS))
+            settings = self._own(session, model)
+        except Exception as error:  # anything can be inside a file that a person points at
+            session.say(explain(error))
+            return {self._layout.grid: wake()}
+        changes = self._layout.changes(settings, entry)
+        for field in COMMON_FIELDS:
+            del changes[self._control(field)]
+        prompt = named["prompt"]
+        examples = self.examples_of(entry.examples)
+        if prompt in self.examples_of(old.examples) and prompt not in examples:
+            prompt = changes[self._control("prompt")] = examples[0]
+        changes = merged(changes, self._close_classes(entry, prompt, settings))
+        return {**changes, self._layout.bar: bar_value(examples), self._layout.grid: wake()}
+
+    def show(self, session: Session, settings: Any) -> Changes:
+        if settings.beside:
+            session.shelve(settings.beside)
+        try:
+            entry = self._entry(settings.model)
+        except ModelError:  # told once it is to run
+            entry = NO_ENTRY
+        bar = {self._layout.bar: bar_value(self.examples_of(entry.examples))}
+        changes = self._layout.changes(settings, entry) | bar
+        return merged(changes, self._close_classes(entry, settings.prompt, settings))
+
+    def apply_preset_of(self, values: Mapping[Component, Any]) -> Changes:
+        """The three sliders take what the preset is for the model."""
+        entry, settings = self._entry_and_settings(values)
+        flow = entry.kind.flow(settings.preset)
+        updates = self._layout.panel.updates(replace(settings, flow=flow))
+        return {self._control(field): updates[self._control(field)] for field in FLOW_FIELDS}
 
     def examples_of(self, examples: Sequence[str]) -> Sequence[str]:
         return examples or EXAMPLES
+
+    def find_classes(self, values: Mapping[Component, Any]) -> Changes:
+        """The classes that the prompt is close to, where the model has classes."""
+        entry, settings = self._entry_and_settings(values)
+        return self._close_classes(entry, settings.prompt, settings) or {self._layout.found: gr.update()}
+
+    def find_picked(self, values: Mapping[Component, Any], event: gr.EventData) -> Changes:
+        """The same for an example prompt that was clicked, which is not in its control yet."""
+        return self.find_classes({**values, self._control("prompt"): str(event.text)})
+
+    def take_classes(self, values: Mapping[Component, Any]) -> Changes:
+        """Those that the prompt finds become a choice that can be edited."""
+        entry, settings = self._entry_and_settings(values)
+        close = self._close(entry, settings.prompt, settings)
+        names = [entry.classes[one.number] for one in close.found] if close else []
+        return {self._control("classes"): gr.update(value=names or [AUTO]), self._layout.grid: wake()}
+
+    def _entry_and_settings(self, values: Mapping[Component, Any]) -> tuple[Entry, GenerateSettings]:
+        named = self._layout.panel.named(values)
+        settings: Any = usable_settings(named, DEFAULTS)
+        try:
+            return self._entry(settings.model), settings
+        except ModelError:  # told where the model was chosen
+            return NO_ENTRY, settings
+
+    def _close(self, entry: Entry, prompt: str, settings: GenerateSettings) -> "Close | None":
+        """None for a model without classes, or where the prompt model is not there."""
+        if not entry.classes:
+            return None
+        from engine import class_latents
+
+        try:
+            features = self._services.models.prompt_model(settings.prompt_model).text_features
+        except ModelError:
+            return None
+        ranked = class_latents.rank_classes(prompt, entry.classes, features)
+        try:
+            found = class_latents.find_classes(prompt, entry.classes, features, count=settings.class_count)
+        except SettingsError:
+            return Close(f"No class is close to “{shortened(prompt)}”. The nearest:", ranked[:NEAREST], ranked)
+        return Close("The prompt finds", found, ranked)
+
+    def _close_classes(self, entry: Entry, prompt: str, settings: GenerateSettings) -> Changes:
+        """Shows what the prompt finds, and all classes by their similarity."""
+        close = self._close(entry, prompt, settings)
+        if close is None:
+            return {}
+        told = [f"<b>{html.escape(entry.classes[one.number])}</b> {one.similarity:.2f}" for one in close.found]
+        similarities = {entry.classes[one.number]: one.similarity for one in close.ranked}
+        return {
+            self._layout.found: f"<p>{html.escape(close.words)} {', '.join(told)}</p>",
+            self._layout.take: gr.update(value="Choose these" if len(told) > 1 else "Choose this"),
+            self._control("classes"): gr.update(choices=class_choices(list(similarities), similarities)),
+        }
 
     def more_like_this(self, values: Mapping[Component, Any], event: gr.EventData) -> Changes:
         """A run of new particles around a picture, with the controls as they are otherwise."""
         session = self._session(values[self._token])
         try:
             run = self._run_of(session)
-            check_picture(run, str(event.side), int(event.index))
-            kept = run.particles(str(event.side), event.step).latents[int(event.index)]
-            settings = self._around(run.settings, self._layout.panel.settings(values), kept.flatten().tolist())
+            side, index = str(event.side), int(event.index)
+            check_picture(run, side, index)
+            kept = run.particles(side, event.step).latents[index]
+            settings = replace(self._of_picture(session, run, side, values), start=tuple(kept.flatten().tolist()))
+            task: Any = run.tasks[side]
+            if task.classes:  # what the numbers of its latent belong to
+                settings = replace(settings, classes=task.classes)
             self._start(session, settings)
         except (ValueError, NotPossibleError) as error:
             session.say(explain(error))
             return {self._layout.grid: wake()}
-        return {**self._layout.changes(settings), self._layout.grid: wake()}
+        return {**self.show(session, settings), self._layout.grid: wake()}
 
-    @staticmethod
-    def _around(made: Any, chosen: Any, start: Sequence[float]) -> GenerateSettings:
-        settings: GenerateSettings = replace(
-            chosen, flow=chosen.flow.as_moved, model=made.model, space=made.space, start=tuple(start)
-        )
-        return settings
-
-    def reseed(self, token: str, event: gr.EventData) -> Changes:
+    def reseed(self, values: Mapping[Component, Any], event: gr.EventData) -> Changes:
         """The seed of one picture into the seed control: the next run's first picture starts where it did."""
-        session = self._session(token)
+        session = self._session(values[self._token])
         try:
             run = self._run_of(session)
-            check_picture(run, str(event.side), int(event.index))
-            seed = run.particles(str(event.side)).seeds[int(event.index)]
+            side, index = str(event.side), int(event.index)
+            check_picture(run, side, index)
+            seed = run.particles(side).seeds[index]
+            settings = replace(self._of_picture(session, run, side, values), seed=seed)
         except (ValueError, NotPossibleError) as error:
             session.say(explain(error))
             return {self._layout.grid: wake()}
         session.say(Notice(f"Seed {seed} is set. Change what you like and press Run: the first picture starts there."))
-        return {self._control("seed"): seed, self._layout.grid: wake()}
+        return {**self.show(session, settings), self._layout.grid: wake()}
+
+    def _of_picture(self, session: Session, run: Run, side: str, values: Mapping[Component, Any]) -> GenerateSettings:
+        """The controls, where they say what a seed or a latent means as they were for that picture.
+
+        Another model than that of the picture is put on the shelf.
+        """
+        made: Any = run.settings_of(side)
+        chosen = self.chosen(session, values)
+        if chosen.model != made.model:
+            session.shelve(chosen)
+            beside = chosen.beside if chosen.beside and chosen.beside.model != made.model else None
+            common = {"prompt": chosen.prompt, "n": chosen.n, "seed": chosen.seed, "baseline": not beside}
+            return replace(made, flow=made.flow.as_moved, beside=beside, **common)
+        own = {field: getattr(made, field) for field in KIND_FIELDS if hasattr(made, field)}
+        flow = replace(chosen.flow.as_moved, **{field: getattr(made.flow, field) for field in CODE_FIELDS})
+        flow = replace(flow, steps=chosen.flow.steps - chosen.flow.detail_steps + flow.detail_steps)
+        return replace(chosen, flow=flow, **own)
 
     def start_anywhere(self, values: Mapping[Component, Any]) -> tuple[str, Any]:
         """Forgets the kept picture."""
         rest: Any = rest_of(self._layout.panel.named(values), DEFAULTS)
         return json.dumps(replace(rest, start=None).to_dict()), gr.update(visible=False)
+
+
+def merged(changes: Changes, more: Changes) -> Changes:
+    """Both; of a component in both, the attributes of both."""
+    return changes | {
+        component: {**changes.get(component, {}), **value} if isinstance(value, dict) else value
+        for component, value in more.items()
+    }

@@ -52,7 +52,7 @@ class InpaintLayout:
 
     def __init__(self, services: Services) -> None:
         models = services.models
-        self.panel = Panel(DEFAULTS, models=models.names(), prompt_models=models.names("prompt"))
+        self.panel = Panel(DEFAULTS, models=models.names(task="inpaint"), prompt_models=models.names("prompt"))
         self.panel.hide_rest()
         functions = easel_functions(services, "inpaint")
         with gr.Column(elem_classes="studio-prompt"):

@@ -19,7 +19,7 @@ from playwright.sync_api import (
 
 from gmi_ui.studio import LaunchOptions, Server, serve
 from tests.browser.helpers import free_port
-from tests.gmi_ui.tiny import tiny_models
+from tests.gmi_ui.tiny import three_models
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -74,7 +74,7 @@ def context(browser: Browser) -> BrowserContext:
 
 @pytest.fixture(scope="session")
 def studio(chromium: str) -> Iterator[Server]:
-    server = serve(tiny_models(delay=STEP_SECONDS), LaunchOptions(port=free_port(), browser=False))
+    server = serve(three_models(delay=STEP_SECONDS), LaunchOptions(port=free_port(), browser=False))
     yield server
     server.close()
 

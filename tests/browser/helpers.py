@@ -16,6 +16,12 @@ def set_number(page: Page, field: str, value: object) -> None:
     box.fill(str(value))
 
 
+def choose(page: Page, control: str, text: str) -> None:
+    """Picks from a control's list the entry that contains the text."""
+    page.click(f"#{control} input")
+    page.click(f"[role=option]:has-text('{text}')")
+
+
 def number(page: Page, field: str) -> str:
     return page.locator(f"#control-{field} input[type=number]").input_value()
 

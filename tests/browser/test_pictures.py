@@ -13,6 +13,7 @@ from engine.settings import GenerateSettings
 from gmi_ui.saving import Pictures
 from gmi_ui.studio import Server
 from tests.browser.helpers import (
+    choose,
     download,
     drop_file,
     expect_notice,
@@ -64,7 +65,7 @@ def test_a_saved_picture_dropped_on_the_page_restores_every_control(page: Page, 
     set_number(page, "diversity", 0.8)
     set_number(page, "step-size", 0.05)
     set_number(page, "seed", 77)
-    page.locator("#control-baseline input").uncheck()
+    choose(page, "control-beside", "Nothing")
     finished(page, n=2, steps=5)
     page.locator(".cell").nth(1).click()
     path = download(page, '[data-role="save"]', tmp_path)
@@ -76,13 +77,13 @@ def test_a_saved_picture_dropped_on_the_page_restores_every_control(page: Page, 
     page.fill("#control-prompt textarea", "red")
     for field, value in (("diversity", 0.1), ("step-size", 0.1), ("seed", 5), ("n", 9), ("steps", 99)):
         set_number(page, field, value)
-    page.locator("#control-baseline input").check()
+    choose(page, "control-beside", "without repulsion")
     drop_file(page, path.name, path.read_bytes())
     expect_notice(page, "Settings restored from picture 2 of 2")
     expect(page.locator("#control-prompt textarea")).to_have_value("blue and green")
     fields = ("diversity", "step-size", "seed", "n", "steps")
     assert [float(number(page, field)) for field in fields] == [0.8, 0.05, 77, 2, 5]
-    expect(page.locator("#control-baseline input")).not_to_be_checked()
+    expect(page.locator("#control-beside input")).to_have_value("Nothing")
 
 
 def test_what_no_control_shows_is_restored_as_well(page: Page, studio: Server, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 from gmi_ui.runs import OURS
 from gmi_ui.studio import Server
 from tests.browser.helpers import (
+    choose,
     expect_notice,
     number,
     prompt_box,
@@ -144,7 +145,7 @@ def test_run_during_a_run_changes_nothing(page: Page, studio: Server) -> None:
 
 
 def test_without_the_baseline_there_is_one_grid(page: Page) -> None:
-    page.locator("#control-baseline input").uncheck()
+    choose(page, "control-beside", "Nothing")
     start(page, n=1, steps=3)
     wait_for_phase(page, "done")
     expect(page.locator(".side")).to_have_count(1)

@@ -180,7 +180,7 @@ def breaking(after: int) -> Callable[[str], TinyGenerator]:
 
 
 def test_a_divergence_keeps_the_last_good_pictures_and_says_what_to_lower() -> None:
-    loaders = Loaders(breaking(after=5), lambda name: TinyPromptModel(), lambda: [])  # type: ignore[arg-type, return-value]
+    loaders = Loaders(breaking(after=9), lambda name: TinyPromptModel(), lambda: [])  # type: ignore[arg-type, return-value]
     run = Run(tiny_settings(flow={"steps": 50}))
     queue = RunQueue(Models(loaders))
     queue.submit(run)

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engine.class_latents import ClassSpace
+from engine.codebook import Codebook, CodeSpace, SoftCodeSpace, StraightThroughSpace
 from engine.errors import ModelError
 from engine.latents import LatentSpace, SphereSpace, WPlusSpace, WSpace, w_statistics
 from engine.model_table import ModelRow
@@ -36,6 +38,8 @@ class TinyGenerator:
     discriminator: None = None
     examples: tuple[str, ...] = ("blue and green", "red on white")
     spaces: Mapping[str, LatentSpace] = field(default_factory=lambda: {"z": SphereSpace(DIM)})
+    family: str = "stylegan2"
+    classes: tuple[str, ...] = ()
 
     def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
         """[N, 12] -> [N, 3, 32, 32] in [-1, 1]."""
@@ -108,6 +112,106 @@ def tiny_models(*, delay: float = 0.0) -> Models:
             rows=lambda: [tiny_row()],
         )
     )
+
+
+# ---- a generator with classes, and one with a codebook ---------------------------------------------------
+
+CLASS_NAMES = ("dress", "coat", "ankle boot", "bag")
+CLASS_PROMPTS, CODE_PROMPTS = ("a long dress", "a coat"), ("a green square", "yellow stripes")
+CODE_SIDE = 4
+WIDE = "clip-wide"
+
+
+@dataclass(frozen=True, eq=False)
+class TinyClasses(TinyGenerator):
+    """Blobs of 16 pixels whose brightness is that of their class."""
+
+    name: str = "fashion"
+    sha256: str = hashlib.sha256(b"classes").hexdigest()
+    examples: tuple[str, ...] = CLASS_PROMPTS
+    spaces: Mapping[str, LatentSpace] = field(
+        default_factory=lambda: {"z": ClassSpace(DIM, CLASS_NAMES, tuple(range(len(CLASS_NAMES))))}
+    )
+    family: str = "biggan"
+    classes: tuple[str, ...] = CLASS_NAMES
+
+    def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
+        """[N, 12 + K] -> [N, 3, 32, 32]."""
+        space = self.spaces[space] if isinstance(space, str) else space
+        z, weights = space.decode(latents).split([DIM, len(CLASS_NAMES)], dim=1)
+        brightness = weights @ torch.linspace(-0.6, 0.6, len(CLASS_NAMES))
+        return (super().render(z, "z") + brightness[:, None, None, None]).clamp(-1, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class TinyCodes(TinyGenerator):
+    """A mosaic of 4 x 4 colours out of a book of eight."""
+
+    name: str = "mosaic"
+    sha256: str = hashlib.sha256(b"codes").hexdigest()
+    default_space: str = "codes"
+    examples: tuple[str, ...] = CODE_PROMPTS
+    spaces: Mapping[str, LatentSpace] = field(default_factory=lambda: code_spaces())
+    family: str = "dalle_dvae"
+
+    def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
+        """[N, 16, 3] -> [N, 3, 16, 16]."""
+        time.sleep(self.delay)
+        space = self.spaces[space] if isinstance(space, str) else space
+        return functional.interpolate(space.decode(latents), scale_factor=4.0)
+
+
+def code_spaces() -> dict[str, LatentSpace]:
+    corners = torch.tensor([[x, y, z] for x in (-0.9, 0.9) for y in (-0.9, 0.9) for z in (-0.9, 0.9)])
+    kinds = (CodeSpace, StraightThroughSpace, SoftCodeSpace)
+    return {kind.name: kind(Codebook(corners), CODE_SIDE, CODE_SIDE) for kind in kinds}
+
+
+@dataclass(frozen=True, eq=False)
+class WordyPromptModel(TinyPromptModel):
+    """Texts are alike that share words."""
+
+    name: str = WIDE
+    sha256: str = hashlib.sha256(b"words").hexdigest()
+
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        rows = [super(WordyPromptModel, self).text_features(text.lower().split()).sum(0) for text in texts]
+        return functional.normalize(torch.stack(rows), dim=1)
+
+
+def three_models(*, delay: float = 0.0) -> Models:
+    """`avatars`, `fashion` with classes and `mosaic` with codes; `clip-wide` is the prompt model of the latter two."""
+    generators = {one.name: one for one in (TinyGenerator(delay), TinyClasses(delay), TinyCodes(delay))}
+    prompt_models = {one.name: one for one in (TinyPromptModel(), WordyPromptModel())}
+    rows = [tiny_row(), *(other_row(one) for one in list(generators.values())[1:])]
+    rows += [replace(tiny_row(), name=name, kind="prompt", family="open_clip") for name in prompt_models]
+    return Models(
+        Loaders(
+            generator=one_of(generators),  # type: ignore[arg-type]
+            prompt_model=one_of(prompt_models),  # type: ignore[arg-type]
+            rows=lambda: rows,
+        )
+    )
+
+
+def other_row(generator: TinyGenerator) -> ModelRow:
+    return replace(
+        tiny_row(),
+        name=generator.name,
+        family=generator.family,
+        examples=generator.examples,
+        classes=generator.classes,
+        prompt_model=WIDE,
+    )
+
+
+def one_of(models: Mapping[str, Tiny]) -> Callable[[str], Tiny]:
+    """A loader that knows some models."""
+
+    def load(asked: str) -> Tiny:
+        return only(asked if asked in models else " or ".join(models), models.get(asked))(asked)  # type: ignore[return-value]
+
+    return load
 
 
 def tiny_settings(prompt: str = "blue", **changes: object) -> GenerateSettings:

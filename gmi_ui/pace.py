@@ -1,0 +1,108 @@
+"""How long models take on this machine: measured from runs, and foretold before one begins.
+
+A step costs about as much for each picture, whatever the prompt: seconds for one picture and step, by model, are all
+that has to be remembered. Before the first run of a model that is slow to draw, a step of one picture is made and
+measured.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from gmi_ui.notices import Notice
+
+# Seconds of a step for one picture over seconds of drawing one: forward and backward, discriminator, prompt model.
+STEP_PER_DRAWING = 6.0
+SLOW_DRAWING = 0.2  # seconds for one picture, from which a whole step is tried
+DRAWN_TOGETHER = 4  # several take less time each than one alone
+WORTH_TELLING = 120.0  # seconds of a run from which its length is told before it begins
+
+
+class Pace:
+    """Seconds for one picture and step, by the generator's name. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def of(self, model: str) -> float | None:
+        """None for a model that was not measured yet."""
+        return self._seconds.get(model)
+
+    def took(self, settings: Any, seconds: float) -> float:
+        """All sides of a run took a step, in that time; returns what the next ones will take.
+
+        Two steps count alike: one alone may have been held up by something else.
+        """
+        if getattr(settings, "beside", None):  # two models, and nobody knows which took how much of it
+            return seconds
+        each = seconds / pictures_of(settings)
+        with self._lock:
+            before = self._seconds.get(settings.model, each)
+            self._seconds[settings.model] = (before + each) / 2
+            return self._seconds[settings.model] * pictures_of(settings)
+
+
+def pictures_of(settings: Any) -> int:
+    """How many pictures a step of a run draws: those of all sides."""
+    has_side = bool(getattr(settings, "beside", None)) or settings.baseline not in (False, "none")
+    return int(settings.n) * (2 if has_side else 1)
+
+
+def foretell(settings: Any, tasks: Mapping[str, Any], pace: Pace) -> float | None:
+    """Seconds that a step of a run will take which is about to begin, by earlier runs, or by a trial now."""
+    each = pace.of(settings.model)
+    if each is not None and not getattr(settings, "beside", None):
+        return each * pictures_of(settings)
+    if not tasks:
+        return None
+    share = pictures_of(settings) / len(tasks)
+    return sum(seconds_of_step(task) * share for task in tasks.values())
+
+
+def seconds_of_step(task: Any) -> float:
+    """Of one picture: by drawing it without gradient, of slow models by a step of it alone.
+
+    The first drawing of a network also computes what it keeps of its weights, so what counts comes after it.
+    """
+    import torch
+
+    drawing = 0.0
+    for together in (1, DRAWN_TOGETHER):
+        if drawing > SLOW_DRAWING * DRAWN_TOGETHER:
+            break  # plainly slow, even for a first time
+        latents = task.particles.latents[:together]
+        started = time.perf_counter()
+        with torch.no_grad():
+            task.problem.render(latents)
+        drawing = (time.perf_counter() - started) / len(latents)
+    if drawing < SLOW_DRAWING:
+        return STEP_PER_DRAWING * drawing
+    one = replace(task.particles, latents=task.particles.latents[:1], seeds=task.particles.seeds[:1])
+    steps = task.steps(None, one)
+    started = time.perf_counter()
+    next(steps)
+    steps.close()
+    return time.perf_counter() - started
+
+
+def notice_of(settings: Any, step_seconds: float) -> Notice | None:
+    """What is said before a run that takes long."""
+    seconds = step_seconds * settings.flow.steps
+    if seconds < WORTH_TELLING:
+        return None
+    return Notice(
+        f"This run will take about {duration(seconds)} on this machine: {settings.flow.steps} steps of "
+        f"{duration(step_seconds)} for {pictures_of(settings)} pictures. Fewer pictures, fewer steps, or nothing "
+        "beside them take less. Stop keeps what is there.",
+        passing=True,
+    )
+
+
+def duration(seconds: float) -> str:
+    """In words: 0.4 s, 40 s, 12 min, 2.5 h."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,113 @@
+"""The Models tab: what is on this machine, what can be had, opening a file; and the model menus of the other tabs."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from engine.errors import ModelError
+from gmi_ui.controls import BASELINE, NOTHING, Panel
+from gmi_ui.model_shelf import model_shelf
+from gmi_ui.models import Models
+from gmi_ui.notices import NotPossibleError
+from gmi_ui.particle_grid import wake
+from gmi_ui.shelf_functions import shelf_functions
+from gmi_ui.tabs.common import Changes, Page, listen
+
+PATH_HELP = "The path of a file or folder on this machine: pkl, pt, pth, ckpt, bin, safetensors"
+
+
+class ModelsTab:
+    """Fetch, open, delete models."""
+
+    title = "Models"
+    task = "models"
+
+    def build(self, page: Page) -> None:
+        ModelsLayout(page)
+
+
+class ModelsLayout:
+    """The tab's components and what they do. Panels that were built before learn of new models."""
+
+    def __init__(self, page: Page) -> None:
+        self._services, self._panels = page.services, page.panels
+        with gr.Row(elem_classes="studio-prompt models-open"):
+            self.path = gr.Textbox(
+                label="Open a model of your own", placeholder=PATH_HELP, max_lines=1, scale=4, elem_id="models-path"
+            )
+            self.architecture = gr.Textbox(
+                label="Architecture",
+                placeholder="only for prompt models that do not tell it",
+                max_lines=1,
+                scale=2,
+                elem_id="models-architecture",
+            )
+            self.open = gr.Button("Open", min_width=80, scale=0, elem_id="models-open")
+            self.upload = gr.UploadButton(
+                "Upload files",
+                file_count="multiple",
+                min_width=120,
+                scale=0,
+                elem_id="models-upload",
+                elem_classes="takes-pictures takes-models",
+            )
+        self.shelf = model_shelf(shelf_functions(self._services))
+        self._connect(page)
+
+    def _connect(self, page: Page) -> None:
+        on = listen
+        written = [self.path, self.architecture]
+        for event in (self.open.click, self.path.submit, self.architecture.submit):
+            on(event, self.open_path, inputs=written, outputs=self.shelf)
+        uploaded = [self.upload, self.architecture]
+        on(self.upload.upload, self.take_files, inputs=uploaded, outputs=self.shelf, preprocess=True)
+        menus = [component for panel in self._panels for component in menus_of(panel)]
+        changed: Any = self.shelf
+        on(changed.changed, self.new_menus, outputs=menus)
+        on(page.blocks.load, self.new_menus, outputs=menus)
+
+    def open_path(self, path: str, architecture: str) -> int:
+        """Begins to open a file of this machine."""
+        try:
+            self._services.shelf.open(path, architecture)
+        except NotPossibleError as error:
+            self._services.shelf.note(path, str(error))
+        return wake()
+
+    def take_files(self, paths: list[str] | None, architecture: str) -> int:
+        """Begins to open what was uploaded."""
+        files = {Path(path).name: Path(path) for path in paths or []}
+        try:
+            self._services.shelf.take(files, architecture)
+        except (NotPossibleError, ModelError) as error:
+            self._services.shelf.note(next(iter(files), "Upload"), str(error))
+        return wake()
+
+    def new_menus(self) -> Changes:
+        """Every menu of models as it has to be now; what is chosen stays."""
+        changes: Changes = {}
+        for panel in self._panels:
+            changes |= menu_changes(panel, self._services.models)
+        return changes
+
+
+def menus_of(panel: Panel) -> list[Any]:
+    """A panel's menus of models."""
+    return [panel.components[field] for field in ("model", "beside", "prompt_model") if field in panel.components]
+
+
+def menu_changes(panel: Panel, models: Models) -> Changes:
+    """The choices of a panel's menus."""
+    generators, prompt_models = models.choices(task=panel.task), models.choices("prompt")
+    changes: Changes = {}
+    for field in ("model", "beside", "prompt_model"):
+        component: Any = panel.components.get(field)
+        if component is None:
+            continue
+        choices = prompt_models if field == "prompt_model" else generators
+        if field == "beside":
+            fixed = [choice for choice in component.choices if choice[1] in (BASELINE, NOTHING)]
+            choices = [*fixed, *((f"Another model: {label}", name) for label, name in generators)]
+        changes[component] = gr.update(choices=choices)
+    return changes

@@ -1,0 +1,607 @@
+"""Several models on one page: each has its own controls, and one can run beside another."""
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+import torch
+
+from engine import imaging, kinds
+from engine.errors import ModelError
+from engine.settings import GenerateSettings, SettingsError
+from gmi_ui.catalogue import look_up
+from gmi_ui.controls import AUTO, BASELINE, NOTHING, REST, settings_from, usable_settings, values_of
+from gmi_ui.frames import stage_of
+from gmi_ui.jobs import NOT_COMPARABLE, shown_name
+from gmi_ui.restoring import restored
+from gmi_ui.runs import BASELINE as BESIDE
+from gmi_ui.runs import OURS, Phase, Run
+from gmi_ui.saving import Pictures
+from gmi_ui.services import Services
+from gmi_ui.sessions import SHELVED, Session
+from gmi_ui.studio import build
+from gmi_ui.tabs.common import Page
+from gmi_ui.tabs.generate import DEFAULTS, GenerateLayout, GenerateWiring
+from tests.gmi_ui.test_frames import frame_of
+from tests.gmi_ui.tiny import CLASS_NAMES, CLASS_PROMPTS, CODE_PROMPTS, WIDE, three_models, tiny_models, tiny_settings
+from tests.gmi_ui.waiting import wait_for_end, wait_until
+
+TOKEN = "cd" * 16
+
+
+@pytest.fixture
+def three_services() -> Services:
+    return Services.around(three_models())
+
+
+class Tab:
+    """The Generate tab without a browser: the values of its controls, changed as its handlers say."""
+
+    def __init__(self, services: Services) -> None:
+        with gr.Blocks(analytics_enabled=False) as blocks:
+            token = gr.Textbox()
+            self.layout = GenerateLayout(services)
+            self.wiring = GenerateWiring(Page(blocks, services, token, gr.HTML()), self.layout)
+        self.services, self._token = services, token
+        self.components = self.layout.panel.components
+        self.values: dict[Any, Any] = {c: values_of(DEFAULTS)[name] for name, c in self.components.items()}
+        self.values[self.components[REST]] = ""
+        self.visible = {name: c.visible for name, c in self.components.items()}
+        self.choices: dict[str, Any] = {}
+
+    def __getitem__(self, field: str) -> Any:
+        return self.values[self.components[field]]
+
+    def __setitem__(self, field: str, value: Any) -> None:
+        self.values[self.components[field]] = value
+
+    @property
+    def session(self) -> Session:
+        return self.services.sessions.get(TOKEN)
+
+    @property
+    def sent(self) -> dict[Any, Any]:
+        return {**self.values, self._token: TOKEN}
+
+    def take(self, changes: Any) -> Any:
+        for name, component in self.components.items():
+            change = changes.get(component)
+            if isinstance(change, dict):
+                self.values[component] = change.get("value", self.values[component])
+                self.visible[name] = change.get("visible", self.visible[name])
+                self.choices[name] = change.get("choices", self.choices.get(name))
+            elif change is not None:
+                self.values[component] = change
+        return changes
+
+    def choose(self, model: str) -> Any:
+        self["model"] = model
+        return self.take(self.wiring.choose_model_of(self.sent))
+
+    def run(self) -> Run:
+        before = self.session.run
+        self.wiring.run(self.sent)
+        run = self.session.run
+        assert run is not None and run is not before, self.session.notice
+        wait_for_end(run)
+        assert run.moment.phase is Phase.DONE, run.moment.notice
+        return run
+
+    def refuse(self) -> str:
+        """Presses Run; the message, where there is no run."""
+        before = self.session.run
+        self.wiring.run(self.sent)
+        assert self.session.run is before and self.session.notice is not None
+        return self.session.notice.text
+
+
+@pytest.fixture
+def tab(three_services: Services) -> Tab:
+    tab = Tab(three_services)
+    tab["steps"], tab["n"], tab["prompt"] = 3, 2, "a picture of my own"
+    return tab
+
+
+def made(run: Run) -> GenerateSettings:
+    """The settings of a run of this tab."""
+    assert isinstance(run.settings, GenerateSettings)
+    return run.settings
+
+
+class Clicked:
+    """The event of a click on a picture."""
+
+    def __init__(self, side: str, index: int) -> None:
+        self.side, self.index, self.step = side, index, None
+
+
+# ---- one model after the other ---------------------------------------------------------------------------
+
+
+def test_the_menu_shows_the_controls_of_the_model_alone(tab: Tab) -> None:
+    shown: dict[str, set[str]] = {}
+    for model in ("fashion", "mosaic", "avatars"):
+        tab.choose(model)
+        shown[model] = {field for field, visible in tab.visible.items() if visible is True}
+    assert shown["fashion"] - shown["avatars"] == {"classes", "class_count", "relaxed_classes"}
+    code_fields = {"detail_steps", "code_order", "codebook", "cutouts", "candidates", "space"}
+    assert shown["mosaic"] - shown["avatars"] == code_fields
+    assert shown["avatars"] - shown["mosaic"] == {"truncation_psi"}
+
+
+def test_a_model_brings_its_examples_its_prompt_model_and_its_stages(tab: Tab) -> None:
+    changes = tab.choose("mosaic")
+    assert changes[tab.layout.bar] == {"examples": list(CODE_PROMPTS)}
+    assert tab["prompt_model"] == WIDE and (tab["steps"], tab["detail_steps"]) == (60, 60)
+    assert changes[tab.components["steps"]]["label"] == "Stage 1 steps"
+    changes = tab.choose("avatars")
+    assert tab["prompt_model"] == "clip-mini" and changes[tab.components["steps"]]["label"] == "Steps"
+
+
+def test_settings_of_one_model_never_reach_another(tab: Tab) -> None:
+    tab["diversity"], tab["truncation_psi"], tab["preset"] = 0.9, 0.4, "kde"
+    tab.choose("mosaic")
+    assert (tab["diversity"], tab["preset"], tab["steps"]) == (0.5, "robust", 60)
+    tab["codebook"], tab["steps"], tab["detail_steps"], tab["code_order"] = 0, 2, 4, "centre"
+    tab.choose("fashion")
+    assert tab["steps"] == 60 and tab["truncation_psi"] == 1
+    tab["classes"], tab["truncation_psi"] = ["dress", "bag"], 0.6
+    tab.choose("avatars")
+    assert (tab["diversity"], tab["truncation_psi"], tab["preset"], tab["steps"]) == (0.9, 0.4, "kde", 3)
+    tab.choose("mosaic")
+    assert (tab["codebook"], tab["steps"], tab["detail_steps"], tab["code_order"]) == (0, 2, 4, "centre")
+    tab.choose("fashion")
+    assert tab["classes"] == ["dress", "bag"] and tab["truncation_psi"] == 0.6
+
+
+def test_what_no_control_shows_does_not_reach_another_model_either(tab: Tab) -> None:
+    restored_run = GenerateSettings.from_dict(
+        {"prompt": "x", "space": "z", "start": [0.1] * 12, "flow": {"langevin": 0.2, "steps": 3}}
+    )
+    tab.take(tab.wiring.show(tab.session, restored_run))
+    tab.choose("mosaic")
+    run = tab_run_settings(tab)
+    assert run.space is None and run.start is None and run.flow.langevin == 0
+    tab.choose("avatars")
+    assert tab_run_settings(tab) == restored_run
+
+
+def tab_run_settings(tab: Tab) -> GenerateSettings:
+    return tab.wiring.chosen(tab.session, tab.sent)
+
+
+def test_prompt_seed_and_number_of_pictures_stay_and_an_example_does_not(tab: Tab) -> None:
+    tab["seed"], tab["n"] = 17, 3
+    tab.choose("fashion")
+    assert (tab["prompt"], tab["seed"], tab["n"]) == ("a picture of my own", 17, 3)
+    tab.choose("avatars")
+    tab["prompt"] = "blue and green"  # an example of avatars
+    tab.choose("fashion")
+    assert tab["prompt"] == CLASS_PROMPTS[0]
+
+
+def test_a_value_that_cannot_be_used_does_not_keep_from_switching(tab: Tab) -> None:
+    tab["step_size"], tab["diversity"] = None, 0.8
+    tab.choose("mosaic")
+    assert tab["model"] == "mosaic"
+    tab.choose("avatars")
+    assert tab["diversity"] == 0.8 and tab["step_size"] == DEFAULTS.flow.step_size
+
+
+def test_run_before_the_controls_have_followed_takes_the_models_own(tab: Tab) -> None:
+    """As after Ctrl+Enter while a large model still loads."""
+    tab["truncation_psi"], tab["diversity"] = 0.3, 0.9
+    tab["model"], tab["prompt"] = "mosaic", "a green square"
+    settings = tab_run_settings(tab)
+    assert settings.prompt_model == WIDE and settings.truncation_psi == 1 and settings.flow.diversity == 0.5
+    assert settings.flow.detail_steps == 60 and settings.n == 2
+
+
+def test_a_model_that_cannot_be_loaded_changes_nothing(tab: Tab) -> None:
+    tab["diversity"] = 0.9
+    assert set(tab.choose("nowhere.pt")) == {tab.layout.grid}
+    assert tab.session.notice is not None and "nowhere.pt" in tab.session.notice.text
+    assert "nowhere.pt" in tab.refuse()
+    tab.choose("avatars")
+    assert tab["diversity"] == 0.9 and tab.run().settings.flow.diversity == 0.9
+
+
+def test_the_shelf_is_not_endless() -> None:
+    session = Session()
+    for number in range(SHELVED + 5):
+        session.shelve(tiny_settings(model=f"model-{number}"))
+    assert len(session.shelf) == SHELVED and "model-0" not in session.shelf
+
+
+def test_a_models_own_file_is_looked_up_by_loading_it() -> None:
+    models = tiny_models()
+    assert look_up(models, "avatars").kind.name == "styles"
+    with pytest.raises(ModelError):
+        look_up(models, "other")
+
+
+# ---- classes ---------------------------------------------------------------------------------------------
+
+
+def test_the_prompt_finds_classes_and_they_can_be_edited(tab: Tab) -> None:
+    tab["prompt"] = "an ankle boot and a bag"
+    changes = tab.choose("fashion")
+    assert tab["classes"] == [AUTO]
+    assert "<b>bag</b>" in changes[tab.layout.found] and "<b>ankle boot</b>" in changes[tab.layout.found]
+    (_, first), (label, nearest), *others = tab.choices["classes"]
+    assert first == AUTO and nearest in ("bag", "ankle boot") and label.startswith(f"{nearest}  0.")
+    assert {name for _, name in others} | {nearest} == set(CLASS_NAMES)
+    tab.take(tab.wiring.take_classes(tab.sent))
+    assert set(tab["classes"]) == {"bag", "ankle boot"}
+    tab["classes"] = ["coat", "bag"]
+    tab["steps"] = 2
+    run = tab.run()
+    assert made(run).classes == ("coat", "bag")
+    frame = frame_of(tab.services, tab.session)
+    assert sorted(frame["sides"]["ours"]["labels"]) == ["bag", "coat"]
+
+
+def test_an_example_that_is_clicked_finds_its_classes(tab: Tab) -> None:
+    tab["prompt"] = "an ankle boot"
+    tab.choose("fashion")
+    clicked = SimpleNamespace(text="a coat")
+    assert "<b>coat</b>" in tab.wiring.find_picked(tab.sent, clicked)[tab.layout.found]  # type: ignore[arg-type]
+
+
+def test_mixed_classes_tell_their_shares(tab: Tab) -> None:
+    tab["prompt"] = "a coat"
+    tab.choose("fashion")
+    tab["classes"], tab["relaxed_classes"], tab["steps"] = ["coat", "bag"], True, 2
+    tab.run()
+    assert all(label.endswith(" %") for label in frame_of(tab.services, tab.session)["sides"]["ours"]["labels"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("classes", ["dres"], "Classes: there is no class 'dres'; did you mean dress?"),
+        ("classes", [], "Classes: there is none; choose at least one"),
+        ("classes", ["12"], "Classes: there is no class '12'; the classes are dress, coat"),
+        ("truncation_psi", 0, "Truncation: 0 is outside 0.05 to 1"),
+        ("prompt", "something", "Classes: no class is close to 'something'; the nearest are"),
+        ("class_count", 0, "Classes at most: 0 is outside"),
+        ("relaxed_classes", "perhaps", "Mix classes: expected true or false"),
+        ("space", "w+", "What moves: 'w+' is unknown to fashion; it has z"),
+    ],
+)
+def test_what_does_not_fit_the_classes_is_told_and_nothing_lost(tab: Tab, field: str, value: Any, message: str) -> None:
+    tab["prompt"] = "a coat"
+    tab.choose("fashion")
+    tab["steps"] = 1
+    run = tab.run()
+    tab[field] = value
+    assert message in tab.refuse()
+    assert tab.session.run is run and tab[field] == value
+
+
+def test_a_prompt_close_to_no_class_is_told_beside_the_choice(tab: Tab) -> None:
+    tab["prompt"] = "something"
+    changes = tab.choose("fashion")
+    assert "No class is close to" in changes[tab.layout.found] and "nearest" in changes[tab.layout.found]
+
+
+def test_names_in_the_page_are_only_text(tab: Tab) -> None:
+    tab["prompt"] = "<img src=x onerror=alert(1)>"
+    assert "<img" not in tab.choose("fashion")[tab.layout.found]
+
+
+# ---- stages ----------------------------------------------------------------------------------------------
+
+
+def test_both_stages_are_seen(tab: Tab) -> None:
+    tab.choose("mosaic")
+    tab["steps"], tab["detail_steps"], tab["beside"] = 3, 2, NOTHING
+    run = Run(tab_run_settings(tab))
+    seen: list[Any] = []
+    tab.session.begin(run)
+    show = run.show
+
+    def watched(sides: Any) -> None:
+        show(sides)
+        seen.append(stage_of(run))
+
+    run.show = watched  # type: ignore[method-assign]
+    tab.services.queue.submit(run)
+    wait_for_end(run)
+    assert [one["number"] for one in seen] == [1, 1, 1, 2, 2, 2]
+    assert seen[0]["text"] == "all codes together" and seen[-1]["begins"] == 0.6
+    assert frame_of(tab.services, tab.session)["stage"]["number"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 990}, "Stage 1 steps: 1050 is outside"),
+        ({"steps": -1, "detail_steps": 4}, "Stage 2 steps: 4 steps of the second stage are more than all 3"),
+        ({"codebook": -1}, "Pull to the codes: -1 is outside"),
+        ({"code_order": "spiral"}, "Order of the codes: 'spiral' is unknown; choose one of rows, centre, random"),
+        ({"cutouts": 1000}, "Random views: 1000 is outside 0 to 64"),
+    ],
+)
+def test_what_does_not_fit_the_codes_is_told(tab: Tab, changes: dict[str, Any], message: str) -> None:
+    tab.choose("mosaic")
+    for field, value in changes.items():
+        tab[field] = value
+    assert tab.refuse().startswith(message.replace("Stage 1 steps", "Steps"))
+
+
+def test_more_codes_than_memory_is_told_before_the_run(tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
+    tab.choose("mosaic")
+    tab["space"] = "soft"
+    monkeypatch.setattr("engine.codebook.SOFT_COPIES", 10**12)
+    assert tab.refuse().startswith("Pictures: mixtures of 8 codes at 4 x 4 places need about")
+
+
+def test_the_ablation_without_regulariser_runs(tab: Tab) -> None:
+    tab.choose("mosaic")
+    tab["codebook"], tab["steps"], tab["detail_steps"] = 0, 2, 1
+    last = tab.run().moment.sides[OURS].step
+    assert "nearest code" not in last.log_values
+
+
+# ---- two models side by side -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def comparison(tab: Tab) -> Run:
+    tab.choose("mosaic")
+    tab["steps"], tab["detail_steps"], tab["codebook"] = 2, 3, 0.5
+    tab.choose("avatars")
+    tab["beside"], tab["steps"] = "mosaic", 3
+    return tab.run()
+
+
+def test_another_model_runs_beside_with_its_own_settings(tab: Tab, comparison: Run) -> None:
+    other = made(comparison).beside
+    assert other is not None and (other.model, other.prompt_model) == ("mosaic", WIDE)
+    assert (other.flow.steps, other.flow.detail_steps, other.flow.codebook) == (5, 3, 0.5)
+    assert (other.prompt, other.n, other.seed) == (tab["prompt"], 2, 1)
+    moment = comparison.moment
+    assert moment.sides[OURS].step.step == 3 and moment.sides[BESIDE].step.step == 5 == comparison.total
+    assert moment.sides[OURS].step.images.shape[-1] == 32 and moment.sides[BESIDE].step.images.shape[-1] == 16
+
+
+def test_both_sides_name_their_models_and_their_judges(tab: Tab, comparison: Run) -> None:
+    frame = frame_of(tab.services, tab.session)
+    assert frame["titles"] == {"ours": "avatars, judged by clip-mini", "baseline": f"mosaic, judged by {WIDE}"}
+    assert all(NOT_COMPARABLE in figure["help"] for figure in frame["figures"])
+    assert frame["stage"]["number"] == 2
+    assert len(frame["sides"]["baseline"]["curves"]["text"]) == 6
+
+
+def test_each_side_is_what_its_model_makes_alone(tab: Tab, comparison: Run) -> None:
+    assert made(comparison).beside is not None
+    tab.choose("mosaic")
+    tab["beside"] = NOTHING
+    alone = tab.run()
+    assert torch.equal(alone.moment.sides[OURS].step.images, comparison.moment.sides[BESIDE].step.images)
+
+
+def test_a_comparison_is_restored_from_either_side(tab: Tab, comparison: Run, tmp_path: Path) -> None:
+    pictures = Pictures(tmp_path)
+    ours = pictures.save_one(comparison, OURS, 0)
+    found = restored(ours, tab.services.models).settings
+    assert found == comparison.settings
+    assert set(imaging.read_metadata(ours)["models"]) == {"avatars", "mosaic", "clip-mini", WIDE}
+    fresh = Tab(tab.services)
+    fresh.take(fresh.wiring.show(fresh.session, found))
+    assert fresh["beside"] == "mosaic" and tab_run_settings(fresh) == found
+    theirs = pictures.save_one(comparison, BESIDE, 1)
+    assert theirs.name.endswith("_mosaic.png")
+    other = restored(theirs, tab.services.models).settings
+    assert other == made(comparison).beside
+    assert set(imaging.read_metadata(theirs)["models"]) == {"mosaic", WIDE}
+    fresh.take(fresh.wiring.show(fresh.session, other))
+    assert fresh["model"] == "mosaic" and fresh["codebook"] == 0.5 and fresh["beside"] == NOTHING
+
+
+def test_a_stopped_comparison_is_made_again(tmp_path: Path) -> None:
+    services = Services.around(three_models(delay=0.02))
+    beside = tiny_settings(model="mosaic", prompt_model=WIDE, baseline=False, flow={"steps": 90, "detail_steps": 40})
+    settings = GenerateSettings.from_dict({**tiny_settings(flow={"steps": 80}).to_dict(), "beside": beside.to_dict()})
+    run = Run(settings)
+    services.start(Session(), run)
+    wait_until(lambda: run.moment.step >= 3)
+    run.stop()
+    wait_for_end(run)
+    again = Run(restored(Pictures(tmp_path).save_one(run, OURS, 0), services.models).settings)
+    services.start(Session(), again)
+    wait_for_end(again)
+    for side in (OURS, BESIDE):
+        assert torch.equal(again.moment.sides[side].step.images, run.moment.sides[side].step.images)
+
+
+def test_a_slider_moved_during_a_comparison_reaches_the_models_own_side_alone(tab: Tab) -> None:
+    beside = tiny_settings(model="mosaic", prompt_model=WIDE, baseline=False)
+    settings = GenerateSettings.from_dict({**tiny_settings().to_dict(), "beside": beside.to_dict()})
+    run = Run(settings)
+    run.tune(step_size=0.11, diversity=0.9)
+    tab.services.start(Session(), run)
+    wait_for_end(run)
+    assert run.settings_at(BESIDE, 6) == settings.beside
+    made: Any = run.settings_at(OURS, 6)
+    assert made.flow.as_moved.diversity == 0.9
+
+
+def test_all_pictures_of_a_comparison_lie_in_the_zip(comparison: Run, tmp_path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(Pictures(tmp_path).save_all(comparison)) as archive:
+        assert sorted(archive.namelist()) == ["00.png", "01.png", "mosaic/00.png", "mosaic/01.png"]
+
+
+def test_a_model_beside_itself_and_a_missing_one_are_refused(tab: Tab) -> None:
+    tab["beside"] = "avatars"
+    assert "is the model itself" in tab.refuse()
+    tab["beside"] = "nothing-here"
+    assert "nothing-here" in tab.refuse()
+    tab["beside"], tab["prompt"] = "fashion", "something"
+    assert tab.refuse().startswith("fashion: Classes: no class is close to")
+    tab["beside"] = BASELINE
+    tab.run()
+
+
+# ---- back to what made a picture -------------------------------------------------------------------------
+
+
+def test_the_same_seed_again_brings_the_model_and_its_classes_back(tab: Tab) -> None:
+    tab["prompt"] = "a coat"
+    tab.choose("fashion")
+    tab["classes"], tab["truncation_psi"], tab["steps"] = ["coat", "bag"], 0.7, 2
+    run = tab.run()
+    tab["classes"], tab["truncation_psi"], tab["diversity"] = [AUTO], 1, 0.8
+    tab.take(tab.wiring.reseed(tab.sent, Clicked("ours", 1)))  # type: ignore[arg-type]
+    assert (tab["seed"], tab["classes"], tab["truncation_psi"]) == (2, ["coat", "bag"], 0.7)
+    assert tab["diversity"] == 0.8  # no part of where a picture starts
+    tab.choose("avatars")
+    tab.take(tab.wiring.reseed(tab.sent, Clicked("ours", 0)))  # type: ignore[arg-type]
+    assert (tab["model"], tab["seed"], tab["classes"]) == ("fashion", 1, ["coat", "bag"])
+    assert tab["prompt_model"] == WIDE
+    first = tab.run()
+    assert torch.equal(
+        first.moment.sides[OURS].kept[0].particles.latents, run.moment.sides[OURS].kept[0].particles.latents
+    )
+
+
+def test_more_like_this_keeps_the_classes_and_goes_back_to_the_model(tab: Tab) -> None:
+    tab["prompt"] = "an ankle boot and a bag"
+    tab.choose("fashion")
+    tab["steps"] = 2
+    run = tab.run()
+    tab.choose("mosaic")
+    changes = tab.take(tab.wiring.more_like_this(tab.sent, Clicked("ours", 1)))  # type: ignore[arg-type]
+    assert changes[tab.layout.kept]["visible"] is True
+    again = tab.session.run
+    assert again is not None and again is not run
+    wait_for_end(again)
+    assert again.moment.phase is Phase.DONE
+    assert again.settings.model == "fashion" and set(made(again).classes) == {"bag", "ankle boot"}
+    labels = frame_of(tab.services, tab.session)["sides"]["ours"]["labels"]
+    task: Any = run.tasks[OURS]
+    assert set(labels) == {task.labels(run.moment.sides[OURS].step)[1]}
+
+
+def test_a_picture_of_a_generator_that_cannot_edit_is_looked_for_in_one_that_can(tab: Tab) -> None:
+    from gmi_ui.opening import Opening
+
+    tab.choose("mosaic")
+    tab["steps"], tab["detail_steps"] = 1, 1
+    run = tab.run()
+    target = tab.services.sessions.get(TOKEN, "edit")
+    link = Opening(tab.services, finds=True).cell(target, run, OURS, 0, None)
+    assert link.inversion is not None and (link.inversion.model, link.inversion.prompt_model) == (
+        "avatars",
+        "clip-mini",
+    )
+    link.inversion.stop()
+
+
+# ---- settings on their way ----------------------------------------------------------------------------------
+
+
+def test_all_controls_of_all_kinds_survive_the_page() -> None:
+    beside = tiny_settings(model="mosaic", baseline=False, flow={"steps": 9, "detail_steps": 4, "codebook": 0.0})
+    settings = tiny_settings(
+        model="fashion",
+        classes=["coat", "bag"],
+        class_count=2,
+        relaxed_classes=True,
+        cutouts=4,
+        space="soft",
+        beside=beside.to_dict(),
+        baseline=False,
+        flow={"steps": 12, "detail_steps": 5, "code_order": "random", "codebook": 0.25},
+    )
+    values = values_of(settings)
+    assert (values["steps"], values["detail_steps"], values["beside"]) == (7, 5, "mosaic")
+    assert settings_from(values) == settings
+    touched = settings_from({**values, "codebook": 2})
+    assert (touched.flow.steps, touched.flow.detail_steps) == (12, 5)
+    assert touched.flow.codebook == 2 and touched.beside == beside  # type: ignore[attr-defined]
+
+
+def test_usable_settings_leave_out_what_cannot_be_used() -> None:
+    values = {**values_of(tiny_settings()), "n": 0, "seed": 9, "prompt": "", "classes": []}
+    found = usable_settings(values)
+    assert (found.n, found.seed, found.prompt) == (3, 9, "blue")
+    assert usable_settings({**values, REST: "{"}).seed == 9
+
+
+def test_a_run_beside_a_run_beside_a_run_is_refused() -> None:
+    inner = tiny_settings().to_dict()
+    nested: dict[str, Any] = {**inner, "beside": {**inner, "beside": inner}}
+    with pytest.raises(SettingsError, match="beside: expected the settings of one other run"):
+        GenerateSettings.from_dict(nested)
+    with pytest.raises(SettingsError, match="beside"):
+        GenerateSettings.from_dict({**inner, "beside": 3})
+    deep: dict[str, Any] = inner
+    for _ in range(500):
+        deep = {**inner, "beside": deep}
+    with pytest.raises(SettingsError):
+        GenerateSettings.from_dict(deep)
+
+
+def test_names_of_paths() -> None:
+    assert [shown_name(name) for name in ("fashion", "/a/b/net.pkl", "folder/", "C:\\nets\\x.pt")] == [
+        "fashion", "net.pkl", "folder", "x.pt",
+    ]  # fmt: skip
+
+
+def test_only_generators_that_can_edit_are_listed_where_pictures_are_edited() -> None:
+    page, _ = build(three_models())
+    choices = {
+        component["props"].get("elem_id"): [value for _, value in component["props"]["choices"]]
+        for component in page.get_config_file()["components"]
+        if component["type"] == "dropdown"
+    }
+    assert choices["control-model"] == ["avatars", "fashion", "mosaic"]
+    assert choices["edit-control-model"] == choices["inpaint-control-model"] == ["avatars"]
+
+
+# ---- presets, starts, and generators that cannot edit ------------------------------------------------------
+
+
+def test_a_preset_is_what_it_is_for_the_model(tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(kinds._KINDS, "biggan", replace(kinds.CLASSES, tuned={"step_size": 0.123, "prior": 0.5}))
+    tab["prompt"] = "a coat"
+    tab.choose("fashion")
+    assert tab["step_size"] == 0.123 and tab_run_settings(tab).flow.prior == 0.5
+    tab["preset"] = "paper"
+    tab.take(tab.wiring.apply_preset_of(tab.sent))
+    settings = tab_run_settings(tab)
+    assert (settings.flow.step_size, settings.flow.prior, settings.flow.constrain) == (0.1, 0, False)
+    tab.run()
+    tab["preset"] = "robust"
+    tab.take(tab.wiring.apply_preset_of(tab.sent))
+    tab.take(tab.wiring.show(tab.session, tab_run_settings(tab)))
+    assert tab["step_size"] == 0.123 and tab_run_settings(tab).flow.prior == 0.5
+
+
+def test_a_preset_keeps_the_second_stage(tab: Tab) -> None:
+    tab.choose("mosaic")
+    tab["detail_steps"], tab["preset"] = 9, "kde"
+    tab.take(tab.wiring.apply_preset_of(tab.sent))
+    settings = tab_run_settings(tab)
+    assert (settings.flow.steps, settings.flow.detail_steps, settings.flow.estimator) == (69, 9, "kde")
+
+
+@pytest.mark.parametrize("task", ["edit", "inpaint"])
+def test_a_generator_that_cannot_edit_is_refused_there(task: str, three_services: Services) -> None:
+    module = importlib.import_module(f"gmi_ui.tabs.{task}")
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        token = gr.Textbox()
+        layout = getattr(module, f"{task.title()}Layout")(three_services)
+        wiring = getattr(module, f"{task.title()}Wiring")(Page(blocks, three_services, token, gr.HTML()), layout)
+    assert set(wiring.choose_model(TOKEN, "fashion")) == {layout.grid}
+    notice = three_services.sessions.get(TOKEN, task).notice
+    assert notice is not None and f"fashion is a biggan model, which cannot {task} pictures" in notice.text
+    assert "Choose avatars" in notice.text
