@@ -1,0 +1,295 @@
+"""Classes and codes: do the pictures show what was asked for, how different are they, and what does each part add?
+
+    python -m experiments.classes_and_codes                    # both tables of the README, and the figure
+    python -m experiments.classes_and_codes --part fashion --prompts 4 --steps 20
+    python -m experiments.classes_and_codes --part mosaic --figure figure.png
+
+fashion: classes are found from the prompt, n particles, without repulsion (the baseline) and with it. The classifier
+of `training/fashion/classifier.py`, which no run optimised, says whether a picture is of the right class; diversity
+is the mean over pairs of 1 - cosine of its features, centred on the test pictures' mean.
+
+mosaic: held-out captions of every source, n particles, both stages with the pull to the codes, and without either.
+A picture passes where its prompt's score is above the 95 % quantile of those of other held-out captions. Scores are
+of the whole picture, no random views. "Of its codes": the picture is drawn once more from the nearest codes alone,
+so that nothing counts which only vectors between the codes can show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import engine
+from engine.codebook import CodeSpace
+from engine.flow import Problem, Step, pairwise_diversity
+from engine.kinds import first_settings
+from engine.model_table import find_row
+from engine.settings import GenerateSettings
+from training.fashion import classifier, data
+from training.jobs import save_sheet
+
+CAPTIONS = Path(__file__).with_name("captions.json")
+PROMPTS_OF_SOURCE, OTHERS_OF_SOURCE = 6, 60
+PROMPT_WORDS = 3  # at least, where a picture has no name
+QUANTILE = 0.95
+
+# Each class in its own name and in other words.
+FASHION = {
+    "a pair of ankle boots": "ankle boot",
+    "winter boots": "ankle boot",
+    "a long dress": "dress",
+    "a summer gown": "dress",
+    "a bag": "bag",
+    "a handbag": "bag",
+    "a warm coat": "coat",
+    "a winter jacket": "coat",
+    "a sneaker": "sneaker",
+    "a pair of running shoes": "sneaker",
+    "wide trousers": "trousers",
+    "a pair of pants": "trousers",
+    "a pullover": "pullover",
+    "a warm sweater": "pullover",
+    "a sandal": "sandal",
+    "open sandals with a heel": "sandal",
+    "a plain T-shirt": "T-shirt",
+    "a short-sleeved tee": "T-shirt",
+    "a shirt with buttons": "shirt",
+    "a striped shirt": "shirt",
+}
+
+
+class Run(NamedTuple):
+    """The last step of a run, what it was a run of, and how long it took."""
+
+    problem: Problem
+    step: Step
+    seconds: float
+
+
+def carry_out(settings: GenerateSettings) -> Run:
+    """One run with the models that its settings name."""
+    model, prompt_model = engine.load_generator(settings.model), engine.load_prompt_model(settings.prompt_model)
+    problem, particles = engine.generate(settings, model, prompt_model)
+    seconds = 0.0
+    for step in engine.refine(problem, particles, settings.flow):
+        seconds += step.seconds
+    return Run(problem, step, seconds)
+
+
+def base_settings(model: str, changes: Mapping[str, object]) -> GenerateSettings:
+    """What a run of a bundled model begins with. changes: fields of the settings, or of the flow."""
+    row = find_row(model, "generator")
+    settings = first_settings(model, row.family, row)
+    of_flow = {name: value for name, value in changes.items() if hasattr(settings.flow, name)}
+    rest = {name: value for name, value in changes.items() if name not in of_flow}
+    return replace(settings, flow=replace(settings.flow, **of_flow), **rest)  # type: ignore[arg-type]
+
+
+def prompts_of(
+    base: GenerateSettings, prompts: Sequence[str], arguments: argparse.Namespace
+) -> Iterator[GenerateSettings]:
+    """The settings of every prompt, each from its own seeds."""
+    for number, prompt in enumerate(prompts):
+        yield replace(base, prompt=prompt, n=arguments.n, seed=arguments.seed + 1000 * number)
+
+
+def table(rows: Mapping[str, Sequence[tuple[float, ...]]], columns: Mapping[str, str]) -> str:
+    """A Markdown table of the means of each row's results. columns: heading to format."""
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name, results in rows.items():
+        means = [sum(column) / len(column) for column in zip(*results, strict=True)]
+        shown = [f"{value:{form}}" for value, form in zip(means, columns.values(), strict=True)]
+        lines.append(f"| {name} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+# ---- fashion ---------------------------------------------------------------------------------------------
+
+
+class Judge:
+    """The classifier, and the mean of its features over the test pictures."""
+
+    def __init__(self, pictures: int = 2000) -> None:
+        self.network = classifier.load()
+        pixels, _ = data.load("t10k")
+        with torch.no_grad():
+            self.mean = self.network.features(data.to_images(pixels[:pictures])).mean(0)
+
+    @torch.no_grad()
+    def measure(self, images: Tensor, wanted: str) -> tuple[float, float]:
+        """The share of the pictures [N, 3, 32, 32] of the class, and their diversity."""
+        features = self.network.features(images[:, :1].clamp(-1, 1))
+        found = self.network.head(features).argmax(1)
+        share = (found == data.CLASSES.index(wanted)).double().mean()
+        return float(share), pairwise_diversity(features - self.mean)
+
+
+def measure_fashion(arguments: argparse.Namespace) -> str:
+    """The table of fashion: the baseline, and ours."""
+    judge, wanted = Judge(), dict(list(FASHION.items())[: arguments.prompts])
+    base = base_settings("fashion", arguments.changes)
+    rows: dict[str, list[tuple[float, ...]]] = {}
+    lines, ratios = [], []
+    for settings in prompts_of(base, list(wanted), arguments):
+        found = {}
+        for name, flow in {"baseline": replace(base.flow, diversity=0.0), "ours": base.flow}.items():
+            run = carry_out(replace(settings, flow=flow))
+            share, diversity = judge.measure(run.step.images, wanted[settings.prompt])
+            found[name] = (100 * share, diversity, float(run.step.text_scores.mean()), run.seconds)
+            rows.setdefault(name, []).append(found[name])
+        ratios.append(found["ours"][1] / max(found["baseline"][1], 1e-6))
+        told = ", ".join(
+            f"{name} {share:.0f} %, diversity {diversity:.3f}" for name, (share, diversity, *_) in found.items()
+        )
+        lines.append(f"{settings.prompt}: {told}")
+        print(lines[-1], flush=True)
+    means = {name: sum(result[1] for result in results) / len(results) for name, results in rows.items()}
+    head = f"fashion: {len(wanted)} prompts, n = {arguments.n}, {base.flow.steps} steps, {base.prompt_model}"
+    columns = {"right class (%)": ".1f", "diversity": ".3f", "text score": ".3f", "s a run": ".1f"}
+    ratio = f"Diversity: {means['ours'] / means['baseline']:.2f} times the baseline's."
+    return "\n".join([head, "", table(rows, columns), "", ratio])
+
+
+# ---- mosaic ----------------------------------------------------------------------------------------------
+
+
+def write_captions(path: Path = CAPTIONS) -> None:
+    """Draws the prompts and the captions to compare with, from held-out pictures of the training's pool."""
+    import numpy as np
+
+    from training.mosaic import pool, words
+
+    everything = pool.open_pool()
+    author, rng, np_rng = words.Author(everything), random.Random(20_260_101), np.random.default_rng(20_260_101)
+    drawn: dict[str, dict[str, list[str]]] = {"prompts": {}, "others": {}}
+    for source in pool.SOURCES:
+        prompts: list[str] = []
+        others: list[str] = []
+        for row in np_rng.permutation(everything.rows(held_out=True, source=source)):
+            text = author.caption(row, everything.look(row, np_rng), rng)[0].text
+            if text in (*prompts, *others):
+                continue
+            is_prompt = len(prompts) < PROMPTS_OF_SOURCE and is_telling(text, everything.facts[row].get("name", ""))
+            (prompts if is_prompt else others).append(text)
+        drawn["prompts"][source], drawn["others"][source] = prompts, others[:OTHERS_OF_SOURCE]
+    path.write_text(json.dumps(drawn, indent=1, ensure_ascii=False) + "\n")
+
+
+def is_telling(text: str, name: str) -> bool:
+    """Whether a caption says what to draw: a glyph by its name, people by more than that they are people."""
+    return name in text if name else len(text.split()) >= PROMPT_WORDS
+
+
+def read_captions(path: Path = CAPTIONS) -> tuple[dict[str, list[str]], list[str]]:
+    """The prompts of each source, and all other captions. FileNotFoundError says how to make them."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: `python -m experiments.classes_and_codes --write-captions`")
+    drawn = json.loads(path.read_text())
+    return drawn["prompts"], [text for texts in drawn["others"].values() for text in texts]
+
+
+VARIANTS: Mapping[str, Mapping[str, object]] = {
+    "both stages": {},
+    "one stage": {"detail_steps": 0},
+    "no regulariser": {"codebook": 0.0, "prior": 0.0},
+}
+
+
+def quantised(problem: Problem, latents: Tensor) -> Tensor:
+    """The pictures of the nearest codes alone: [N, 3, H, W]."""
+    space = problem.space
+    assert isinstance(space, CodeSpace)
+    with torch.no_grad():
+        return problem.render(space.snapped(latents, 1.0))
+
+
+def passing(features: Tensor, text: Tensor, others: Tensor) -> float:
+    """The share of pictures, features [N, D], that fit text [D] better than 95 % of the others [M, D], in percent."""
+    bars = (features @ others.T).quantile(QUANTILE, dim=1)
+    return 100 * float((features @ text > bars).double().mean())
+
+
+def measure_mosaic(arguments: argparse.Namespace) -> str:
+    """The table of mosaic, and its figure: a prompt a row, the variants side by side."""
+    by_source, others = read_captions()
+    prompts = [texts[i] for i in range(PROMPTS_OF_SOURCE) for texts in by_source.values()][: arguments.prompts]
+    base = base_settings("mosaic", arguments.changes)
+    prompt_model = engine.load_prompt_model(base.prompt_model)
+    other_features = torch.cat([prompt_model.text_features(others[i : i + 64]) for i in range(0, len(others), 64)])
+    rows: dict[str, list[tuple[float, ...]]] = {}
+    sheet = []
+    for settings in prompts_of(base, prompts, arguments):
+        pictures = []
+        for name in arguments.variants:
+            flow = replace(base.flow, **VARIANTS[name])  # type: ignore[arg-type]
+            run = carry_out(replace(settings, flow=flow))
+            bare = quantised(run.problem, run.step.particles.latents)
+            features = prompt_model.image_features(bare)
+            text = run.problem.text
+            result = (
+                passing(run.step.features, text, other_features),
+                float(run.step.text_scores.mean()),
+                passing(features, text, other_features),
+                float((features @ text).mean()),
+                run.step.diversity,
+                run.seconds,
+            )
+            rows.setdefault(name, []).append(result)
+            pictures.append(run.step.images[: arguments.shown])
+            print(f"{settings.prompt}, {name}: {' '.join(f'{value:.3f}' for value in result)}", flush=True)
+        sheet.append(torch.cat(pictures))
+    if arguments.figure:
+        save_sheet(arguments.figure, torch.cat(sheet), columns=arguments.shown * len(arguments.variants))
+    flow = base.flow
+    stages = f"{flow.steps - flow.detail_steps} + {flow.detail_steps} steps"
+    columns = {
+        "passes (%)": ".1f",
+        "text score": ".3f",
+        "of its codes: passes (%)": ".1f",
+        "text score of its codes": ".3f",
+        "diversity": ".3f",
+        "s a run": ".1f",
+    }
+    head = f"mosaic: {len(prompts)} held-out captions, n = {arguments.n}, {stages}, {base.prompt_model}"
+    return "\n".join([head, "", table(rows, columns)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", choices=("all", "fashion", "mosaic"), default="all")
+    parser.add_argument("--prompts", type=int, help="use only the first so many of each part")
+    parser.add_argument("--n", type=int, help="particles (8 of fashion, 4 of mosaic)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="other settings of every run")
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="of mosaic")
+    parser.add_argument("--shown", type=int, default=4, help="pictures of each run in the figure")
+    parser.add_argument("--figure", type=Path, help="write mosaic's pictures there")
+    parser.add_argument("--write-captions", action="store_true", help="draw mosaic's prompts anew, and end")
+    parser.add_argument("--out", type=Path, help="also write the tables there")
+    arguments = parser.parse_args()
+    if arguments.write_captions:
+        write_captions()
+        return
+    engine.set_threads(None)
+    changes = {name: json.loads(value) for name, value in (item.split("=", 1) for item in arguments.set)}
+    parts = {"fashion": (measure_fashion, 8), "mosaic": (measure_mosaic, 4)}
+    texts = []
+    for name, (measure, usual) in parts.items():
+        if arguments.part in (name, "all"):
+            own = argparse.Namespace(**vars(arguments) | {"changes": changes, "n": arguments.n or usual})
+            texts.append(measure(own))
+            print(f"\n{texts[-1]}\n", flush=True)
+    if arguments.out:
+        arguments.out.write_text("\n\n".join(texts) + "\n")
+
+
+if __name__ == "__main__":
+    main()
