@@ -131,8 +131,8 @@ def _seed(control: Control, place: Place) -> Component:
     return gr.Number(value=place.value, label=control.label, precision=0, elem_id=place.elem_id, min_width=80)
 
 
-def dropdown(*, is_open: bool = False) -> Make:
-    """A list to choose from; with `is_open`, other values can be typed in."""
+def dropdown(*, is_open: bool = False, several: bool = False) -> Make:
+    """A list to choose from, or to choose several from; with `is_open`, other values can be typed in."""
 
     def make(control: Control, place: Place) -> Component:
         return gr.Dropdown(
@@ -142,25 +142,12 @@ def dropdown(*, is_open: bool = False) -> Make:
             info=control.help,
             elem_id=place.elem_id,
             visible=place.visible,
+            multiselect=several,
             filterable=is_open,
             allow_custom_value=is_open,
         )
 
     return make
-
-
-def _several(control: Control, place: Place) -> Component:
-    """A list to choose several from; others can be typed in, for the engine to name the nearest."""
-    return gr.Dropdown(
-        place.choices,
-        value=place.value,
-        label=control.label,
-        info=control.help,
-        elem_id=place.elem_id,
-        visible=place.visible,
-        multiselect=True,
-        allow_custom_value=True,
-    )
 
 
 def _checkbox(control: Control, place: Place) -> Component:
@@ -197,7 +184,7 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
         Control("spread", "Distance from it", "0 starts at the kept picture, 1 anywhere.", slider(0.05)),
         Control("beside", "Beside it", "The same prompt and seeds.", dropdown(is_open=True)),
         Control("truncation_psi", "Truncation", "Lower starts closer to the average picture.", slider(0.05)),
-        Control("classes", "Classes", "Several share the pictures.", _several),
+        Control("classes", "Classes", "Several share the pictures.", dropdown(is_open=True, several=True)),
         Control("class_count", "Classes at most", "How many the prompt may find.", slider(1)),
         Control("relaxed_classes", "Mix classes", "Their shares move with the picture.", _checkbox),
         Control("detail_steps", "Stage 2 steps", "Then the codes move in turn: details.", slider(1)),
