@@ -51,9 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m engine", description="Different pictures for one prompt."
-    )
+    parser = argparse.ArgumentParser(prog="python -m engine", description="Different pictures for one prompt.")
     parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(title="commands", required=True)
     _add_generate(commands.add_parser("generate", help="write pictures for a prompt into a folder"))

@@ -153,9 +153,7 @@ def _recomputed_chunk(n: int, step: int, settings: FlowSettings) -> int | None:
     return chunk if chunk < n or step >= settings.steps else None
 
 
-def _evaluate(
-    problem: Problem, batch: Batch, settings: FlowSettings, last_good: Step | None
-) -> list[Evaluated]:
+def _evaluate(problem: Problem, batch: Batch, settings: FlowSettings, last_good: Step | None) -> list[Evaluated]:
     """The terms whose weight is not zero at this step, with their values."""
     evaluated = []
     for role, term, weight, setting in _weighted_terms(problem, settings, len(batch), batch.step):
@@ -231,9 +229,7 @@ def _drift(
     moves = dict(zip(through_images, generated.pull_back(list(through_images.values())), strict=True))
     if settings.normalise:
         # Only the generator's own gain is divided out: how long the sum of a role's terms is still counts.
-        moves = {
-            role: move * (typical_norm(through_images[role]) / typical_norm(move)) for role, move in moves.items()
-        }
+        moves = {role: move * (typical_norm(through_images[role]) / typical_norm(move)) for role, move in moves.items()}
     if "A" in moves and "C" in moves:
         moves["A"] = without_opposition(moves["A"], moves["C"])
     if (mask := _moving(problem.space, batch.step, settings)) is not None and settings.normalise:
@@ -364,9 +360,7 @@ def pairwise_diversity(features: Tensor) -> float:
     return 1 - (directions.sum(0).square().sum().item() - n) / (n * (n - 1))
 
 
-def _check_finite(
-    values: Tensor, what: str, setting: str, settings: FlowSettings, last_good: Step | None
-) -> None:
+def _check_finite(values: Tensor, what: str, setting: str, settings: FlowSettings, last_good: Step | None) -> None:
     if not values.isfinite().all():
         raise DivergenceError(f"{what} no longer consist of numbers.", setting, settings, last_good)
 

@@ -91,9 +91,7 @@ def picture_metadata(
     }
 
 
-def encode_png(
-    image: Pixels, metadata: Mapping[str, Any] | None = None, *, icc_profile: bytes | None = None
-) -> bytes:
+def encode_png(image: Pixels, metadata: Mapping[str, Any] | None = None, *, icc_profile: bytes | None = None) -> bytes:
     """One picture [H, W, 3] as PNG, with metadata and a colour profile if given; equal arguments give equal bytes.
 
     Raises ValueError for metadata that JSON or `read_metadata` would refuse.
@@ -179,9 +177,7 @@ def _read_text(source: Path | bytes) -> str:
         with Image.open(file, formats=["PNG"]) as picture:  # stops before the pixels
             text = picture.info.get(TEXT_KEY)
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        raise MetadataError(
-            "This file is not a readable PNG picture. Drop a PNG that was saved here."
-        ) from error
+        raise MetadataError("This file is not a readable PNG picture. Drop a PNG that was saved here.") from error
     if not isinstance(text, str):
         raise MetadataError(
             "This picture carries no settings: it was not saved by this program, or another one removed them."
@@ -204,9 +200,7 @@ def _check(metadata: Any) -> None:
     if not isinstance(metadata.get("extra", {}), dict):
         raise MetadataError("The settings inside the picture have an impossible value of 'extra'.")
     if unknown := sorted(metadata.keys() - _CHECKS.keys() - {"extra"}):
-        raise MetadataError(
-            f"The settings inside the picture have unknown entries: {', '.join(unknown)[:200]}."
-        )
+        raise MetadataError(f"The settings inside the picture have unknown entries: {', '.join(unknown)[:200]}.")
     if metadata["index"] >= len(metadata["seeds"]):
         raise MetadataError("The settings inside the picture have an index beyond their seeds.")
 

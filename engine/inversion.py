@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -19,12 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine import imaging
+from engine.files import Watch
 from engine.latents import WPlusSpace
 from engine.masks import Alpha, Mask, bounds, cut_alpha
 from engine.pictures import Box, Picture, cut, resized
 from engine.settings import SettingsError
 from engine.styles import StyledSynthesis, noisy_layers
-from engine.terms import apply_in_chunks
 
 if TYPE_CHECKING:
     from engine.clip import PromptModel
@@ -468,15 +469,36 @@ def _places(side: int, length: int, start: int, stop: int) -> list[int]:
 # ---- how sure the latents are ----------------------------------------------------------------------------
 
 
-@torch.no_grad()
-def posterior(start: Start, renderer: Renderer, known: Tensor | None = None, *, tolerance: float = TOLERANCE) -> Tensor:
+def posterior(
+    start: Start,
+    renderer: Renderer,
+    known: Tensor | None = None,
+    *,
+    tolerance: float = TOLERANCE,
+    watch: Watch | None = None,
+) -> Tensor:
     """A factor [K, J] of the covariance of u, the same for all layers, given what is known of the picture.
 
     Laplace's approximation: with the prior N(0, I) of u and independent errors of root mean square `tolerance`
     over the known pixels, the covariance is (I + J^T J / tolerance^2)^-1, J the picture's derivatives (here finite
     differences). known: [1, 1, R, R], all of it if None. Only the J <= POSTERIOR_DIRECTIONS of the largest variance
-    of w take part.
+    of w take part. Kept for as long as the start is: all sides of a run begin with the same. watch: told how far it
+    is, and may raise to end it.
     """
+    key = (tolerance, None if known is None else known.cpu().numpy().tobytes())
+    kept = _posteriors.setdefault(start, {})
+    if key not in kept:
+        kept[key] = _compute_posterior(start, renderer, known, tolerance, watch or (lambda doing, share: None))
+    return kept[key]
+
+
+_posteriors: WeakKeyDictionary[Start, dict[tuple[float, bytes | None], Tensor]] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _compute_posterior(
+    start: Start, renderer: Renderer, known: Tensor | None, tolerance: float, watch: Watch
+) -> Tensor:
     dimensions = start.latents.shape[-1]
     count = min(POSTERIOR_DIRECTIONS, dimensions)
     basis = torch.eye(dimensions, device=start.latents.device)[:, dimensions - count :]  # factor's columns ascend
@@ -489,7 +511,11 @@ def posterior(start: Start, renderer: Renderer, known: Tensor | None = None, *, 
     here = small(start.latents[None])
     weight = torch.ones_like(here[:, :1]) if known is None else F.adaptive_avg_pool2d(known, here.shape[-1])
     at_once = max(1, POSTERIOR_PIXELS // renderer.resolution**2)
-    changes = (apply_in_chunks(small, moved, at_once) - here) / POSTERIOR_MOVE
+    drawn: list[Tensor] = []
+    for part in moved.split(at_once):
+        watch("Trying how the picture may vary", len(drawn) * at_once / len(moved))
+        drawn.append(small(part))
+    changes = (torch.cat(drawn) - here) / POSTERIOR_MOVE
     rows = (changes * (weight / (3 * weight.sum().clamp_min(1e-6))).sqrt()).flatten(1).double()
     precision = torch.eye(count, dtype=torch.float64, device=rows.device) + rows @ rows.T / tolerance**2
     variances, directions = torch.linalg.eigh(torch.linalg.inv(precision))

@@ -64,9 +64,7 @@ class ModelRow:
     def file(self, role: str) -> ModelFile:
         """The file of that role. Raises ModelError if the row names none."""
         if role not in self.files:
-            raise ModelError(
-                f"{self.folder / ROW_FILE} names no {role!r} file; a {self.family} model needs one."
-            )
+            raise ModelError(f"{self.folder / ROW_FILE} names no {role!r} file; a {self.family} model needs one.")
         return self.files[role]
 
 

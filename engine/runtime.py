@@ -74,7 +74,5 @@ def check_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise SettingsError(
-            f"device: {name!r} cannot be used here ({reason}). Use cpu, or cuda with a GPU."
-        ) from error
+        raise SettingsError(f"device: {name!r} cannot be used here ({reason}). Use cpu, or cuda with a GPU.") from error
     return device

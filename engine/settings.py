@@ -53,9 +53,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "langevin": (0.0, 10.0),
     "chunk": (1, 1024),
 }
-PROMPT_LIMIT = (
-    5_000  # characters; what exceeds the text encoder's context is cut, and said, by the prompt model
-)
+PROMPT_LIMIT = 5_000  # characters; what exceeds the text encoder's context is cut, and said, by the prompt model
 CONTRAST_LIMIT = 32  # contrast prompts
 CHANGES_LIMIT = 1_000  # moves of a slider that a run remembers: one a step of the longest
 START_LIMIT = 1_000_000  # numbers in a kept latent; the largest public W+ has 9,216
@@ -79,9 +77,7 @@ def _number(name: str, value: Any) -> None:
 def _whole_number(name: str, value: Any) -> None:
     if not isinstance(value, int):
         low, high = LIMITS[name]
-        raise SettingsError(
-            f"{name}: expected a whole number from {low:.10g} to {high:.10g}, got {_shown(value)}."
-        )
+        raise SettingsError(f"{name}: expected a whole number from {low:.10g} to {high:.10g}, got {_shown(value)}.")
     _number(name, value)
 
 
@@ -96,9 +92,7 @@ def _text(name: str, value: Any) -> None:
     if not value.strip():
         raise SettingsError(f"{name}: is empty; write a few words.")
     if len(value) > PROMPT_LIMIT:
-        raise SettingsError(
-            f"{name}: has {len(value):,} characters; shorten it to {PROMPT_LIMIT:,} or fewer."
-        )
+        raise SettingsError(f"{name}: has {len(value):,} characters; shorten it to {PROMPT_LIMIT:,} or fewer.")
     if any("\ud800" <= character <= "\udfff" for character in value):  # could not be written to any file
         raise SettingsError(f"{name}: has half a character in it (a lone surrogate); type it anew.")
 
@@ -505,9 +499,7 @@ class InpaintSettings(RunSettings):
     baseline: bool = True
 
 
-_TASKS: Mapping[str, type[RunSettings]] = {
-    cls.task: cls for cls in (GenerateSettings, EditSettings, InpaintSettings)
-}
+_TASKS: Mapping[str, type[RunSettings]] = {cls.task: cls for cls in (GenerateSettings, EditSettings, InpaintSettings)}
 
 
 def settings_from_dict(values: Any) -> RunSettings:

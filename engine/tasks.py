@@ -11,6 +11,7 @@ from torch import Tensor
 from engine import imaging, inversion, masks, styleclip
 from engine.class_latents import ClassSpace, classes_by_name, find_classes
 from engine.codebook import CodeSpace
+from engine.files import Watch
 from engine.flow import Particles, Problem, Step, refine
 from engine.inversion import Renderer, Start
 from engine.latents import LatentSpace
@@ -290,15 +291,23 @@ class Task:
         return figures
 
 
-def edit(settings: EditSettings, start: Start, generator: "GeneratorModel", prompt_model: "PromptModel") -> Task:
+def edit(
+    settings: EditSettings,
+    start: Start,
+    generator: "GeneratorModel",
+    prompt_model: "PromptModel",
+    *,
+    watch: Watch | None = None,
+) -> Task:
     """Ways to change a picture as the words say, from posterior draws around it.
 
+    watch: told how far the preparation is, which takes tens of drawings; may raise to end it.
     Raises SettingsError, and DirectionsMissingError where a method needs the edit directions of the two models and
     nobody computed them.
     """
     renderer = Renderer(generator, start.noise)
     make = {"gmi": _edit_gmi, "clip": _edit_clip, "direction": _edit_direction, "optimise": _edit_optimise}
-    return make[settings.method](_Edit(settings, start, renderer, generator, prompt_model))
+    return make[settings.method](_Edit(settings, start, renderer, generator, prompt_model, watch))
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,13 +319,14 @@ class _Edit:
     renderer: Renderer
     generator: "GeneratorModel"
     prompt_model: "PromptModel"
+    watch: Watch | None
 
     @property
     def seeds(self) -> tuple[int, ...]:
         return particle_seeds(self.settings.seed, self.settings.n)
 
     def spread(self) -> Tensor:
-        return inversion.posterior(self.start, self.renderer, tolerance=EDIT_TOLERANCE)
+        return inversion.posterior(self.start, self.renderer, tolerance=EDIT_TOLERANCE, watch=self.watch)
 
     def text(self) -> Tensor:
         return self.prompt_model.text_features([self.settings.prompt])[0]
@@ -433,12 +443,14 @@ def inpaint(
     start: Start,
     generator: "GeneratorModel",
     prompt_model: "PromptModel",
+    *,
+    watch: Watch | None = None,
 ) -> Task:
     """Ways to fill the mask so that the rest fits: the known pixels are a likelihood, the prompt, if any, another.
 
     mask: as `prepare_mask` returned it; start: found by `inversion.invert` with that mask. The particles begin at
     draws of the posterior given the known pixels, and repel each other by what differs in the hole alone.
-    Raises PictureError for a mask that does not fit the picture.
+    watch: as for `edit`. Raises PictureError for a mask that does not fit the picture.
     """
     masks.check_mask(mask, picture.size)
     assert start.box is not None
@@ -446,7 +458,7 @@ def inpaint(
     canvas = _canvas(settings, picture, mask, start)
     known = (canvas.hole == 0).to(canvas.hole)
     tolerance = WISH_TOLERANCE if settings.prompt else inversion.TOLERANCE
-    factor = inversion.posterior(start, renderer, known, tolerance=tolerance)
+    factor = inversion.posterior(start, renderer, known, tolerance=tolerance, watch=watch)
     space = WMoves(renderer, start, factor.T, factor)
     composed = Composed(prompt_model.image_features, canvas.target, canvas.hole)
     text = prompt_model.text_features([settings.prompt])[0] if settings.prompt else None

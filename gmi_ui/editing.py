@@ -8,6 +8,7 @@ from engine.settings import EditSettings, RunSettings
 from gmi_ui.easel import Link
 from gmi_ui.jobs import DIVERSITY, TEXT, Console, Figure, Prepared, tell_what_was_cut
 from gmi_ui.keeping import start_to_dict
+from gmi_ui.models import watch_of
 
 if TYPE_CHECKING:
     from engine.clip import PromptModel
@@ -106,15 +107,14 @@ def edit_task(
     """
     from engine import styleclip, tasks
 
-    console.tell("Trying how the picture may vary")  # tens of drawings: of a large model minutes
-    yield
+    watch = watch_of(console)  # to try how the picture may vary takes tens of drawings: of a large model minutes
     try:
-        return tasks.edit(settings, start, generator, prompt_model)
+        return tasks.edit(settings, start, generator, prompt_model, watch=watch)
     except styleclip.DirectionsMissingError as missing:
         for done, total in styleclip.compute_directions(generator, prompt_model, missing.space):
             console.tell("Measuring once how this model follows words", done / total)
             yield
-    return tasks.edit(settings, start, generator, prompt_model)
+    return tasks.edit(settings, start, generator, prompt_model, watch=watch)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from engine.errors import PictureError
 from engine.settings import RunSettings
 from gmi_ui.easel import Link, Variation
 from gmi_ui.jobs import TEXT, Console, Figure, Prepared, tell_what_was_cut
+from gmi_ui.models import watch_of
 
 if TYPE_CHECKING:
     from engine.flow import Step
@@ -58,7 +59,7 @@ class InpaintJob:
             yield
         sides = {"ours": settings} | ({"baseline": self.baseline(settings)} if settings.baseline else {})
         return {
-            name: tasks.inpaint(chosen, picture, prepared, start, generator, prompt_model)
+            name: tasks.inpaint(chosen, picture, prepared, start, generator, prompt_model, watch=watch_of(console))
             for name, chosen in sides.items()
         }
 

@@ -68,6 +68,9 @@ class Console(Protocol):
 
     def tell(self, doing: str, share: float | None = None) -> None: ...
 
+    @property
+    def is_stopping(self) -> bool: ...
+
 
 Prepared: TypeAlias = "Generator[None, None, Mapping[str, SideTask]]"
 

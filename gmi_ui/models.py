@@ -124,6 +124,17 @@ class Served(Protocol):
     def tell(self, doing: str, share: float | None = None) -> None: ...
 
 
+def watch_of(served: Served) -> Watch:
+    """Tells `served` how far a long work is, and ends it with LoadingStopped where that is being stopped."""
+
+    def watch(doing: str, share: float | None) -> None:
+        if served.is_stopping:
+            raise LoadingStopped("The loading was stopped.")
+        served.tell(doing, share)
+
+    return watch
+
+
 class Models:
     """The way to the models. Thread-safe; the loaders keep what they loaded, and try again what failed."""
 
@@ -157,13 +168,7 @@ class Models:
         stays loaded until the end.
         """
         self._prepare()
-
-        def watch(doing: str, share: float | None) -> None:
-            if served.is_stopping:
-                raise LoadingStopped("The loading was stopped.")
-            served.tell(doing, share)
-
-        with self._loaders.serving(watch):
+        with self._loaders.serving(watch_of(served)):
             yield
 
     def inspect(self, path: Path, architecture: str = "") -> "OwnModel":

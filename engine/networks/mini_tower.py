@@ -69,9 +69,7 @@ class MiniTower(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replaces the last layer; 0 classes leave the features. `global_pool` must be empty: it is fixed."""
         if global_pool:
-            raise ValueError(
-                f"gmi_mini_tower pools by itself; got global_pool={global_pool!r}, set timm_pool to ''."
-            )
+            raise ValueError(f"gmi_mini_tower pools by itself; got global_pool={global_pool!r}, set timm_pool to ''.")
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
     def forward_stages(self, x: Tensor) -> list[Tensor]:

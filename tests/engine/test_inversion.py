@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from engine import imaging, inversion
+from engine.errors import LoadingStopped
 from engine.inversion import (
     Comparison,
     Renderer,
@@ -210,6 +211,30 @@ def test_draws_differ_less_in_what_is_known(lone: GeneratorModel) -> None:
     with torch.no_grad():
         changes = (renderer.render(start.latents + draws[:, None]) - start.image).square()
     assert changes[..., 8:].mean() < 0.75 * changes[..., :8].mean()
+
+
+def test_the_posterior_tells_how_far_it_is_and_is_computed_once(
+    lone: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inversion, "POSTERIOR_PIXELS", 3 * 16**2)
+    renderer, told = Renderer(lone), []
+    start = start_from_latents(lone, "w", lone.spaces["w"].sample([1])[0])
+    first = posterior(start, renderer, watch=lambda doing, share: told.append(share))
+    shares = [3 * i / start.latents.shape[1] for i in range(len(told))]
+    assert len(told) > 1 and told == pytest.approx(shares)
+    assert posterior(start, renderer, watch=lambda doing, share: pytest.fail("again")) is first
+    assert posterior(start, renderer, tolerance=1.0) is not first
+
+
+def test_a_posterior_that_was_ended_is_not_kept(lone: GeneratorModel) -> None:
+    def stop(doing: str, share: float | None) -> None:
+        raise LoadingStopped(doing)
+
+    renderer = Renderer(lone)
+    start = start_from_latents(lone, "w", lone.spaces["w"].sample([1])[0])
+    with pytest.raises(LoadingStopped):
+        posterior(start, renderer, watch=stop)
+    assert posterior(start, renderer).isfinite().all()
 
 
 # ---- framing ---------------------------------------------------------------------------------------------
