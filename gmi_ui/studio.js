@@ -61,7 +61,7 @@
   }
   document.addEventListener("keydown", onKey, { capture: true });
 
-  // --- a picture dropped or pasted anywhere goes the way of the shown tab's upload button
+  // --- files dropped and pictures pasted anywhere go the way of the shown tab's upload button
 
   let depth = 0;
   const carriesFiles = (event) => Array.from(event.dataTransfer?.types ?? []).includes("Files");
@@ -71,17 +71,21 @@
     const place = document.querySelector(".drop-target");
     const taker = shownOne(takers);
     place.hidden = !shown || !taker;
-    place.textContent = taker?.classList.contains("opens-pictures")
-      ? "Drop a picture to work on it"
-      : "Drop a saved picture to restore its settings";
+    place.textContent = taker ? invitation(taker.classList) : "";
   }
 
-  function take(file) {
+  function invitation(classes) {
+    if (classes.contains("takes-models")) return "Drop a model's files to open it";
+    if (classes.contains("opens-pictures")) return "Drop a picture to work on it";
+    return "Drop a saved picture to restore its settings";
+  }
+
+  function take(files) {
     const input = shownOne(takers)?.parentElement?.querySelector('input[type="file"]');
-    if (!input || !file) return;
-    const one = new DataTransfer();
-    one.items.add(file);
-    input.files = one.files;
+    if (!input || !files.length) return;
+    const taken = new DataTransfer();
+    for (const file of input.multiple ? files : [files[0]]) taken.items.add(file);
+    input.files = taken.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }
 
@@ -104,13 +108,13 @@
     event.stopPropagation();
     depth = 0;
     showTarget(false);
-    take(event.dataTransfer.files[0]);
+    take([...event.dataTransfer.files]);
   }, { capture: true });
   document.addEventListener("paste", (event) => {
     const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
-    if (!file) return; // words go where the cursor is
+    if (!file || shownOne(takers)?.classList.contains("takes-models")) return; // words go where the cursor is
     event.preventDefault();
     event.stopPropagation();
-    take(file);
+    take([file]);
   }, { capture: true });
 })();

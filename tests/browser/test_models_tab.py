@@ -24,7 +24,7 @@ from gmi_ui import shelf
 from gmi_ui.models import Models, engine_loaders
 from gmi_ui.studio import LaunchOptions, Server, serve
 from tests.browser.conftest import new_tab
-from tests.browser.helpers import free_port, number
+from tests.browser.helpers import drop_file, free_port, number
 from tests.checkpoints import expected
 
 QUICK = Patience(stall=1.0, tries=2, first_wait=0.05, longest_wait=0.1)
@@ -331,6 +331,23 @@ def test_uploads_are_kept_and_deleted(tab: Callable[..., Page], shelf_studio: tu
     page.locator(".shelf-dialog").get_by_role("button", name="Remove").click()
     expect(own).to_have_count(0)
     assert not kept.parent.exists()
+
+
+def test_a_file_dropped_on_the_tab_is_opened(tab: Callable[..., Page]) -> None:
+    page = tab()
+    page.evaluate(
+        """() => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File(["x"], "a.pkl"));
+            document.body.dispatchEvent(new DragEvent("dragenter", { bubbles: true, dataTransfer }));
+        }"""
+    )
+    banner = page.locator(".drop-target")
+    expect(banner).to_have_text("Drop a model's files to open it")
+    drop_file(page, "evil.pkl", EVIL, "application/octet-stream", target="#model-shelf")
+    expect(banner).to_be_hidden()
+    expect(page.locator("#model-shelf")).to_contain_text("it wants os.system")
+    page.locator("#model-shelf").get_by_role("button", name="Dismiss").first.click()
 
 
 @pytest.mark.parametrize(
