@@ -32,7 +32,7 @@ from engine.settings import CodeOrder, FlowSettings, GenerateSettings, SettingsE
 from engine.version import VERSION
 
 if TYPE_CHECKING:
-    from engine.flow import Step
+    from engine.flow import Particles, Problem, Step
 
 FLOW_OPTIONS = ("step_size", "diversity", "codebook", "code_order")  # not given: the preset's
 
@@ -132,28 +132,30 @@ def _generate(options: argparse.Namespace) -> None:
     options.prompt_model = settings.prompt_model
     models = load_models(options)
     warn_of_cut_words(settings.prompt, models)
-    last, seconds = _refine(settings, models, options.out, "ours")
+    begun = tasks.generate(settings, *models)
+    last, seconds = _refine(settings, begun, models, options.out, "ours")
     sides = {"ours": scores(last)}
-    if settings.baseline:
-        last, _ = _refine(tasks.baseline(settings), models, options.out / "baseline", "baseline")
+    if settings.baseline:  # it differs in the flow alone
+        last, _ = _refine(tasks.baseline(settings), begun, models, options.out / "baseline", "baseline")
         sides["baseline"] = scores(last)
     write_report(options.out, report(settings, models, seconds / settings.flow.steps, **sides))
 
 
-def _refine(settings: GenerateSettings, models: Models, folder: Path, label: str) -> tuple["Step", float]:
+def _refine(
+    settings: GenerateSettings, begun: tuple["Problem", "Particles"], models: Models, folder: Path, label: str
+) -> tuple["Step", float]:
     """Runs the flow and writes its pictures into `folder`; returns the last step and the seconds it took.
 
     Raises RunError for a run that diverged, after writing the pictures of its last good step.
     """
-    from engine import flow, imaging, tasks
+    from engine import flow, imaging
 
     def save(step: "Step") -> None:
         images = imaging.to_uint8(step.images)
         encode = lambda index, metadata: imaging.encode_png(images[index], metadata)  # noqa: E731
         save_pictures(folder, settings, models, step, encode)
 
-    problem, particles = tasks.generate(settings, *models)
-    return carry_out(flow.refine(problem, particles, settings.flow), label, folder, save)
+    return carry_out(flow.refine(*begun, settings.flow), label, folder, save)
 
 
 if __name__ == "__main__":

@@ -163,10 +163,7 @@ def _inpaint(options: argparse.Namespace) -> None:
     if settings.prompt:
         warn_of_cut_words(settings.prompt, models)
     start = _find_start(picture, models, options.inversion_steps, mask)
-    sides = {"ours": settings}
-    if settings.baseline:
-        sides["baseline"] = tasks.baseline(settings)
-    made = {side: tasks.inpaint(chosen, picture, mask, start, *models) for side, chosen in sides.items()}
+    made = tasks.inpaint_sides(settings, picture, mask, start, *models)
     _run_sides(settings, models, made, picture, options.out)
 
 

@@ -467,8 +467,9 @@ def inpaint(
     def render(moves: Tensor) -> Tensor:
         return renderer.synthesis(space.decode(moves))
 
-    latents = space.sample(seeds)
-    if text is not None:
+    if text is None:
+        latents = space.sample(seeds)
+    else:
         latents = _fitting_draws(space, seeds, lambda moves: composed(render(moves)) @ text)
     conditions: list[tuple[Term, float]] = []
     if known.any():
@@ -486,6 +487,24 @@ def inpaint(
         seed=settings.seed,
     )
     return Task(settings, problem, Particles(latents, seeds), start, renderer, canvas=canvas)
+
+
+def inpaint_sides(
+    settings: InpaintSettings,
+    picture: Picture,
+    mask: Mask,
+    start: Start,
+    generator: "GeneratorModel",
+    prompt_model: "PromptModel",
+    *,
+    watch: Watch | None = None,
+) -> dict[str, Task]:
+    """`inpaint` as "ours" and, where the settings ask for it, "baseline", which differs in the flow alone."""
+    ours = inpaint(settings, picture, mask, start, generator, prompt_model, watch=watch)
+    sides = {"ours": ours}
+    if settings.baseline:
+        sides["baseline"] = replace(ours, settings=baseline(settings))
+    return sides
 
 
 @torch.no_grad()

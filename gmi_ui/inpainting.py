@@ -57,11 +57,8 @@ class InpaintJob:
         for start in inversion.invert(picture, generator, prompt_model=prompt_model, mask=prepared):
             console.tell("Looking at what surrounds the mask", start.step / max(start.total, 1))
             yield
-        sides = {"ours": settings} | ({"baseline": self.baseline(settings)} if settings.baseline else {})
-        return {
-            name: tasks.inpaint(chosen, picture, prepared, start, generator, prompt_model, watch=watch_of(console))
-            for name, chosen in sides.items()
-        }
+        watch = watch_of(console)
+        return tasks.inpaint_sides(settings, picture, prepared, start, generator, prompt_model, watch=watch)
 
     def adopt(self, run: "Run") -> None:
         if (shown := variation_of(self.link.run)) is not None:

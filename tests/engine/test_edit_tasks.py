@@ -272,6 +272,20 @@ def test_a_prompt_chooses_among_each_particles_own_draws(
     assert (chosen.text_scores >= first.text_scores - 1e-5).all() and (chosen.text_scores > first.text_scores).any()
 
 
+def test_the_baseline_of_an_inpainting_differs_in_the_flow_alone(models: tuple[GeneratorModel, PromptModel]) -> None:
+    """What both sides share gives the same pictures as a baseline that is prepared for itself."""
+    settings = replace(INPAINT, prompt="a smile", baseline=True)
+    picture = upload(models[0])
+    mask = tasks.prepare_mask(settings, hole((16, 16)), picture)
+    *_, start = inversion.invert(picture, models[0], mask=mask, steps=4)
+    sides = tasks.inpaint_sides(settings, picture, mask, start, *models)
+    assert sides["baseline"].settings == tasks.baseline(settings)
+    last_of(sides["ours"])
+    alone = last_of(tasks.inpaint(tasks.baseline(settings), picture, mask, start, *models))
+    assert torch.equal(last_of(sides["baseline"]).images, alone.images)
+    assert list(tasks.inpaint_sides(replace(settings, baseline=False), picture, mask, start, *models)) == ["ours"]
+
+
 def test_the_mask_is_prepared_as_the_settings_say() -> None:
     picture, mask = Picture(np.zeros((28, 40, 3), np.uint8)), hole((40, 28))
     grown = tasks.prepare_mask(replace(INPAINT, grow=2), mask, picture)
