@@ -6,18 +6,18 @@ from typing import Any
 
 import gradio as gr
 
+from gmi_ui.parts import html_part, read_part
+
 _HERE = Path(__file__).parent
 CSS = _HERE / "chain.css"
 
 
 def chain(task: str, server_functions: Sequence[Callable[..., Any]]) -> gr.HTML:
     """Hidden until there is a picture. server_functions: `server_functions.easel_functions`."""
-    return gr.HTML(
-        html_template=(_HERE / "chain.html").read_text(encoding="utf-8"),
-        js_on_load=(_HERE / "chain.js").read_text(encoding="utf-8"),
-        apply_default_css=False,
+    return html_part(
+        read_part(_HERE, "chain.html"),
+        read_part(_HERE, "chain.js"),
         elem_id=f"{task}-chain",
-        elem_classes="studio-part",
-        server_functions=list(server_functions),
+        server_functions=server_functions,
         task=task,
     )

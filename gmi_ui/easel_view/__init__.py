@@ -6,18 +6,18 @@ from typing import Any
 
 import gradio as gr
 
+from gmi_ui.parts import html_part, read_part
+
 _HERE = Path(__file__).parent
 CSS = _HERE / "easel_view.css"
 
 
 def easel_view(task: str, server_functions: Sequence[Callable[..., Any]]) -> gr.HTML:
     """server_functions: `server_functions.easel_functions`."""
-    return gr.HTML(
-        html_template=(_HERE / "easel_view.html").read_text(encoding="utf-8"),
-        js_on_load=(_HERE / "easel_view.js").read_text(encoding="utf-8"),
-        apply_default_css=False,
+    return html_part(
+        read_part(_HERE, "easel_view.html"),
+        read_part(_HERE, "easel_view.js"),
         elem_id=f"{task}-easel",
-        elem_classes="studio-part",
-        server_functions=list(server_functions),
+        server_functions=server_functions,
         task=task,
     )

@@ -6,6 +6,8 @@ from typing import Any
 
 import gradio as gr
 
+from gmi_ui.parts import html_part, read_part
+
 _HERE = Path(__file__).parent
 CSS = _HERE / "model_shelf.css"
 _SCRIPTS = ("words.js", "rows.js", "dialogs.js", "shelf.js")  # one scope, in this order
@@ -17,12 +19,10 @@ def model_shelf(server_functions: Sequence[Callable[..., Any]]) -> gr.HTML:
     server_functions: `server_functions.shelf_functions`. Its value is only a number that rises when there is
     something new to ask for (`particle_grid.wake`).
     """
-    return gr.HTML(
+    return html_part(
+        read_part(_HERE, "model_shelf.html"),
+        read_part(_HERE, *_SCRIPTS),
         value=0,
-        html_template=(_HERE / "model_shelf.html").read_text(encoding="utf-8"),
-        js_on_load="\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS),
-        apply_default_css=False,
         elem_id="model-shelf",
-        elem_classes="studio-part",
-        server_functions=list(server_functions),
+        server_functions=server_functions,
     )

@@ -6,6 +6,8 @@ from typing import Any
 
 import gradio as gr
 
+from gmi_ui.parts import html_part, read_part
+
 _HERE = Path(__file__).parent
 CSS = _HERE / "painter.css"
 _SCRIPTS = ("strokes.js", "effects.js", "variations.js", "painter.js")  # one scope, in this order
@@ -17,13 +19,11 @@ def painter(task: str, server_functions: Sequence[Callable[..., Any]], *, contro
     server_functions: `server_functions.easel_functions`. The mask goes to `put_mask`: before a run, which waits
     for it, and whenever the brush rests, so that a reload loses nothing.
     """
-    return gr.HTML(
-        html_template=(_HERE / "painter.html").read_text(encoding="utf-8"),
-        js_on_load="\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS),
-        apply_default_css=False,
+    return html_part(
+        read_part(_HERE, "painter.html"),
+        read_part(_HERE, *_SCRIPTS),
         elem_id=f"{task}-painter",
-        elem_classes="studio-part",
-        server_functions=list(server_functions),
+        server_functions=server_functions,
         task=task,
         control_prefix=control_prefix,
     )

@@ -13,6 +13,8 @@ from typing import Any
 
 import gradio as gr
 
+from gmi_ui.parts import html_part, read_part
+
 _HERE = Path(__file__).parent
 CSS = _HERE / "particle_grid.css"
 _SCRIPTS = (
@@ -46,25 +48,20 @@ def particle_grid(task: str, texts: GridTexts, server_functions: Sequence[Callab
     """Events: `arrive` (no data) when controls are to be shown anew; those of `texts.own`, all with data side
     ("ours" or "baseline"), index and step (None for the newest).
 
-    server_functions: see `server_functions.grid_functions`; each takes one dict. A function, because a subclass
-    would make gradio write an interface file beside this one.
+    server_functions: see `server_functions.grid_functions`; each takes one dict.
     """
-    html = (_HERE / "particle_grid.html").read_text(encoding="utf-8")
+    html = read_part(_HERE, "particle_grid.html")
     words = {"task": task, "title": texts.title, "text": texts.text}
     words |= {"ready-title": texts.ready[0], "ready-text": texts.ready[1]}
     for name, said in words.items():
         html = html.replace(f"[[{name}]]", said)
     # Gradio finds a component's events by their names in its script.
-    scripts = [f"const own = {json.dumps(dict(texts.own))};"]
-    scripts += [(_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS]
-    return gr.HTML(
+    return html_part(
+        html,
+        f"const own = {json.dumps(dict(texts.own))};\n{read_part(_HERE, *_SCRIPTS)}",
         value=0,
-        html_template=html,
-        js_on_load="\n".join(scripts),
-        apply_default_css=False,
         elem_id="particle-grid" if task == "generate" else f"{task}-grid",
-        elem_classes="studio-part",
-        server_functions=list(server_functions),
+        server_functions=server_functions,
         task=task,
         hand_over=dict(texts.hand_over),
         picks_examples=texts.picks_examples,
