@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,6 +24,7 @@ from typing import Any
 from engine.downloads import Patience, Progress, download
 from engine.errors import ModelError
 from engine.files import sha256_of, write_atomic
+from engine.folders import own_folder
 from engine.model_table import Kind, ModelRow
 from engine.public_models import PUBLIC_MODELS, PublicFile, PublicModel
 
@@ -32,7 +32,6 @@ FOLDER_VARIABLE = "GMI_MODELS"
 INSTALLED = "installed.json"
 OWN, UPLOADS = "own.json", "own"
 OWN_LICENCE = "unknown: the user's own file"
-_NAME = "gmi-studio"
 _own_lock = threading.Lock()
 
 OnProgress = Callable[[PublicFile, Progress], None]
@@ -82,14 +81,8 @@ class OwnModel:
 
 def models_folder() -> Path:
     """Where fetched models are kept: $GMI_MODELS, else the platform's place for a program's data."""
-    if chosen := os.environ.get(FOLDER_VARIABLE):
-        return Path(chosen)
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / _NAME / "models"
-    if sys.platform == "darwin":
-        return home / "Library" / "Application Support" / _NAME / "models"
-    return Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / _NAME / "models"
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    return Path(chosen) if chosen else own_folder("data") / "models"
 
 
 def installed(folder: Path | None = None) -> Iterator[Installed]:

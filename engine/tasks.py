@@ -35,7 +35,6 @@ from engine.terms import (
     Realism,
     Term,
     TextLikelihood,
-    apply_in_chunks,
 )
 
 if TYPE_CHECKING:
@@ -90,11 +89,16 @@ class PromptModelLike(Protocol):
 
 
 def generate(
-    settings: GenerateSettings, model: GeneratorLike, prompt_model: PromptModelLike
+    settings: GenerateSettings,
+    model: GeneratorLike,
+    prompt_model: PromptModelLike,
+    *,
+    watch: Watch | None = None,
 ) -> tuple[Problem, Particles]:
     """Pictures for a prompt: repulsion in CLIP features, C by CLIP, realism by the model's own discriminator.
 
-    Raises SettingsError where the settings do not fit the models.
+    watch: told how far the search for fitting starts is; may raise to end it. Raises SettingsError where the
+    settings do not fit the models.
     """
     name = settings.space or model.default_space
     if name not in model.spaces:
@@ -120,7 +124,7 @@ def generate(
     )
     seeds = particle_seeds(settings.seed, settings.n)
     if settings.start is None and isinstance(space, CodeSpace) and space.bank is not None:
-        return problem, Particles(fitting_starts(problem, space, seeds, settings.candidates), seeds)
+        return problem, Particles(fitting_starts(problem, space, seeds, settings.candidates, watch), seeds)
     return problem, Particles(start_latents(settings, space, seeds), seeds)
 
 
@@ -177,19 +181,24 @@ def start_latents(settings: GenerateSettings, space: LatentSpace, seeds: Sequenc
 
 
 @torch.no_grad()
-def fitting_starts(problem: Problem, space: CodeSpace, seeds: Sequence[int], candidates: int) -> Tensor:
+def fitting_starts(
+    problem: Problem, space: CodeSpace, seeds: Sequence[int], candidates: int, watch: Watch | None = None
+) -> Tensor:
     """Of `candidates` starts of every particle the one whose picture fits the text best: [N, *space.shape].
 
     A grid of codes holds one picture, and no small move makes a house of a heart: the flow goes further from a start
     that resembles what is asked for (as the first search of Big Sleep, Murdock 2021). A particle's candidates follow
-    from its seed, so particles differ.
+    from its seed, so particles differ. watch: as of `generate`.
     """
     if candidates == 1:
         return space.sample(seeds)
     codes = torch.stack([space.sample_codes(seeds, number) for number in range(candidates)], dim=1)  # [N, C, k]
     grids, which = codes.flatten(0, 1).unique(dim=0, return_inverse=True)  # a bank has only so many
-    parts = [space.latents(part) for part in grids.split(CANDIDATES_AT_ONCE)]
-    fits = torch.cat([problem.extractor(problem.render(part)) @ problem.text for part in parts])
+
+    def fit(part: Tensor) -> Tensor:
+        return problem.extractor(problem.render(space.latents(part))) @ problem.text
+
+    fits = _watched_scores(fit, grids, CANDIDATES_AT_ONCE, watch)
     best: list[int] = []
     for own in which.view(len(seeds), candidates):
         # Two particles at one place would not repel each other.
@@ -197,6 +206,16 @@ def fitting_starts(problem: Problem, space: CodeSpace, seeds: Sequence[int], can
         own = free if len(free) else own
         best.append(int(own[fits[own].argmax()]))
     return space.latents(grids[best])
+
+
+def _watched_scores(score: Callable[[Tensor], Tensor], candidates: Tensor, at_once: int, watch: Watch | None) -> Tensor:
+    """score(candidates) [M], `at_once` of them at a time; watch: told before each time, may raise to end it."""
+    scores: list[Tensor] = []
+    for part in candidates.split(at_once):
+        if watch is not None:
+            watch("Looking for starts that fit the words", len(scores) * at_once / len(candidates))
+        scores.append(score(part))
+    return torch.cat(scores)
 
 
 # ---- own pictures: edit and inpaint ----------------------------------------------------------------------
@@ -470,7 +489,7 @@ def inpaint(
     if text is None:
         latents = space.sample(seeds)
     else:
-        latents = _fitting_draws(space, seeds, lambda moves: composed(render(moves)) @ text)
+        latents = _fitting_draws(space, seeds, lambda moves: composed(render(moves)) @ text, watch)
     conditions: list[tuple[Term, float]] = []
     if known.any():
         weight = settings.known_weight * (KNOWN_ALONE if text is None else 1.0)
@@ -508,11 +527,13 @@ def inpaint_sides(
 
 
 @torch.no_grad()
-def _fitting_draws(space: WMoves, seeds: Sequence[int], score: Callable[[Tensor], Tensor]) -> Tensor:
+def _fitting_draws(
+    space: WMoves, seeds: Sequence[int], score: Callable[[Tensor], Tensor], watch: Watch | None
+) -> Tensor:
     """For each seed the one of STARTS_TRIED draws that scores best, [N, J]; no particle depends on another."""
     tries = range(0, STARTS_TRIED * SEED_STRIDE, SEED_STRIDE)
     draws = torch.stack([space.sample([(seed + further) % 2**32 for seed in seeds]) for further in tries])
-    scores = apply_in_chunks(score, draws.flatten(0, 1), STARTS_AT_ONCE).unflatten(0, draws.shape[:2])
+    scores = _watched_scores(score, draws.flatten(0, 1), STARTS_AT_ONCE, watch).unflatten(0, draws.shape[:2])
     return draws[scores.argmax(0), torch.arange(len(seeds))]
 
 

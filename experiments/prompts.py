@@ -16,9 +16,7 @@ def _prompt(text: str, **wanted: str) -> Prompt:
 
 
 TUNING = (
-    _prompt(
-        "a woman with pink hair and sunglasses", person="woman", hair_colour="pink", glasses="sunglasses"
-    ),
+    _prompt("a woman with pink hair and sunglasses", person="woman", hair_colour="pink", glasses="sunglasses"),
     _prompt("a man with a beard", person="man", facial_hair="beard"),
     _prompt("a person wearing a red cap", hat="cap", hat_colour="red"),
     _prompt("someone with a green mohawk", hair_style="mohawk", hair_colour="green"),
@@ -36,9 +34,7 @@ TUNING = (
         hair_style="long straight",
         hair_colour="blonde",
     ),
-    _prompt(
-        "a guy with a moustache and square glasses", person="man", facial_hair="moustache", glasses="square"
-    ),
+    _prompt("a guy with a moustache and square glasses", person="man", facial_hair="moustache", glasses="square"),
     _prompt("a person with a black top hat", hat="top hat", hat_colour="black"),
     _prompt(
         "a woman with a bun and a striped sweater",

@@ -18,6 +18,7 @@ from gradio.components import Component
 from engine.kinds import STYLES, Kind
 from engine.settings import LIMITS, PRESETS, FlowSettings, GenerateSettings, RunSettings, SettingsError
 from gmi_ui.editing import BASELINES, METHODS
+from gmi_ui.jobs import as_moved
 
 REST = "rest"  # the hidden component
 # The useful part of a field's limits; a slider reaches further once a value lies there.
@@ -309,7 +310,7 @@ def settings_from(
         chosen = {name: whole(value) for name, value in values.items() if name in CONTROLS[defaults.task]}
         if all(value_of(rest, name) == value for name, value in chosen.items()):
             return rest
-        settings = replace(rest, flow=rest.flow.as_moved)
+        settings = as_moved(rest)
         preset = chosen.get("preset", settings.preset)
         if preset != settings.preset:
             settings = settings.with_preset(preset)

@@ -2,13 +2,12 @@
 
 import inspect
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.settings import FlowSettings
 from gmi_ui.jobs import Steps, model_names
 from gmi_ui.pace import Pace, foretell, notice_of
-from gmi_ui.runs import OURS, Phase, Rounds, Run, Side, measured
+from gmi_ui.runs import Phase, Rounds, Run, Side, measured
 
 if TYPE_CHECKING:
     from engine.flow import Step
@@ -49,12 +48,10 @@ def tell_how_long(run: Run, pace: Pace) -> None:
 
 def begun(run: Run) -> dict[str, Steps]:
     """The iterators of the sides, nothing advanced yet: from the start, or from where the run was stopped."""
-    flows = {}
+    flows, sides = {}, run.moment.sides
+    chosen = run.flows_from(run.moment.step)
     for name, task in run.tasks.items():
-        before = run.moment.sides.get(name)
-        at = before.step.step if before else 0
-        flow = side_flow(run, name, run.flow_from(at))
-        flows[name] = task.steps(flow, before.step.particles if before else None)
+        flows[name] = task.steps(chosen[name], sides[name].step.particles if name in sides else None)
     return flows
 
 
@@ -65,10 +62,10 @@ def one_round(run: Run, flows: dict[str, Steps]) -> None:
     """
     moved: dict[str, Side] = {}
     sides = run.moment.sides
-    chosen = run.flow_from(max((side.step.step for side in sides.values()), default=0))
+    chosen = run.flows_from(run.moment.step)
     for name in list(flows):
         before = sides.get(name)
-        side = advance(flows[name], run, name, before, side_flow(run, name, chosen))
+        side = advance(flows[name], run, name, before, chosen[name])
         if side is None:
             del flows[name]
         elif before is None:
@@ -94,8 +91,3 @@ def advance(steps: Steps, run: Run, name: str, before: Side | None, flow: FlowSe
 def send(steps: Steps, flow: FlowSettings) -> "Step":
     """The next step; an iterator that has not begun takes no values."""
     return next(steps) if inspect.getgeneratorstate(steps) == inspect.GEN_CREATED else steps.send(flow)
-
-
-def side_flow(run: Run, name: str, flow: FlowSettings) -> FlowSettings:
-    """The baseline's flow while the sliders of ours move: the job says what a baseline is."""
-    return flow if name == OURS else run.job.baseline(replace(run.settings, flow=flow)).flow

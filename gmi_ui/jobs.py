@@ -5,9 +5,10 @@ A run (`runs.Run`) knows only a `Job`. A new task of the engine is one class her
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from engine.settings import FlowSettings, RunSettings
+from gmi_ui.models import watch_of
 from gmi_ui.notices import Notice
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from gmi_ui.models import Models
     from gmi_ui.runs import Run
 
+AnySettings = TypeVar("AnySettings", bound=RunSettings)
 Steps: TypeAlias = "Generator[Step, FlowSettings | None, None]"
 
 
@@ -195,10 +197,10 @@ class GenerateJob:
             if prepared and not settings.beside:  # the baseline differs in the flow alone
                 prepared[name] = replace(prepared["ours"], settings=chosen)
                 continue
-            if chosen.candidates > 1:
-                console.tell("Looking for starts that fit the words")
             yield
-            prepared[name] = Generating(*tasks.generate(chosen, generator, prompt_model), chosen, generator)
+            watch = watch_of(console)  # where starts are looked for, hundreds of pictures are drawn for each
+            made = tasks.generate(chosen, generator, prompt_model, watch=watch)
+            prepared[name] = Generating(*made, chosen, generator)
         return prepared
 
     def adopt(self, run: "Run") -> None:
@@ -219,6 +221,13 @@ def heading(settings: RunSettings) -> str:
 def shown_name(model: str) -> str:
     """A model's name; of a path, its last part."""
     return model.replace("\\", "/").rstrip("/").rpartition("/")[2] or model
+
+
+def as_moved(settings: AnySettings) -> AnySettings:
+    """Plain runs, the model's and that of another beside it: with every slider as it was last moved, to the end."""
+    beside: RunSettings | None = getattr(settings, "beside", None)
+    others: dict[str, Any] = {"beside": as_moved(beside)} if beside else {}
+    return replace(settings, flow=settings.flow.as_moved, **others)
 
 
 def model_names(settings: RunSettings) -> tuple[str, ...]:

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from engine.settings import FlowSettings, RunSettings
-from gmi_ui.jobs import GENERATE, Figure, Job
+from engine.settings import LIMITS, FlowSettings, RunSettings
+from gmi_ui.jobs import GENERATE, Figure, Job, as_moved
 from gmi_ui.notices import Notice, NotPossibleError
 
 if TYPE_CHECKING:
@@ -96,6 +96,35 @@ def thinned(kept: tuple[Kept, ...]) -> tuple[Kept, ...]:
         rest = (*(one for one in kept[:-1] if one.step % stride == 0), kept[-1])
         stride *= 2
     return rest
+
+
+def before_step(flow: FlowSettings, step: int) -> FlowSettings:
+    """The choices with those moves of sliders alone that came before `step`."""
+    return replace(flow, changes=tuple(change for change in flow.changes if change[0] < step))
+
+
+def moved_from(flow: FlowSettings, step: int, step_size: float, diversity: float) -> FlowSettings:
+    """The choices with these values from `step` on, in place of all that would have come then."""
+    earlier = before_step(flow, step)
+    now = earlier.as_moved
+    if (now.step_size, now.diversity) == (step_size, diversity):
+        return earlier
+    return replace(earlier, changes=(*earlier.changes, (step, step_size, diversity)))
+
+
+def moved_along(other: FlowSettings, ours: FlowSettings, step: int, step_size: float, diversity: float) -> FlowSettings:
+    """Another model's choices where `ours` get these values from `step` on.
+
+    Diversity means the same to every model. A step size is each model's own, so it changes by the factor that ours
+    has changed by since the run began. What did not move keeps its value.
+    """
+    now, before = before_step(other, step).as_moved, before_step(ours, step).as_moved
+    if step_size == before.step_size:
+        step_size = now.step_size
+    else:
+        low, high = LIMITS["step_size"]
+        step_size = min(max(other.step_size * (step_size / ours.step_size), low), high)
+    return moved_from(other, step, step_size, now.diversity if diversity == before.diversity else diversity)
 
 
 @dataclass(frozen=True)
@@ -249,7 +278,9 @@ class Run(Work):
         self.model_hashes: Mapping[str, str] = {}
         self.tasks: Mapping[str, SideTask] = {}
         self.step_seconds: float | None = None  # of all sides together; foretold, then measured
-        self._flow = settings.flow
+        self._flows = {OURS: settings.flow}  # of the sides that have their own, with every move of a slider
+        if self.other:
+            self._flows[BASELINE] = self.other.flow
         self._tuned: tuple[float, float] | None = None  # step size and diversity, not in force yet
 
     # --- for the page
@@ -270,16 +301,19 @@ class Run(Work):
 
     def _total_of(self, side: str) -> int:
         shown = self._moment.sides.get(side)
-        return shown.step.total if shown else self.total
+        return shown.step.total if shown else self._flows.get(side, self._flows[OURS]).steps
 
     @property
     def final_settings(self) -> RunSettings:
-        """The settings with the step size and diversity as they were moved to during the run."""
-        return replace(self.settings, flow=self.flow)
+        """The settings with the step size and diversity as they were moved to during the run.
+
+        Those of another model beside it stay as they were chosen: the sliders on the page are not its own.
+        """
+        return replace(as_moved(self.settings), flow=self.flow)
 
     @property
     def other(self) -> RunSettings | None:
-        """The settings of another model's run beside this one, which the sliders do not reach."""
+        """The settings of another model's run beside this one, as it began."""
         return getattr(self.settings, "beside", None)
 
     def settings_of(self, side: str) -> RunSettings:
@@ -288,28 +322,32 @@ class Run(Work):
 
     def settings_at(self, side: str, step: int) -> RunSettings:
         """The settings that make a side's pictures of `step` again: every moved slider, and where it was stopped."""
-        until = step if step < self._total_of(side) else None
-        if side != OURS and self.other:
-            return replace(self.other, flow=replace(self.other.flow, until=until))
-        changes = tuple(change for change in self._flow.changes if change[0] < step)
-        if side == OURS:
-            return replace(self.settings, flow=replace(self._flow, changes=changes, until=until))
-        plain = replace(self._flow, changes=(), until=until)
-        settings = self.job.baseline(replace(self.settings, flow=plain))
-        moved = tuple((at, step_size, settings.flow.diversity) for at, step_size, _ in changes)
+        total = self._total_of(side)
+        flow = before_step(self._flows.get(side, self._flows[OURS]), min(step, total))
+        flow = replace(flow, until=step if step < total else None)
+        if side in self._flows:
+            settings: Any = replace(self.settings_of(side), flow=flow)
+            return replace(settings, beside=self._other_at(step)) if side == OURS and self.other else settings
+        settings = self.job.baseline(replace(self.settings, flow=replace(flow, changes=())))
+        moved = tuple((at, step_size, settings.flow.diversity) for at, step_size, _ in flow.changes)
         return replace(settings, flow=replace(settings.flow, changes=moved))
+
+    def _other_at(self, step: int) -> RunSettings:
+        """The other model's settings where ours are at `step`; once ours are at their end, as that side is now."""
+        shown = self._moment.sides.get(BASELINE)
+        return self.settings_at(BASELINE, shown.step.step if shown and step >= self._total_of(OURS) else step)
 
     def tune(self, *, step_size: float, diversity: float) -> None:
         """New values for the steps to come. Raises SettingsError for values that cannot be used."""
-        replace(self._flow, step_size=step_size, diversity=diversity)  # checks
+        replace(self._flows[OURS], step_size=step_size, diversity=diversity)  # checks
         with self._changed:
             if not self._moment.phase.is_over:
                 self._tuned = (step_size, diversity)
 
     @property
     def flow(self) -> FlowSettings:
-        """The numerical choices, with every slider as it was last moved."""
-        flow, tuned = self._flow.as_moved, self._tuned
+        """The numerical choices of our side, with every slider as it was last moved."""
+        flow, tuned = self._flows[OURS].as_moved, self._tuned
         return flow if tuned is None else replace(flow, step_size=tuned[0], diversity=tuned[1])
 
     @property
@@ -323,7 +361,7 @@ class Run(Work):
             if not self.can_go_on:
                 raise NotPossibleError("Only a run that was stopped can be continued. Press Run for a new one.")
             self._stopping = False
-            self._flow = replace(self._flow, until=None)
+            self._flows = {side: replace(flow, until=None) for side, flow in self._flows.items()}
             self._ticks.clear()
             self._publish(phase=Phase.WAITING)
 
@@ -343,22 +381,26 @@ class Run(Work):
 
     # --- for the worker
 
-    def flow_from(self, step: int) -> FlowSettings:
-        """The numerical choices for the move from `step`; what a slider was moved to counts from here on."""
+    def flows_from(self, step: int) -> Mapping[str, FlowSettings]:
+        """Each side's numerical choices for the move from `step`; what a slider was moved to counts from here on.
+
+        A side that has none of its own follows ours: the job says what a baseline is.
+        """
         with self._changed:
             if self._tuned is not None:
-                step_size, diversity = self._tuned
-                now = self._flow.at(step)
-                earlier = tuple(change for change in self._flow.changes if change[0] < step)
-                if (now.step_size, now.diversity) != self._tuned or self._flow.changes != earlier:
-                    self._flow = replace(self._flow, changes=(*earlier, (step, step_size, diversity)))
-                self._tuned = None
-            return self._flow.at(step)
+                ours, (step_size, diversity) = self._flows[OURS], self._tuned
+                flows = {OURS: moved_from(ours, step, step_size, diversity)}
+                if BASELINE in self._flows:
+                    flows[BASELINE] = moved_along(self._flows[BASELINE], ours, step, step_size, diversity)
+                self._flows, self._tuned = flows, None
+            own = {side: flow.at(step) for side, flow in self._flows.items()}
+        following = replace(self.settings, flow=own[OURS])
+        return {side: own.get(side) or self.job.baseline(following).flow for side in self.titles}
 
     @property
     def is_replay_over(self) -> bool:
         """Whether a run that is made again is at the step where it was stopped."""
-        until = self._flow.until
+        until = next((flow.until for flow in self._flows.values() if flow.until is not None), None)
         return until is not None and bool(self._moment.sides) and self._moment.step >= until
 
     def show(self, sides: Mapping[str, Side]) -> None:

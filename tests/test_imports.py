@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the bottom up. A module imports only modules of lower layers; a package counts as one module.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("version", "errors", "settings", "files", "memory", "metrics", "precision"),
+    ("version", "errors", "settings", "files", "folders", "memory", "metrics", "precision"),
     ("kernels", "latents", "networks", "runtime", "model_table", "public_models", "downloads", "model_pool"),
     ("checkpoints", "model_store", "kinds"),
     ("density", "clip", "imaging", "class_latents", "codebook", "sentence_latents", "styles"),

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from engine.files import Watch, sha256_of, write_atomic
+from engine.folders import own_folder
 
 FOLDER_VARIABLE = "GMI_CACHE"
-_NAME = "gmi-studio"
 _SEEN_FILE = "seen.json"
 _SEEN_LIMIT = 2000
 _SETTLED_NS = 2_000_000_000  # a file changed this recently may change again without a newer time
@@ -20,14 +19,8 @@ _SETTLED_NS = 2_000_000_000  # a file changed this recently may change again wit
 
 def cache_folder() -> Path:
     """The folder for what can be made or fetched again: $GMI_CACHE, else the platform's place for such files."""
-    if chosen := os.environ.get(FOLDER_VARIABLE):
-        return Path(chosen)
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / _NAME / "cache"
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / _NAME
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / _NAME
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    return Path(chosen) if chosen else own_folder("cache")
 
 
 def converted_path(folder: Path, sha256: str, version: int) -> Path:

@@ -125,7 +125,7 @@ class Wiring:
         layout = self._layout
         self._on(layout.bar.run, self.run, inputs=self._values, outputs=layout.grid, trigger_mode="multiple")
         self._on(layout.bar.pick, self.pick, outputs=self._control("prompt"))
-        tuned = [self._token, self._control("step_size"), self._control("diversity")]
+        tuned = [self._token, *map(self._control, ("step_size", "diversity", "model"))]
         for name in ("step_size", "diversity"):
             event = self._input_of(name)
             self._on(event, self.tune, inputs=tuned, outputs=layout.grid, trigger_mode="always_last")
@@ -184,6 +184,10 @@ class Wiring:
     def check_model(self, generator: Any) -> None:
         """Raises NotPossibleError for a generator that the tab can do nothing with."""
 
+    def is_steered(self, run: Run, model: str) -> bool:
+        """Whether the sliders are those of the run, where the menu shows that model."""
+        return True
+
     # --- handlers
 
     def run(self, values: Mapping[Component, Any]) -> int:
@@ -207,10 +211,10 @@ class Wiring:
             return {self._layout.grid: wake()}
         return {self._control("seed"): session.run.settings.seed}
 
-    def tune(self, token: str, step_size: float, diversity: float) -> int:
+    def tune(self, token: str, step_size: float, diversity: float, model: str) -> int:
         """A slider moved: the run, if one goes on, follows at its next step."""
         session = self._session(token)
-        if session.run is not None:
+        if session.run is not None and self.is_steered(session.run, model):
             try:
                 session.run.tune(step_size=step_size, diversity=diversity)
             except SettingsError as error:

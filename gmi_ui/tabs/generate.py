@@ -32,7 +32,7 @@ from gmi_ui.controls import (
     usable_settings,
     values_of,
 )
-from gmi_ui.jobs import shortened, shown_name
+from gmi_ui.jobs import as_moved, shortened, shown_name
 from gmi_ui.notices import Notice, NotPossibleError, explain
 from gmi_ui.particle_grid import GridTexts, particle_grid, wake
 from gmi_ui.run_bar import bar_value, run_bar
@@ -207,15 +207,10 @@ class GenerateWiring(Wiring):
         if beside == settings.model:
             raise SettingsError(f"Beside it: {shown_name(beside)} is the model itself; choose another one.")
         own = self._own(session, beside)
-        other = replace(
-            own,
-            prompt=settings.prompt,
-            n=settings.n,
-            seed=settings.seed,
-            flow=own.flow.as_moved,
-            baseline=False,
-            beside=None,
-        )
+        common: dict[str, Any] = {"prompt": settings.prompt, "n": settings.n, "seed": settings.seed}
+        other = replace(as_moved(own), baseline=False, beside=None, **common)
+        if settings.beside and as_moved(settings.beside) == other:
+            return settings  # restored, perhaps with the moves of sliders
         return replace(settings, beside=other)
 
     def _own(self, session: Session, model: str) -> GenerateSettings:
@@ -225,6 +220,9 @@ class GenerateWiring(Wiring):
 
     def _entry(self, model: str) -> Entry:
         return look_up(self._services.models, model)
+
+    def is_steered(self, run: Run, model: str) -> bool:
+        return run.settings.model == model  # each model has sliders of its own
 
     def new_run(self, session: Session, settings: Any) -> Run:
         self._check(settings)
@@ -277,7 +275,7 @@ class GenerateWiring(Wiring):
 
     def show(self, session: Session, settings: Any) -> Changes:
         if settings.beside:
-            session.shelve(settings.beside)
+            session.shelve(as_moved(settings.beside))
         try:
             entry = self._entry(settings.model)
         except ModelError:  # told once it is to run
@@ -389,14 +387,14 @@ class GenerateWiring(Wiring):
         Another model than that of the picture is put on the shelf.
         """
         made: Any = run.settings_of(side)
-        chosen = self.chosen(session, values)
+        chosen = as_moved(self.chosen(session, values))
         if chosen.model != made.model:
             session.shelve(chosen)
             beside = chosen.beside if chosen.beside and chosen.beside.model != made.model else None
             common = {"prompt": chosen.prompt, "n": chosen.n, "seed": chosen.seed, "baseline": not beside}
-            return replace(made, flow=made.flow.as_moved, beside=beside, **common)
+            return replace(as_moved(made), beside=beside, **common)
         own = {field: getattr(made, field) for field in KIND_FIELDS if hasattr(made, field)}
-        flow = replace(chosen.flow.as_moved, **{field: getattr(made.flow, field) for field in CODE_FIELDS})
+        flow = replace(chosen.flow, **{field: getattr(made.flow, field) for field in CODE_FIELDS})
         flow = replace(flow, steps=chosen.flow.steps - chosen.flow.detail_steps + flow.detail_steps)
         return replace(chosen, flow=flow, **own)
 

@@ -18,6 +18,7 @@ from tests.browser.helpers import (
     set_number,
     start,
     wait_for_phase,
+    wait_for_step,
 )
 from tests.gmi_ui.tiny import CLASS_PROMPTS, CODE_PROMPTS, WIDE
 
@@ -115,12 +116,36 @@ def test_both_stages_show_in_the_stream(page: Page) -> None:
     expect(page.locator(".progress-stage")).to_be_visible()
 
 
-def test_two_models_side_by_side(page: Page, studio: Server, tmp_path: Path) -> None:
+def test_two_models_side_by_side(page: Page, studio: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     to_mosaic(page)
     set_number(page, "detail-steps", 2)
-    set_number(page, "steps", 3)
+    set_number(page, "steps", 30)
     to_avatars(page)
     choose(page, "control-beside", "Another model: mosaic")
+    monkeypatch.setattr("engine.tasks.CANDIDATES_AT_ONCE", 1)  # the search for starts takes seconds
+    start(page, "green", n=3, steps=600)
+    expect(page.locator(".status-phase")).to_have_text("Looking for starts that fit the words")
+    page.wait_for_function("() => Number(document.querySelector('.progress').getAttribute('aria-valuenow')) > 1")
+    page.keyboard.press("Escape")
+    wait_for_phase(page, "stopped")
+    assert not server_run(page, studio).moment.sides
+    monkeypatch.undo()
+    page.click('[data-action="run"]')
+    wait_for_step(page, 1)
+    page.click('[data-action="pause"]')
+    wait_for_phase(page, "paused")
+    page.locator("#control-diversity input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    run, shown = server_run(page, studio), float(number(page, "diversity"))
+    while run.flow.diversity != shown and not run.moment.phase.is_over:
+        page.wait_for_timeout(10)
+    page.click('[data-action="resume"]')
+    wait_for_step(page, run.moment.step + 2)
+    for side in ("ours", "baseline"):
+        moved = run.settings_at(side, run.moment.step).flow.as_moved
+        assert moved.diversity == shown != run.settings.flow.diversity
+    page.keyboard.press("Escape")
+    wait_for_phase(page, "stopped")
     start(page, "green", n=3, steps=4)
     wait_for_phase(page, "done")
     expect(page.locator('.side[data-side="ours"] .side-title')).to_have_text("avatars, judged by clip-mini")
@@ -137,7 +162,7 @@ def test_two_models_side_by_side(page: Page, studio: Server, tmp_path: Path) -> 
     page.click('[data-role="reseed"]')  # of the other model's picture: its controls
     expect(page.locator("#control-model input")).to_have_value("mosaic")
     expect(page.locator("#control-seed input")).to_have_value("2")
-    assert (number(page, "steps"), number(page, "detail-steps")) == ("3", "2")
+    assert (number(page, "steps"), number(page, "detail-steps")) == ("30", "2")
     run_to_the_end(page)
     assert server_run(page, studio).settings.model == "mosaic"
 

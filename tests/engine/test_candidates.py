@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine import tasks
 from engine.codebook import Codebook, CodeSpace, SoftCodeSpace
+from engine.errors import LoadingStopped
 from engine.tasks import fitting_starts
 
 CODES = torch.eye(4)
@@ -57,3 +58,41 @@ def test_no_two_particles_begin_at_one_place() -> None:
     space = CodeSpace(Codebook(CODES), 2, 2, grids)
     codes = space.indices(fitting_starts(problem_of(space), space, SEEDS, 60))
     assert (codes == 0).sum((1, 2)).tolist() == [4, 3, 2]
+
+
+def counted(space: CodeSpace) -> tuple[Any, list[int]]:
+    """The problem, and how many pictures were drawn each time."""
+    problem, drawn = problem_of(space), []
+
+    def render(latents: Tensor) -> Tensor:
+        drawn.append(len(latents))
+        return space.decode(latents)
+
+    problem.render = render
+    return problem, drawn
+
+
+def test_the_search_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "CANDIDATES_AT_ONCE", 7)
+    space = CodeSpace(Codebook(CODES), 2, 2, bank(500))
+    problem, drawn = counted(space)
+    told: list[tuple[str, float | None]] = []
+    starts = fitting_starts(problem, space, SEEDS, 20, lambda *what: told.append(what))
+    assert torch.equal(starts, fitting_starts(problem_of(space), space, SEEDS, 20))
+    before = [sum(drawn[:part]) / sum(drawn) for part in range(len(drawn))]
+    assert len(drawn) > 2 and [share for _, share in told] == pytest.approx(before)
+    assert {words for words, _ in told} == {"Looking for starts that fit the words"}
+
+
+def test_a_search_that_is_ended_draws_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "CANDIDATES_AT_ONCE", 7)
+    space = CodeSpace(Codebook(CODES), 2, 2, bank(500))
+    problem, drawn = counted(space)
+
+    def stop(doing: str, share: float | None) -> None:
+        if share:
+            raise LoadingStopped(doing)
+
+    with pytest.raises(LoadingStopped):
+        fitting_starts(problem, space, SEEDS, 20, stop)
+    assert drawn == [7]

@@ -278,7 +278,9 @@ def test_the_baseline_of_an_inpainting_differs_in_the_flow_alone(models: tuple[G
     picture = upload(models[0])
     mask = tasks.prepare_mask(settings, hole((16, 16)), picture)
     *_, start = inversion.invert(picture, models[0], mask=mask, steps=4)
-    sides = tasks.inpaint_sides(settings, picture, mask, start, *models)
+    told: list[str] = []
+    sides = tasks.inpaint_sides(settings, picture, mask, start, *models, watch=lambda doing, _: told.append(doing))
+    assert list(dict.fromkeys(told)) == ["Trying how the picture may vary", "Looking for starts that fit the words"]
     assert sides["baseline"].settings == tasks.baseline(settings)
     last_of(sides["ours"])
     alone = last_of(tasks.inpaint(tasks.baseline(settings), picture, mask, start, *models))

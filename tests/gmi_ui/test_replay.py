@@ -185,16 +185,16 @@ def test_moving_a_slider_back_leaves_no_trace() -> None:
     run = Run(tiny_settings(flow={"steps": 40, "step_size": 0.05, "diversity": 0.5}))
     run.tune(step_size=0.1, diversity=0.5)
     run.tune(step_size=0.05, diversity=0.5)
-    assert run.flow_from(3) == replace(run.settings.flow) and run.settings_at(OURS, 40) == run.settings
+    assert run.flows_from(3)[OURS] == replace(run.settings.flow) and run.settings_at(OURS, 40) == run.settings
 
 
 def test_settings_at_a_step_know_only_what_came_before_it() -> None:
     run = Run(tiny_settings(flow={"steps": 40, "step_size": 0.05, "diversity": 0.5}))
     run.tune(step_size=0.1, diversity=0.5)
-    run.flow_from(7)
+    run.flows_from(7)
     assert run.flow.step_size == 0.1 and run.final_settings.flow.changes == ()
     run.tune(step_size=0.2, diversity=0.7)
-    run.flow_from(20)
+    run.flows_from(20)
     flow = run.settings_at(OURS, 12).flow
     assert flow == FlowSettings(steps=40, step_size=0.05, diversity=0.5, changes=((7, 0.1, 0.5),), until=12)
 

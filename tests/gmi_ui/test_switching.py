@@ -17,6 +17,7 @@ from gmi_ui.catalogue import look_up
 from gmi_ui.controls import AUTO, BASELINE, NOTHING, REST, settings_from, usable_settings, values_of
 from gmi_ui.frames import stage_of
 from gmi_ui.jobs import NOT_COMPARABLE, shown_name
+from gmi_ui.redrawing import step_of
 from gmi_ui.restoring import restored
 from gmi_ui.runs import BASELINE as BESIDE
 from gmi_ui.runs import OURS, Phase, Run
@@ -420,16 +421,137 @@ def test_a_stopped_comparison_is_made_again(tmp_path: Path) -> None:
         assert torch.equal(again.moment.sides[side].step.images, run.moment.sides[side].step.images)
 
 
-def test_a_slider_moved_during_a_comparison_reaches_the_models_own_side_alone(tab: Tab) -> None:
-    beside = tiny_settings(model="mosaic", prompt_model=WIDE, baseline=False)
-    settings = GenerateSettings.from_dict({**tiny_settings().to_dict(), "beside": beside.to_dict()})
-    run = Run(settings)
-    run.tune(step_size=0.11, diversity=0.9)
-    tab.services.start(Session(), run)
+def compared(ours: dict[str, Any], other: dict[str, Any]) -> GenerateSettings:
+    """avatars with mosaic beside it, each with the numerical choices given."""
+    beside = tiny_settings(model="mosaic", prompt_model=WIDE, baseline=False, flow=other)
+    return tiny_settings(baseline=False, flow=ours, beside=beside.to_dict())
+
+
+def in_force(run: Run, side: str, step: int) -> tuple[float, float]:
+    flow = run.flows_from(step)[side]
+    return flow.step_size, flow.diversity
+
+
+@pytest.mark.parametrize(
+    ("step_size", "diversity", "other"),
+    [
+        (0.15, 0.5, (0.005, 0.8)),  # half of ours, half of the other's; its diversity is its own
+        (0.3, 0.9, (0.01, 0.9)),
+        (0.6, 0.0, (0.02, 0.0)),
+        (0.3, 0.5, (0.01, 0.8)),
+    ],
+)
+def test_a_slider_moved_during_a_comparison_reaches_both_models(
+    step_size: float, diversity: float, other: tuple[float, float]
+) -> None:
+    run = Run(compared({"step_size": 0.3, "steps": 40}, {"step_size": 0.01, "diversity": 0.8, "steps": 40}))
+    run.tune(step_size=step_size, diversity=diversity)
+    assert in_force(run, OURS, 4) == (step_size, diversity)
+    assert in_force(run, BESIDE, 4) == pytest.approx(other) and in_force(run, BESIDE, 3) == (0.01, 0.8)
+    run.tune(step_size=0.3, diversity=diversity)
+    assert in_force(run, BESIDE, 9) == (0.01, other[1])  # exactly: the factor counts from the beginning
+    then: Any = run.settings_at(OURS, 9)
+    assert then.beside == run.settings_at(BESIDE, 9) and then.beside.flow.until == then.flow.until == 9
+    assert then.beside.flow.as_moved.step_size == pytest.approx(other[0])
+    final: Any = run.final_settings
+    assert final.beside == made(run).beside  # on the page each model's controls stay its own
+
+
+def test_a_step_size_beyond_the_limits_is_not_passed_on() -> None:
+    run = Run(compared({"step_size": 0.01}, {"step_size": 0.9}))
+    run.tune(step_size=0.4, diversity=0.5)
+    assert in_force(run, BESIDE, 1) == (1.0, 0.5)
+    run.tune(step_size=1e-6, diversity=0.5)
+    assert in_force(run, BESIDE, 2) == (pytest.approx(9e-5), 0.5)
+
+
+def test_moves_that_count_from_the_same_step_are_one() -> None:
+    """As where a run that was stopped goes on: the step is begun twice."""
+    run = Run(compared({"steps": 6, "step_size": 0.3}, {"steps": 6, "step_size": 0.01, "diversity": 0.8}))
+    run.tune(step_size=0.3, diversity=0.9)
+    assert in_force(run, BESIDE, 5) == (0.01, 0.9)
+    run.tune(step_size=0.3, diversity=0.5)
+    assert in_force(run, BESIDE, 5) == (0.01, 0.8) and run.settings_at(OURS, 6) == run.settings
+
+
+def test_a_comparison_whose_sliders_were_moved_is_made_again_from_either_side(tmp_path: Path) -> None:
+    """Moved while both go on, while it pauses, and after our side has ended and it was stopped and continued."""
+    services, session = Services.around(three_models(delay=0.01)), Session()
+    run = Run(compared({"steps": 20, "step_size": 0.3}, {"steps": 40, "detail_steps": 12, "step_size": 0.01}))
+    services.start(session, run)
+    wait_until(lambda: run.moment.step >= 4)
+    run.tune(step_size=0.12, diversity=0.9)
+    wait_until(lambda: run.moment.step >= 9)
+    run.pause()
+    run.tune(step_size=0.5, diversity=0.2)
+    run.resume()
+    wait_until(lambda: run.moment.step >= 23)
+    run.stop()
     wait_for_end(run)
+    pictures, at = Pictures(tmp_path), run.moment.step
+    stopped = Run(restored(pictures.save_one(run, OURS, 1), services.models).settings)
+    services.start(Session(), stopped)
+    wait_for_end(stopped)
+    assert stopped.moment.phase is Phase.STOPPED and stopped.moment.step == at
+    assert torch.equal(stopped.moment.sides[BESIDE].step.images, run.moment.sides[BESIDE].step.images)
+    services.go_on(session)
+    run.tune(step_size=0.06, diversity=1.0)
+    wait_until(lambda: run.moment.phase is Phase.DONE)
+    ours, theirs = (restored(pictures.save_one(run, side, 0), services.models).settings for side in (OURS, BESIDE))
+    assert isinstance(ours, GenerateSettings) and ours.beside == theirs
+    assert [change[1:] for change in ours.flow.changes] == [(0.12, 0.9), (0.5, 0.2)]
+    moved = [(pytest.approx(0.01 * size / 0.3), diversity) for size, diversity in ((0.12, 0.9), (0.5, 0.2), (0.06, 1))]
+    assert [change[1:] for change in theirs.flow.changes] == moved
+    fresh = Tab(services)
+    fresh.take(fresh.wiring.show(fresh.session, ours))
+    assert tab_run_settings(fresh) == ours
+    again = fresh.run()
+    for side in (OURS, BESIDE):
+        assert torch.equal(again.moment.sides[side].step.images, run.moment.sides[side].step.images)
+    alone = Run(theirs)
+    services.start(Session(), alone)
+    wait_for_end(alone)
+    assert torch.equal(alone.moment.sides[OURS].step.images, run.moment.sides[BESIDE].step.images)
+    earlier = Run(restored(pictures.save_one(run, BESIDE, 0, step=14), services.models).settings)
+    services.start(Session(), earlier)
+    wait_for_end(earlier)
+    at = earlier.moment.step
+    assert at == run.moment.sides[BESIDE].kept_at(14).step
+    assert torch.equal(earlier.moment.sides[OURS].step.images, step_of(run, BESIDE, at).images)
+
+
+def test_a_comparison_that_is_changed_after_restoring_is_a_plain_one(tab: Tab) -> None:
+    run = Run(compared({"step_size": 0.3}, {"step_size": 0.01}))
+    run.tune(step_size=0.15, diversity=0.9)
+    run.flows_from(2)
+    tab.take(tab.wiring.show(tab.session, run.settings_at(OURS, 6)))
+    tab["seed"] = 77
+    changed = tab_run_settings(tab)
+    assert changed.beside is not None and changed.flow.changes == changed.beside.flow.changes == ()
+    assert (changed.flow.step_size, changed.flow.diversity) == (0.15, 0.9)
+    assert (changed.beside.flow.step_size, changed.beside.flow.diversity) == (0.005, 0.9)
+    tab["beside"] = NOTHING
+    tab.choose("mosaic")
+    assert tab_run_settings(tab).flow == changed.beside.flow
+
+
+def test_a_comparison_that_names_moves_of_one_side_makes_them_there_alone(tab: Tab) -> None:
+    """As pictures say it that were saved when sliders reached one model only."""
+    settings = compared({"changes": [[2, 0.11, 0.9]], "steps": 6}, {"step_size": 0.01, "steps": 6})
+    tab.take(tab.wiring.show(tab.session, settings))
+    assert tab_run_settings(tab) == settings
+    run = tab.run()
+    assert made(run) == settings == run.settings_at(OURS, 6)
     assert run.settings_at(BESIDE, 6) == settings.beside
-    made: Any = run.settings_at(OURS, 6)
-    assert made.flow.as_moved.diversity == 0.9
+
+
+def test_a_slider_of_another_model_does_not_reach_the_run(tab: Tab) -> None:
+    run = Run(tiny_settings(flow={"steps": 9}))
+    tab.session.begin(run)
+    tab.wiring.tune(TOKEN, 0.01, 0.9, "mosaic")  # the menu was turned to it meanwhile
+    assert run.flow == run.settings.flow
+    tab.wiring.tune(TOKEN, 0.01, 0.9, "avatars")
+    assert (run.flow.step_size, run.flow.diversity) == (0.01, 0.9)
 
 
 def test_all_pictures_of_a_comparison_lie_in_the_zip(comparison: Run, tmp_path: Path) -> None:
@@ -448,6 +570,38 @@ def test_a_model_beside_itself_and_a_missing_one_are_refused(tab: Tab) -> None:
     assert tab.refuse().startswith("fashion: Classes: no class is close to")
     tab["beside"] = BASELINE
     tab.run()
+
+
+# ---- the search for starts -------------------------------------------------------------------------------
+
+
+SEARCH = "Looking for starts that fit the words"
+
+
+@pytest.mark.parametrize("is_beside", [False, True])
+def test_the_search_for_starts_is_seen_and_can_be_stopped(is_beside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    services, session = Services.around(three_models(delay=0.02)), Session()
+    monkeypatch.setattr("engine.tasks.CANDIDATES_AT_ONCE", 1)  # takes seconds
+    mosaic = tiny_settings(model="mosaic", prompt_model=WIDE, baseline=False, candidates=90)
+    run = Run(tiny_settings(beside=mosaic.to_dict()) if is_beside else mosaic)
+    services.start(session, run)
+    wait_until(lambda: run.moment.doing == SEARCH and (run.moment.share or 0) > 0.02)
+    searching = run.moment
+    assert searching.phase is Phase.LOADING and searching.share is not None and searching.share < 0.5
+    run.stop()
+    wait_for_end(run)
+    assert run.moment.phase is Phase.STOPPED and not run.moment.sides and run.moment.notice is None
+    monkeypatch.setattr("engine.tasks.CANDIDATES_AT_ONCE", 32)
+    other = Run(tiny_settings())
+    services.start(Session(), other)
+    wait_until(lambda: other.moment.phase is Phase.DONE)  # the server goes on, and so can the run
+    services.go_on(session)
+    wait_until(lambda: run.moment.phase is Phase.DONE)
+    whole = Run(run.settings)
+    services.start(Session(), whole)
+    wait_for_end(whole)
+    for side, shown in whole.moment.sides.items():
+        assert torch.equal(run.moment.sides[side].step.images, shown.step.images)
 
 
 # ---- back to what made a picture -------------------------------------------------------------------------

@@ -119,6 +119,7 @@ def tiny_models(*, delay: float = 0.0) -> Models:
 CLASS_NAMES = ("dress", "coat", "ankle boot", "bag")
 CLASS_PROMPTS, CODE_PROMPTS = ("a long dress", "a coat"), ("a green square", "yellow stripes")
 CODE_SIDE = 4
+BANK = 600  # grids of codes that particles may start at
 WIDE = "clip-wide"
 
 
@@ -163,8 +164,9 @@ class TinyCodes(TinyGenerator):
 
 def code_spaces() -> dict[str, LatentSpace]:
     corners = torch.tensor([[x, y, z] for x in (-0.9, 0.9) for y in (-0.9, 0.9) for z in (-0.9, 0.9)])
+    bank = torch.randint(len(corners), (BANK, CODE_SIDE, CODE_SIDE), generator=torch.Generator().manual_seed(7))
     kinds = (CodeSpace, StraightThroughSpace, SoftCodeSpace)
-    return {kind.name: kind(Codebook(corners), CODE_SIDE, CODE_SIDE) for kind in kinds}
+    return {kind.name: kind(Codebook(corners), CODE_SIDE, CODE_SIDE, bank) for kind in kinds}
 
 
 @dataclass(frozen=True, eq=False)
