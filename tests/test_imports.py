@@ -85,7 +85,5 @@ def test_the_engine_imports_downwards(path: Path) -> None:
 
 def test_relative_and_nested_imports_are_seen() -> None:
     """The check itself: this file's own imports, and one inside a function of the engine."""
-    assert {"ast", "pathlib.Path", "collections.abc.Iterator"} <= set(
-        imported_names(Path(__file__).resolve())
-    )
+    assert {"ast", "pathlib.Path", "collections.abc.Iterator"} <= set(imported_names(Path(__file__).resolve()))
     assert "open_clip" in set(imported_names(ROOT / "engine" / "clip.py"))

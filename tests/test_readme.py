@@ -14,9 +14,7 @@ README = ROOT / "README.md"
 
 def blocks(language: str) -> list[str]:
     """The fenced code blocks of one language."""
-    return re.findall(
-        rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
+    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 def run(command: list[str], folder: Path) -> None:

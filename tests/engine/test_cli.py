@@ -142,9 +142,7 @@ def test_bad_input_is_explained(
     assert not list(tmp_path.rglob("*.png"))
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["paint"], ["generate"], ["generate", "x", "--n", "many", "--out", "x"]]
-)
+@pytest.mark.parametrize("arguments", [[], ["paint"], ["generate"], ["generate", "x", "--n", "many", "--out", "x"]])
 def test_unusable_command_lines_exit_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)
@@ -205,9 +203,7 @@ def test_a_diverging_run_keeps_its_last_good_pictures(
     assert len(list(tmp_path.glob("*.png"))) == 3
 
 
-def test_a_damaged_model_is_named(
-    damaged_assets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_model_is_named(damaged_assets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = tmp_path / "own.safetensors"
     shutil.copy(damaged_assets / "avatars" / "generator.safetensors", own)
     own.write_bytes(own.read_bytes()[:-10])

@@ -137,17 +137,13 @@ def test_what_the_context_cuts_is_told(prompt_model: PromptModel, prompt: str, c
     assert prompt_model.truncated_words(prompt) == cut
 
 
-@pytest.mark.parametrize(
-    "prompt", ["word " * 400, "🎩" * 500, "女" * 2000, "x" * 2000, "\u202e\u0000" * 1000]
-)
+@pytest.mark.parametrize("prompt", ["word " * 400, "🎩" * 500, "女" * 2000, "x" * 2000, "\u202e\u0000" * 1000])
 def test_long_prompts_in_any_script(prompt_model: PromptModel, prompt: str) -> None:
     """What is reported as cut makes no difference to the features."""
     cut = prompt_model.truncated_words(prompt)
     assert len(cut) > 1000 or len(prompt) < 1000
     kept = prompt.strip().removesuffix(cut)
-    torch.testing.assert_close(
-        prompt_model.text_features([kept]), prompt_model.text_features([prompt]), rtol=0, atol=0
-    )
+    torch.testing.assert_close(prompt_model.text_features([kept]), prompt_model.text_features([prompt]), rtol=0, atol=0)
 
 
 RESNET = {"layers": [1, 1, 1, 1]}
@@ -180,9 +176,7 @@ def test_public_models_by_name_and_file(
 def test_unknown_public_models() -> None:
     with pytest.raises(ModelError, match=r"no architecture 'ViT-B-23'; did you mean ViT-B-\d+"):
         load_prompt_model("open_clip:ViT-B-23/openai")
-    with pytest.raises(
-        ModelError, match=r"'opnai' is neither a file nor a tag of ViT-B-32; its tags: openai"
-    ):
+    with pytest.raises(ModelError, match=r"'opnai' is neither a file nor a tag of ViT-B-32; its tags: openai"):
         load_prompt_model("open_clip:ViT-B-32/opnai")
     with pytest.raises(ModelError, match="neither a file nor a tag"):
         load_prompt_model("open_clip:ViT-B-32")

@@ -75,9 +75,7 @@ def test_log_density_is_the_logarithm_of_the_sum(sign: float):
 def test_log_density_gradient_with_weights_of_both_signs():
     f, anchors, h = numbers(3, 4).requires_grad_(), numbers(5, 4, seed=1), torch.tensor(6.0).double()
     alpha = torch.tensor([1.0, 2.0, 0.0, 0.7, -0.1]).double()
-    assert torch.autograd.gradcheck(
-        lambda f: density.log_density(kernels.log_kernel(f, anchors, h), alpha), f
-    )
+    assert torch.autograd.gradcheck(lambda f: density.log_density(kernels.log_kernel(f, anchors, h), alpha), f)
 
 
 def test_log_density_does_not_underflow():
@@ -134,6 +132,4 @@ def test_stein_score_is_permutation_equivariant():
     f, order = numbers(7, 3), torch.tensor([3, 1, 5, 0, 6, 2, 4])
     h = torch.tensor(2.0).double()
     score = density.stein_score(f, kernel_matrix(f, 2.0), h, 0.1)
-    torch.testing.assert_close(
-        density.stein_score(f[order], kernel_matrix(f[order], 2.0), h, 0.1), score[order]
-    )
+    torch.testing.assert_close(density.stein_score(f[order], kernel_matrix(f[order], 2.0), h, 0.1), score[order])

@@ -223,9 +223,7 @@ def test_paper_preset_is_equation_6_written_out():
 
     A: log sum_j alpha_j k(f_i, f_j), alpha = (K + eta I)^-1 1, k(a, b) = exp(-|a - b|^2), a and b constants.
     """
-    settings = replace(
-        PRESETS["paper"], mollifier=0.0, steps=1, diversity=0.7, data_weight=0.3, condition_weight=0.2
-    )
+    settings = replace(PRESETS["paper"], mollifier=0.0, steps=1, diversity=0.7, data_weight=0.3, condition_weight=0.2)
     references = F.normalize(numbers(4, FEATURES, seed=6), dim=1)
     problem = toy_problem()
     problem = replace(problem, data=DataDensity(problem.extractor, references, bandwidth=1.0, eta=0.1))
@@ -254,9 +252,7 @@ def test_paper_preset_averages_the_kernel_over_noisy_images():
     noise = torch.randn((3, 3, 4, 4), generator=seeded("mollifier", 4, 0))
     z = particles.latents.clone().requires_grad_()
     images = problem.render(z)
-    anchors = torch.stack(
-        [problem.extractor(images.detach() + settings.mollifier * e.double()) for e in noise]
-    )
+    anchors = torch.stack([problem.extractor(images.detach() + settings.mollifier * e.double()) for e in noise])
     kernel = (-(problem.extractor(images)[None, :, None] - anchors[:, None]).square().sum(3)).exp().mean(0)
     alpha = torch.linalg.inv(kernel.detach() + 0.1 * torch.eye(4)) @ torch.ones(4).double()
     (gradient,) = torch.autograd.grad((kernel @ alpha).log().sum(), z)

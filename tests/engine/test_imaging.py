@@ -203,9 +203,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(files.os, "fdopen", full)
     else:
         monkeypatch.setattr(files.os, call, full)
-    with pytest.raises(
-        SaveError, match=r"00\.png could not be saved: no space is left on the disk\. Free some"
-    ):
+    with pytest.raises(SaveError, match=r"00\.png could not be saved: no space is left on the disk\. Free some"):
         imaging.save_png(path, picture(), METADATA)
     monkeypatch.undo()
     assert path.read_bytes() == b"old"

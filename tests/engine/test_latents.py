@@ -130,9 +130,7 @@ def test_whitened_samples_have_mean_zero_and_covariance_one():
     u = statistics.whiten(mapping(z)).double()
     torch.testing.assert_close(u.mean(0), torch.zeros(W_DIM).double(), atol=1e-4, rtol=0)
     torch.testing.assert_close(u.T.cov(correction=0), torch.eye(W_DIM).double(), atol=1e-3, rtol=0)
-    assert (u.norm(dim=1) <= statistics.radius * math.sqrt(W_DIM)).double().mean() == pytest.approx(
-        0.95, abs=1e-3
-    )
+    assert (u.norm(dim=1) <= statistics.radius * math.sqrt(W_DIM)).double().mean() == pytest.approx(0.95, abs=1e-3)
 
 
 def test_whitening_is_undone_by_colouring():
@@ -142,9 +140,7 @@ def test_whitening_is_undone_by_colouring():
 
 
 def test_a_covariance_of_low_rank_leaves_out_the_directions_that_do_not_vary():
-    statistics = w_statistics(
-        lambda z: torch.cat([z, z[:, :3], torch.ones(len(z), 2)], dim=1), 5, samples=500
-    )
+    statistics = w_statistics(lambda z: torch.cat([z, z[:, :3], torch.ones(len(z), 2)], dim=1), 5, samples=500)
     assert statistics.factor.shape == (10, 5)
     w = torch.cat([torch.arange(5.0), torch.arange(3.0), torch.ones(2)])
     torch.testing.assert_close(statistics.colour(statistics.whiten(w)), w)
@@ -185,9 +181,7 @@ def test_w_prior_is_the_mahalanobis_distance():
     offset = (plain.decode(latents) - space.statistics.mean).double()
     expected = -0.5 * (offset * torch.linalg.solve(covariance, offset.T).T).sum(1)
     torch.testing.assert_close(plain.log_prior(latents).double(), expected, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(
-        space.log_prior(space.sample(range(6))).double(), expected, atol=1e-3, rtol=1e-3
-    )
+    torch.testing.assert_close(space.log_prior(space.sample(range(6))).double(), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_plain_w_is_constrained_to_the_same_ellipsoid():
@@ -217,8 +211,7 @@ def test_project_to_ball_shortens_only_what_is_too_long():
 
 def test_seeded_streams_differ_by_purpose_seed_and_step():
     draws = {
-        torch.rand((), generator=seeded(*key)).item()
-        for key in [("a", 1, 2), ("b", 1, 2), ("a", 2, 1), ("a", 1, 3)]
+        torch.rand((), generator=seeded(*key)).item() for key in [("a", 1, 2), ("b", 1, 2), ("a", 2, 1), ("a", 1, 3)]
     }
     assert len(draws) == 4
     assert torch.rand((), generator=seeded("a", 1, 2)).item() in draws

@@ -76,9 +76,7 @@ class TestEveryTerm:
         whole, order = batch(), torch.tensor([3, 1, 0, 4, 2])
         shuffled = Batch(whole.latents[order], whole.images[order])
         torch.testing.assert_close(term.log_value(shuffled), term.log_value(whole)[order])
-        for shuffled_gradient, gradient in zip(
-            gradients(term, shuffled), gradients(term, whole), strict=True
-        ):
+        for shuffled_gradient, gradient in zip(gradients(term, shuffled), gradients(term, whole), strict=True):
             torch.testing.assert_close(shuffled_gradient, gradient[order])
 
     @pytest.mark.parametrize("chunk", [1, 2, 5])
@@ -136,9 +134,7 @@ def test_repulsion_moves_each_particle_among_constants(name: str):
 
 def test_repulsion_with_a_single_sample_of_no_noise_is_the_plain_one():
     plain = Repulsion(TOWER).log_value(batch())
-    sampled = Repulsion(TOWER, mollifier=1e-9, mollifier_space="image", mollifier_samples=1).log_value(
-        batch()
-    )
+    sampled = Repulsion(TOWER, mollifier=1e-9, mollifier_space="image", mollifier_samples=1).log_value(batch())
     torch.testing.assert_close(sampled, plain, atol=1e-6, rtol=0)  # the noise moves features by 1e-8
 
 

@@ -64,9 +64,7 @@ def write_generator(folder: Path) -> None:
         "latents": write_safetensors(folder / "latents.safetensors", latents),
     }
     files = {role: {"path": f"{role}.safetensors", "sha256": sha256} for role, sha256 in hashes.items()}
-    write_row(
-        folder, name="avatars", kind="generator", family="stylegan2", resolution=RESOLUTION, files=files
-    )
+    write_row(folder, name="avatars", kind="generator", family="stylegan2", resolution=RESOLUTION, files=files)
 
 
 def write_clip(folder: Path) -> None:

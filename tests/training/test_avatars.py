@@ -54,9 +54,7 @@ def test_traits_depend_continuously_on_the_gaussian() -> None:
 
 
 def test_labels_name_what_was_asked_for() -> None:
-    row = one_avatar(
-        hair_style="afro", glasses="round", mouth="sad", background="pink", clothes_colour="green"
-    )
+    row = one_avatar(hair_style="afro", glasses="round", mouth="sad", background="pink", clothes_colour="green")
     found = shown(row)
     for group, value in {
         "hair_style": "afro",
@@ -78,8 +76,7 @@ def test_every_value_looks_different_from_every_other() -> None:
     for group in traits.SHAPES:
         visible = {"hat": "cap"} if group == "hat_colour" else {}
         pictures = [
-            drawing.draw(one_avatar(**visible, **{group: value})[0], 64).astype(int)
-            for value in traits.SHAPES[group]
+            drawing.draw(one_avatar(**visible, **{group: value})[0], 64).astype(int) for value in traits.SHAPES[group]
         ]
         for i, picture in enumerate(pictures):
             for other in pictures[:i]:
@@ -113,10 +110,7 @@ def test_a_caption_fits_its_picture_and_its_rival_does_not(sample: np.ndarray) -
         for group in claims:
             if len(claims[group]) == 1:
                 other = captions.changed(rng, values, group)
-                assert (
-                    captions.fits([claims], {key: np.asarray([value]) for key, value in other.items()})[0, 0]
-                    == 0
-                )
+                assert captions.fits([claims], {key: np.asarray([value]) for key, value in other.items()})[0, 0] == 0
 
 
 def test_an_unknown_value_leaves_it_open() -> None:
