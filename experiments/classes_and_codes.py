@@ -11,7 +11,10 @@ is the mean over pairs of 1 - cosine of its features, centred on the test pictur
 mosaic: held-out captions of every source, n particles, both stages with the pull to the codes, and without either.
 A picture passes where its prompt's score is above the 95 % quantile of those of other held-out captions. Scores are
 of the whole picture, no random views. "Of its codes": the picture is drawn once more from the nearest codes alone,
-so that nothing counts which only vectors between the codes can show.
+so that nothing counts which only vectors between the codes can show. The judge is a second prompt model
+(`python -m training.clip_mosaic --stage judge`), which no run optimised: what pleases the first one by tricks does not
+please it. Its features also measure diversity, and how near the pictures are to real ones (realism, Kynkäänniemi et
+al. 2019, Eq. 3: k = 3, 2,048 of the training's pictures).
 """
 
 from __future__ import annotations
@@ -28,11 +31,14 @@ import torch
 from torch import Tensor
 
 import engine
+from engine.clip import PromptModel
 from engine.codebook import CodeSpace
 from engine.flow import Problem, Step, pairwise_diversity
 from engine.kinds import first_settings
+from engine.metrics.manifold import neighbour_radii, realism
 from engine.model_table import find_row
 from engine.settings import GenerateSettings
+from training import clip_mosaic
 from training.fashion import classifier, data
 from training.jobs import save_sheet
 
@@ -40,6 +46,7 @@ CAPTIONS = Path(__file__).with_name("captions.json")
 PROMPTS_OF_SOURCE, OTHERS_OF_SOURCE = 6, 60
 PROMPT_WORDS = 3  # at least, where a picture has no name
 QUANTILE = 0.95
+REAL_PICTURES, NEIGHBOURS = 2048, 3  # of the realism
 
 # Each class in its own name and in other words.
 FASHION = {
@@ -211,19 +218,47 @@ def quantised(problem: Problem, latents: Tensor) -> Tensor:
         return problem.render(space.snapped(latents, 1.0))
 
 
-def passing(features: Tensor, text: Tensor, others: Tensor) -> float:
-    """The share of pictures, features [N, D], that fit text [D] better than 95 % of the others [M, D], in percent."""
-    bars = (features @ others.T).quantile(QUANTILE, dim=1)
-    return 100 * float((features @ text > bars).double().mean())
+class Reader:
+    """A prompt model, and how well the other held-out captions fit a picture by it."""
+
+    def __init__(self, model: PromptModel, others: Sequence[str]) -> None:
+        self.model = model
+        self.others = torch.cat([model.text_features(others[i : i + 64]) for i in range(0, len(others), 64)])
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Of images [N, 3, H, W], as they would be saved: [N, D]."""
+        return torch.cat([self.model.image_features(part.clamp(-1, 1)) for part in images.split(64)])
+
+    def score(self, features: Tensor, prompt: str) -> tuple[float, float]:
+        """The mean cosine of features [N, D] and the prompt; the share that fits it better than 95 % of the others."""
+        text = self.model.text_features([prompt])[0]
+        bars = (features @ self.others.T).quantile(QUANTILE, dim=1)
+        return float((features @ text).mean()), 100 * float((features @ text > bars).double().mean())
+
+
+def real_features(judge: Reader) -> Tensor:
+    """Of pictures that mosaic was trained on, by the shares of its sources: [REAL_PICTURES, D]."""
+    import numpy as np
+
+    from training.mosaic import dvae, pool
+
+    everything, rng = pool.open_pool(), np.random.default_rng(20_260_102)
+    parts = {source: everything.rows(held_out=False, source=source) for source in pool.SOURCES}
+    return judge.features(dvae.load_batch(everything, dvae.sample_rows(parts, REAL_PICTURES, rng), rng))
 
 
 def measure_mosaic(arguments: argparse.Namespace) -> str:
-    """The table of mosaic, and its figure: a prompt a row, the variants side by side."""
+    """The table of mosaic, and its figure: a prompt a row, the variants side by side. FileNotFoundError: no judge."""
     by_source, others = read_captions()
     prompts = [texts[i] for i in range(PROMPTS_OF_SOURCE) for texts in by_source.values()][: arguments.prompts]
     base = base_settings("mosaic", arguments.changes)
-    prompt_model = engine.load_prompt_model(base.prompt_model)
-    other_features = torch.cat([prompt_model.text_features(others[i : i + 64]) for i in range(0, len(others), 64)])
+    if not clip_mosaic.JUDGE.exists():
+        raise FileNotFoundError(f"{clip_mosaic.JUDGE} is missing: `python -m training.clip_mosaic --stage judge`")
+    reader = Reader(engine.load_prompt_model(base.prompt_model), others)
+    judge = Reader(engine.load_prompt_model(str(clip_mosaic.JUDGE)), others)
+    real = real_features(judge)
+    radii = neighbour_radii(real, NEIGHBOURS)
     rows: dict[str, list[tuple[float, ...]]] = {}
     sheet = []
     for settings in prompts_of(base, prompts, arguments):
@@ -231,20 +266,17 @@ def measure_mosaic(arguments: argparse.Namespace) -> str:
         for name in arguments.variants:
             flow = replace(base.flow, **VARIANTS[name])  # type: ignore[arg-type]
             run = carry_out(replace(settings, flow=flow))
-            bare = quantised(run.problem, run.step.particles.latents)
-            features = prompt_model.image_features(bare)
-            text = run.problem.text
-            result = (
-                passing(run.step.features, text, other_features),
-                float(run.step.text_scores.mean()),
-                passing(features, text, other_features),
-                float((features @ text).mean()),
-                run.step.diversity,
-                run.seconds,
+            score, passing = reader.score(run.step.features, settings.prompt)
+            of_codes, _ = reader.score(
+                reader.features(quantised(run.problem, run.step.particles.latents)), settings.prompt
             )
-            rows.setdefault(name, []).append(result)
+            features = judge.features(run.step.images)
+            of_judge, passing_judge = judge.score(features, settings.prompt)
+            near = float(realism(features, real, radii).mean())
+            result = (passing, score, of_codes, passing_judge, of_judge, near, pairwise_diversity(features))
+            rows.setdefault(name, []).append((*result, run.seconds))
             pictures.append(run.step.images[: arguments.shown])
-            print(f"{settings.prompt}, {name}: {' '.join(f'{value:.3f}' for value in result)}", flush=True)
+            print(f"{settings.prompt}, {name}: {' '.join(f'{value:.3f}' for value in rows[name][-1])}", flush=True)
         sheet.append(torch.cat(pictures))
     if arguments.figure:
         save_sheet(arguments.figure, torch.cat(sheet), columns=arguments.shown * len(arguments.variants))
@@ -253,8 +285,10 @@ def measure_mosaic(arguments: argparse.Namespace) -> str:
     columns = {
         "passes (%)": ".1f",
         "text score": ".3f",
-        "of its codes: passes (%)": ".1f",
         "text score of its codes": ".3f",
+        "passes by the judge (%)": ".1f",
+        "judge's score": ".3f",
+        "realism": ".3f",
         "diversity": ".3f",
         "s a run": ".1f",
     }

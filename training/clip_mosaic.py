@@ -3,12 +3,16 @@
     python -m training.clip_mosaic --stage joint  --steps 1700
     python -m training.clip_mosaic --stage robust --steps 800     # on pictures moved against it
     python -m training.clip_mosaic --stage export
+    python -m training.clip_mosaic --stage judge  --steps 2400    # another, for the tables alone
 
 Both towers start from clip-mini's weights. Beside the losses of clip-mini, image and text features are each told
 which subject (name of an emoji or icon, class of clothes, style) they show: of some three thousand a batch holds few.
 In the last stage half of the pictures were moved against the loss (Goodfellow et al. 2015; one step of the length
 `REACH`, as Wong et al. 2020): a tower that small changes cannot fool has gradients that draw what they mean
 (Santurkar et al. 2019), and gradients are what a prompt model is asked for here.
+
+The judge tells in the tables whether a picture shows what was asked for. No run optimises it: its image tower starts
+from the avatars' judge, and it sees other batches.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.checkpoints import read_safetensors, write_safetensors
+from engine.clip import CONFIG_NAME
 from engine.files import sha256_of
 from training import clip_mini
 from training.avatars import classifier
@@ -36,11 +42,13 @@ from training.mosaic import dvae, pool, words
 
 FOLDER = Path("training/runs/clip-mosaic")
 BUNDLE = Path("assets/clip-mosaic")
+JUDGE = FOLDER / "judge" / "judge.safetensors"
 CONFIG = "local-dir:assets/clip-mosaic"
-SHARES = {"avatars": 0.14, "styles": 0.14, "emoji": 0.36, "icons": 0.24, "fashion": 0.12}
+SHARES = {"avatars": 0.24, "styles": 0.1, "emoji": 0.32, "icons": 0.2, "fashion": 0.14}
 # How often glyphs named by one, two and more words are drawn: "heart" rather than "index pointing up".
 COMMON = (1.0, 0.5, 0.12)
 REDRAWN = 0.15  # of the pictures of the robust stage have gone through mosaic's encoder and decoder
+STAGES = ("joint", "robust", "judge")  # each draws its own batches
 REACH = 2.5  # length of the move of a picture in [-1, 1]
 
 
@@ -177,7 +185,7 @@ def moved_against(model: Trainee, batch: Batch, text: Tensor, generator: torch.G
 
 
 def train(stage: str, steps: int, size: int) -> None:
-    torch.manual_seed(94)
+    torch.manual_seed(94 + STAGES.index(stage))
     batches = Batches(pool.open_pool(), size, REDRAWN if stage == "robust" else 0.0)
     model = Trainee(batches.names)
     _start(model, stage)
@@ -198,9 +206,9 @@ def train(stage: str, steps: int, size: int) -> None:
     )
     average, job = Average(model, 0.995), Job(FOLDER / stage)
     job.resume(model=model, optimizer=optimizer, average=average)
-    first = 0 if stage == "joint" else 1_000_000
+    first = 1_000_000 * STAGES.index(stage)
     while job.step < steps:
-        set_schedule(optimizer, job.step, steps, 1e-3 if stage == "joint" else 7e-4)
+        set_schedule(optimizer, job.step, steps, 7e-4 if stage == "robust" else 1e-3)
         batch = batches.draw(first + job.step)
         text = model.text_features(batch.captions)
         images = batch.images
@@ -219,10 +227,15 @@ def train(stage: str, steps: int, size: int) -> None:
 
 def _start(model: Trainee, stage: str) -> None:
     """From clip-mini, or from the first stage's average. FileNotFoundError says what to run."""
-    if stage == "joint":
-        model.mini.clip.load_state_dict(read_safetensors(clip_mini.BUNDLE / "clip-mini.safetensors"))
+    if stage == "robust":
+        model.load_state_dict(_averaged("joint"))
         return
-    model.load_state_dict(_averaged("joint"))
+    model.mini.clip.load_state_dict(read_safetensors(clip_mini.BUNDLE / "clip-mini.safetensors"))
+    if stage == "judge":
+        tower = classifier.load("judge")
+        tower.reset_classifier(0)
+        model.mini.clip.visual.trunk.load_state_dict(tower.state_dict())
+        nn.init.orthogonal_(model.mini.clip.visual.head.proj.weight)
 
 
 def _averaged(stage: str) -> dict[str, Tensor]:
@@ -241,14 +254,20 @@ def _texts(data: pool.Pool, count: int) -> Iterator[list[str]]:
         yield [author.caption(row, data.look(row, rng), words_rng)[0].text for row in part]
 
 
-def export() -> None:
-    """Write the newest stage to the bundle."""
-    stage = "robust" if (FOLDER / "robust/state.pt").exists() else "joint"
+def write_weights(stage: str, path: Path) -> str:
+    """Writes a stage's averaged weights in half precision; returns the file's SHA-256."""
     data = pool.open_pool()
     model = Trainee(sorted({subject_of(facts) for facts in data.facts} - {""}))
     model.load_state_dict(_averaged(stage))
     clip_mini.forget_unseen(model.mini, _texts(data, 2 * len(data)), CONFIG)
+    return write_safetensors(path, model.mini.clip.state_dict(), dtype=torch.float16)
+
+
+def export() -> None:
+    """Write the newest stage to the bundle."""
+    stage = "robust" if (FOLDER / "robust/state.pt").exists() else "joint"
     weights = BUNDLE / "clip-mosaic.safetensors"
+    sha256 = write_weights(stage, weights)
     row = {
         "name": "clip-mosaic",
         "kind": "prompt",
@@ -260,19 +279,22 @@ def export() -> None:
         "examples": [],
         "steps": {name: steps_done(FOLDER / name) for name in ("joint", "robust")},
         "files": {
-            "weights": {
-                "path": weights.name,
-                "sha256": write_safetensors(weights, model.mini.clip.state_dict(), dtype=torch.float16),
-            },
-            "config": {"path": "open_clip_config.json", "sha256": sha256_of(BUNDLE / "open_clip_config.json")},
+            "weights": {"path": weights.name, "sha256": sha256},
+            "config": {"path": CONFIG_NAME, "sha256": sha256_of(BUNDLE / CONFIG_NAME)},
         },
     }
     (BUNDLE / "model.json").write_text(json.dumps(row, indent=2) + "\n")
 
 
+def export_judge() -> None:
+    """Write the judge where `JUDGE` says, as a prompt model that the engine loads."""
+    write_weights("judge", JUDGE)
+    shutil.copyfile(BUNDLE / CONFIG_NAME, JUDGE.with_name(CONFIG_NAME))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--stage", choices=("joint", "robust", "export"), required=True)
+    parser.add_argument("--stage", choices=(*STAGES, "export"), required=True)
     parser.add_argument("--steps", type=int, default=1700)
     parser.add_argument("--batch", type=int, default=96)
     arguments = parser.parse_args()
@@ -280,6 +302,8 @@ def main() -> None:
         export()
     else:
         train(arguments.stage, arguments.steps, arguments.batch)
+    if arguments.stage == "judge":
+        export_judge()
 
 
 if __name__ == "__main__":

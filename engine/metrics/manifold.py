@@ -1,4 +1,4 @@
-"""Improved precision and recall of generated pictures (Kynkäänniemi et al. 2019, Eq. 1-2)."""
+"""Improved precision and recall of generated pictures, and the realism of one (Kynkäänniemi et al. 2019)."""
 
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ def covered_share(points: Tensor, centres: Tensor, radii: Tensor) -> float:
 
 
 def precision_recall(real: Tensor, generated: Tensor, *, k: int = 3) -> PrecisionRecall:
-    """Precision: generated pictures on the real manifold; recall: real pictures on the generated one.
+    """Precision: generated pictures on the real manifold; recall: real pictures on the generated one (Eq. 1-2).
 
     Features [N, D] and [M, D]; a manifold is the union of balls that reach to the k-th neighbour. Computed in
     float64: distances between near neighbours cancel.
@@ -40,3 +40,13 @@ def precision_recall(real: Tensor, generated: Tensor, *, k: int = 3) -> Precisio
         precision=covered_share(generated, real, neighbour_radii(real, k)),
         recall=covered_share(real, generated, neighbour_radii(generated, k)),
     )
+
+
+def realism(points: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
+    """How far inside of the manifold around the centres [N, D] each point [M, D] lies: [M], above 1 inside (Eq. 3).
+
+    The largest ratio of a ball's radius to the point's distance from its centre. Balls larger than the median are
+    left out: they lie where the centres are few.
+    """
+    usual = radii <= radii.median()
+    return (radii[usual] / torch.cdist(points, centres[usual])).amax(dim=1)

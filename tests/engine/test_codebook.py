@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.codebook import Codebook, CodeSpace, SoftCodeSpace, StraightThroughSpace, check_memory
-from engine.flow import TURN_LENGTH, Particles, Problem, concentrated, refine, typical_norm
+from engine.flow import TURN_LENGTHS, Particles, Problem, concentrated, refine, typical_norm
 from engine.settings import CodeOrder, FlowSettings, SettingsError
 from engine.terms import Batch, NearestCode
 
@@ -129,6 +129,17 @@ def test_every_code_has_its_turn(order: CodeOrder, turns: int) -> None:
     assert counts.min() >= 1 and counts.max() - counts.min() <= 1
 
 
+@pytest.mark.parametrize("order", get_args(CodeOrder))
+@pytest.mark.parametrize("turns", [1, 5, COUNT, 30])
+def test_codes_wait_until_their_last_turn(order: CodeOrder, turns: int) -> None:
+    space = SPACES["codes"]
+    for turn in range(turns):
+        later = [space.moving(other, turns, order) for other in range(turn + 1, turns)]
+        expected = torch.stack([torch.zeros(COUNT, 1, dtype=torch.bool), *later]).any(0)
+        now = space.moving(turn, turns, order)
+        assert torch.equal(space.waiting(turn, turns, order) & ~now, expected & ~now)
+
+
 def test_orders_begin_where_they_say() -> None:
     square = CodeSpace(BOOK, 3, 3)
     assert square.moving(0, 9, "rows").flatten().nonzero().item() == 0
@@ -142,13 +153,13 @@ def test_the_turn_counts_from_the_second_stage() -> None:
     assert FlowSettings(steps=10).turn(9) is None
 
 
-def test_a_code_moves_further_in_its_turn() -> None:
-    """By TURN_LENGTH, as the root mean square over the coordinates that move."""
+def test_a_code_in_its_turn_moves_like_the_typical_one() -> None:
+    """As the root mean square over its coordinates; the others' move stays as it is."""
     move, mask = normal(5, COUNT, DIM), SPACES["codes"].moving(2, COUNT, "rows")
-    part = concentrated(move, mask)
-    assert (part[:, ~mask[:, 0]] == 0).all()
-    per_code = typical_norm(move) / COUNT**0.5
-    torch.testing.assert_close(typical_norm(part), TURN_LENGTH * per_code)
+    move[:, 2] *= 1e-3
+    found = concentrated(move, mask)
+    assert torch.equal(found[:, ~mask[:, 0]], move[:, ~mask[:, 0]])
+    torch.testing.assert_close(typical_norm(found * mask), typical_norm(move) / COUNT**0.5)
     assert (concentrated(torch.zeros(2, COUNT, DIM), mask) == 0).all()
 
 
@@ -197,11 +208,26 @@ def run(space: CodeSpace, **options: object) -> list[Tensor]:
 
 
 def test_both_stages_move_what_they_should(space: CodeSpace) -> None:
-    """First all codes, then three of twelve at a time, and the moved ones in the order of the turns."""
+    """First all codes; then three of twelve settle at a time, in the order of the turns, and move no more."""
     latents = run(space, langevin=0.01)
     moved = [(after != before).any(-1).any(0) for before, after in zip(latents, latents[1:], strict=False)]
     assert all(bool(one.all()) for one in moved[:4])
-    assert [one.nonzero().flatten().tolist() for one in moved[4:]] == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
+    for turn, one in enumerate(moved[4:]):
+        assert one.tolist() == [False] * (3 * turn) + [True] * (COUNT - 3 * turn)
+
+
+def test_a_code_takes_the_likeliest_of_the_moves_it_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step of a single turn: each particle's text score is the best of those that each length gives alone."""
+    space = SPACES["codes"]
+
+    def scores(lengths: tuple[float, ...]) -> Tensor:
+        monkeypatch.setattr("engine.flow.TURN_LENGTHS", lengths)
+        images = space.decode(run(space, steps=1, detail_steps=1, step_size=0.02)[-1])[:, :3]
+        return Means()(images)[:, 0]
+
+    alone = torch.stack([scores((length,)) for length in TURN_LENGTHS])
+    assert len(alone.unique(dim=0)) > 1
+    torch.testing.assert_close(scores(TURN_LENGTHS), alone.amax(0))
 
 
 def test_a_run_without_a_second_stage_moves_everything() -> None:

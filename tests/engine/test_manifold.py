@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from engine.metrics.manifold import covered_share, neighbour_radii, precision_recall
+from engine.metrics.manifold import covered_share, neighbour_radii, precision_recall, realism
 
 
 def test_radii_are_distances_to_the_kth_neighbour() -> None:
@@ -39,3 +39,11 @@ def test_a_collapsed_generator_has_precision_but_no_recall() -> None:
     found = precision_recall(real, collapsed)
     assert found.precision == 1.0
     assert found.recall < 0.05
+
+
+def test_realism_is_the_best_ratio_of_radius_to_distance() -> None:
+    """By the balls of radius 1 around 0 and 2 around 10; that of radius 50, above the median, does not count."""
+    centres, radii = torch.tensor([[0.0], [10.0], [40.0]]), torch.tensor([1.0, 2.0, 50.0])
+    assert realism(torch.tensor([[0.5], [2.0], [6.0], [40.0]]), centres, radii).tolist() == pytest.approx(
+        [2.0, 0.5, 0.5, 2 / 30]
+    )
