@@ -22,6 +22,7 @@ from engine.command_line import (
     report,
     save_pictures,
     scores,
+    show_search,
     warn_of_cut_words,
     write_report,
 )
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from engine.flow import Particles, Problem, Step
 
 FLOW_OPTIONS = ("step_size", "diversity", "codebook", "code_order")  # not given: the preset's
+OPTION_OF = {"truncation_psi": "truncation", "detail_steps": "stage2"}  # where a field of the settings differs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,8 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nInterrupted. Pictures that were already written are kept.", file=sys.stderr)
         return 130
     except (SettingsError, ModelError, PictureError, SaveError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_option(error)}", file=sys.stderr)
         return 2
+
+
+def as_option(error: Exception) -> str:
+    """The message, with the option in place of the settings' field where their names differ."""
+    field, colon, rest = str(error).partition(":")
+    return f"{OPTION_OF.get(field, field)}{colon}{rest}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,9 +81,9 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--relaxed-classes", action="store_true", help="let the classes' weights move too")
     parser.add_argument("--stage1", type=int, metavar="N", help="steps in which all codes move together (60)")
-    parser.add_argument("--stage2", type=int, metavar="N", help="steps after those in which they move in turn (60)")
+    parser.add_argument("--stage2", type=int, metavar="N", help="steps after those in which they settle in turn (60)")
     parser.add_argument("--code-order", help=f"whose turn is first: {', '.join(get_args(CodeOrder))} (rows)")
-    parser.add_argument("--codebook", type=float, help="weight of the pull to the nearest code; 0: none (1)")
+    parser.add_argument("--codebook", type=float, help="weight of the pull to the nearest code; 0: none (8)")
     parser.add_argument(
         "--cutouts", type=int, default=default.cutouts, help="random views that the words judge; 0: the picture (0)"
     )
@@ -100,7 +108,7 @@ def _settings(options: argparse.Namespace) -> GenerateSettings:
         space=options.space,
         truncation_psi=options.truncation,
         baseline=options.baseline,
-        classes=() if options.classes == "auto" else tuple(name.strip() for name in options.classes.split(",")),
+        classes=_class_names(options.classes),
         class_count=options.class_count,
         relaxed_classes=options.relaxed_classes,
         cutouts=options.cutouts,
@@ -108,10 +116,19 @@ def _settings(options: argparse.Namespace) -> GenerateSettings:
     )
     settings = replace(settings.with_preset(options.preset), flow=kind_of(family).flow(options.preset))
     chosen = {name: getattr(options, name) for name in FLOW_OPTIONS if getattr(options, name) is not None}
-    return replace(settings, flow=replace(_with_stages(settings.flow, options), **chosen))
+    flow = _with_stages(settings.flow, options, has_stages=row is None or kind_of(family).has_stages)
+    return replace(settings, flow=replace(flow, **chosen))
 
 
-def _with_stages(flow: FlowSettings, options: argparse.Namespace) -> FlowSettings:
+def _class_names(text: str) -> tuple[str, ...]:
+    """Those of NAME,NAME; none where they are left to the prompt. Raises SettingsError for an empty name."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise SettingsError("classes: a name is empty; give auto, or names such as coat,bag.")
+    return () if names == ("auto",) else names
+
+
+def _with_stages(flow: FlowSettings, options: argparse.Namespace, *, has_stages: bool) -> FlowSettings:
     """--stage1 and --stage2 make up the steps; --steps are both together. Raises SettingsError for all three."""
     if options.stage1 is None and options.stage2 is None:
         if options.steps is None:
@@ -119,9 +136,14 @@ def _with_stages(flow: FlowSettings, options: argparse.Namespace) -> FlowSetting
         return replace(flow, steps=options.steps, detail_steps=options.steps * flow.detail_steps // flow.steps)
     if options.steps is not None:
         raise SettingsError("steps: give --steps, or --stage1 and --stage2, which add up to it.")
+    if not has_stages:
+        raise SettingsError(f"stages: {options.model} has none, as it has no codes; give --steps.")
     first = flow.steps - flow.detail_steps if options.stage1 is None else options.stage1
     detail = flow.detail_steps if options.stage2 is None else options.stage2
-    return replace(flow, steps=first + max(detail, 0), detail_steps=detail)
+    for name, value in (("stage1", first), ("stage2", detail)):
+        if value < 0:
+            raise SettingsError(f"{name}: {value} is below 0; give a number of steps.")
+    return replace(flow, steps=first + detail, detail_steps=detail)
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -132,7 +154,7 @@ def _generate(options: argparse.Namespace) -> None:
     options.prompt_model = settings.prompt_model
     models = load_models(options)
     warn_of_cut_words(settings.prompt, models)
-    begun = tasks.generate(settings, *models)
+    begun = tasks.generate(settings, *models, watch=show_search())
     last, seconds = _refine(settings, begun, models, options.out, "ours")
     sides = {"ours": scores(last)}
     if settings.baseline:  # it differs in the flow alone

@@ -27,6 +27,7 @@ START_MIXTURE = 0.5  # share of the other candidates where relaxed weights begin
 NEUTRAL = ("a picture", "something", "an object")  # what a prompt has to be nearer to a class than to
 CLOSE_SHARE = 0.8  # how near to the closest class another has to be, on the way from those neutral words
 NAMES_SHOWN = 12
+SPELLED_ALIKE = 0.6  # difflib's ratio from which a name may be another's misspelling: "jacket" is no "ankle boot"
 NAMES_AT_ONCE = 64  # whose features are computed together
 
 TextFeatures = Callable[[Sequence[str]], Tensor]  # M texts -> unit vectors [M, D]
@@ -197,25 +198,29 @@ def _words(text: str) -> set[str]:
     return {word.rstrip("s") for word in re.findall(r"[\w-]+", text.lower())}
 
 
-def classes_by_name(wanted: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
+def classes_by_name(
+    wanted: Sequence[str], names: Sequence[str], text_features: TextFeatures | None = None
+) -> tuple[int, ...]:
     """The numbers of the classes called `wanted`, capitals aside; digits count as a number.
 
-    Raises SettingsError for an unknown name, with the nearest ones.
+    Raises SettingsError for an unknown name, with the nearest ones: in letters or, where none is, in meaning.
     """
     if not wanted:
         raise SettingsError("classes: there is none; name at least one, or leave it to the prompt.")
     lowered = {name.lower(): index for index, name in reversed(list(enumerate(names)))}
-    return tuple(_class_number(name.strip(), lowered, names) for name in wanted)
+    return tuple(_class_number(name.strip(), lowered, names, text_features) for name in wanted)
 
 
-def _class_number(name: str, lowered: dict[str, int], names: Sequence[str]) -> int:
+def _class_number(name: str, lowered: dict[str, int], names: Sequence[str], text_features: TextFeatures | None) -> int:
     if name.lower() in lowered:
         return lowered[name.lower()]
     if name.isdecimal() and int(name) < len(names):
         return int(name)
-    near = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=SPELLED_ALIKE)
     near += [candidate for candidate in lowered if set(name.lower().split()) & set(candidate.split())]
     offered = [names[lowered[candidate]] for candidate in dict.fromkeys(near)][:3]
+    if not offered and text_features is not None and not name.isdecimal():
+        offered = [names[one.number] for one in rank_classes(name, names, text_features)[:3]]
     shown = ", ".join(names[:NAMES_SHOWN]) + (
         f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     )

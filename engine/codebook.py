@@ -2,15 +2,15 @@
 
 Three ways to move what is discrete: continuous vectors that a regulariser pulls to the nearest code
 (`CodeSpace`), the same with the nearest code in the forward pass (`StraightThroughSpace`), and mixtures of codes
-(`SoftCodeSpace`). Each decodes to a grid of vectors [N, D, h, w]. In the second stage of a run the codes move in
-turn instead of all together: `moving` says whose turn it is. k = h w codes, V entries, D features.
+(`SoftCodeSpace`). Each decodes to a grid of vectors [N, D, h, w]. In the second stage of a run the codes settle in
+turn: `moving` says whose turn it is, `waiting` whose is to come. k = h w codes, V entries, D features.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -22,7 +22,7 @@ from engine.latents import seeded
 from engine.settings import CodeOrder, SettingsError
 
 NEAREST_AT_ONCE = 1 << 24  # distances computed at a time: 64 MB
-SOFT_LOGIT = 5.0  # of the code that a soft one begins with, above all others
+SOFT_SHARE = 0.95  # of the code that a mixture begins with: with much less, all mixtures look alike
 SOFT_COPIES = 8  # tensors of the size of all mixtures that a step holds
 
 
@@ -57,7 +57,6 @@ class CodeSpace:
     """Continuous code vectors, latents [N, k, D] counted from the mean of all codes.
 
     bank: codes [M, h, w] of real pictures, where particles start; without it every code is drawn for itself.
-    repair: code vectors [N, D, h, w] to those expected in their place, by what is known of real pictures.
     """
 
     book: Codebook
@@ -65,7 +64,6 @@ class CodeSpace:
     width: int
     bank: Tensor | None = None
     name: str = "codes"
-    repair: Callable[[Tensor], Tensor] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,17 +86,8 @@ class CodeSpace:
         return latents.clamp(codes.amin(0), codes.amax(0))
 
     def log_prior(self, latents: Tensor) -> Tensor:
-        """-1/2 |z - D(z)|^2 with D(z), what `repair` expects, a constant for the gradient: [N].
-
-        So its gradient is D(z) - z, that of log p(z) for damage of variance 1 (Vincent 2011, Eq. 4). Without
-        `repair` nothing is known, and the prior is flat.
-        """
-        if self.repair is None:
-            return 0 * latents.flatten(1).sum(1)
-        vectors = self.vectors(latents)
-        with torch.no_grad():
-            expected = self.repair(self._grid(vectors)).flatten(2).transpose(1, 2)
-        return -0.5 * (vectors - expected).square().sum(dim=(1, 2))
+        """Flat: nothing is known of which codes belong together."""
+        return 0 * latents.flatten(1).sum(1)
 
     def decode(self, latents: Tensor) -> Tensor:
         return self._grid(self.vectors(latents))
@@ -136,7 +125,7 @@ class CodeSpace:
         return torch.stack(draws).to(self.book.codes.device)
 
     def moving(self, turn: int, turns: int, order: CodeOrder) -> Tensor:
-        """Which codes move in the given of `turns` turns: a mask [k, 1] with at least one True.
+        """Whose turn the given of `turns` is: a mask [k, 1] over the codes with at least one True.
 
         With fewer turns than codes, several have theirs together; with more, each has some in a row.
         """
@@ -193,9 +182,14 @@ class SoftCodeSpace(CodeSpace):
         return (self.height * self.width, len(self.book.codes))
 
     @property
+    def first_logit(self) -> float:
+        """Of the code that a mixture begins with, above all others: the softmax gives it SOFT_SHARE."""
+        return math.log(max(1, len(self.book.codes) - 1) * SOFT_SHARE / (1 - SOFT_SHARE))
+
+    @property
     def scale(self) -> float:
         entries = len(self.book.codes)
-        return SOFT_LOGIT * math.sqrt(self.height * self.width * (1 - 1 / entries))
+        return self.first_logit * math.sqrt(self.height * self.width * (1 - 1 / entries))
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
         """Raises SettingsError where a step would not fit into this machine's memory."""
@@ -205,12 +199,12 @@ class SoftCodeSpace(CodeSpace):
     def latents(self, codes: Tensor) -> Tensor:
         """Logits [N, k, V] above all others at these codes [N, k]."""
         latents = torch.zeros(*codes.shape, len(self.book.codes), device=self.book.codes.device)
-        latents.scatter_(2, codes[..., None], SOFT_LOGIT)
+        latents.scatter_(2, codes[..., None], self.first_logit)
         return latents - latents.mean(-1, keepdim=True)
 
     def constrain(self, latents: Tensor) -> Tensor:
         """No logit more than twice as large as at the start."""
-        return latents.clamp(-2 * SOFT_LOGIT, 2 * SOFT_LOGIT)
+        return latents.clamp(-2 * self.first_logit, 2 * self.first_logit)
 
     def vectors(self, latents: Tensor) -> Tensor:
         return latents.softmax(-1) @ self.book.codes

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from engine.files import Watch
 from engine.model_table import PUBLIC_PREFIX
 from engine.settings import PRESETS, RunSettings
 from engine.version import VERSION
@@ -82,6 +83,17 @@ def show_bar(label: str, done: int, total: int, seconds: float) -> None:
     left = f"{seconds / share - seconds:.0f} s left" if done else ""
     end = "\n" if done >= total else ""
     print(f"\r{label:<8} [{bar}] {done}/{total} {left:<12}", end=end, file=sys.stderr, flush=True)
+
+
+def show_search() -> Watch:
+    """A progress bar for what comes before the first step."""
+    started = time.perf_counter()
+
+    def watch(doing: str, share: float | None) -> None:
+        if share is not None:
+            show_bar("starts", round(100 * share), 100, time.perf_counter() - started)
+
+    return watch
 
 
 def carry_out(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,7 +17,6 @@ from engine.codebook import Codebook, CodeSpace, SoftCodeSpace, StraightThroughS
 from engine.errors import ModelError
 from engine.latents import LatentSpace
 from engine.networks import biggan, biggan_deep, dalle_dvae, dfgan, vqgan
-from engine.networks.code_prior import CodePrior
 from engine.sentence_latents import SentenceSpace
 
 Networks = Mapping[str, nn.Module]
@@ -102,7 +100,7 @@ def biggan_deep_parts(networks: Networks, details: Details) -> Parts:
 
 
 def dalle_dvae_parts(networks: Networks, details: Details) -> Parts:
-    """Roles: decoder, and optionally prior. Runs need no encoder."""
+    """Role: decoder. Runs need no encoder."""
     decoder = networks["decoder"]
     assert isinstance(decoder, dalle_dvae.Decoder)
 
@@ -111,10 +109,7 @@ def dalle_dvae_parts(networks: Networks, details: Details) -> Parts:
 
     book = Codebook(decoder.codes().detach())
     resolution = details.resolution or DEFAULT_SIDE
-    repair, prior = None, networks.get("prior")
-    if isinstance(prior, CodePrior):
-        repair = partial(prior.expected, codes=book.codes)
-    spaces = _code_spaces(book, resolution // decoder.scale_factor, details, soft=True, repair=repair)
+    spaces = _code_spaces(book, resolution // decoder.scale_factor, details, soft=True)
     return Parts(decoder, resolution, spaces, synthesize)
 
 
@@ -174,14 +169,12 @@ def class_names(told: tuple[str, ...], count: int) -> tuple[str, ...]:
     return tuple(str(number) for number in range(count))
 
 
-def _code_spaces(
-    book: Codebook, side: int, details: Details, *, soft: bool, repair: Callable[[Tensor], Tensor] | None = None
-) -> dict[str, LatentSpace]:
+def _code_spaces(book: Codebook, side: int, details: Details, *, soft: bool) -> dict[str, LatentSpace]:
     bank = None if details.bank is None else details.bank.long()  # files hold them in 16 bits
     if bank is not None and (bank.shape[1:] != (side, side) or int(bank.max()) >= len(book.codes)):
         raise ModelError(f"The kept codes {list(bank.shape)} do not fit {len(book.codes)} codes at {side} x {side}.")
     kinds = (CodeSpace, StraightThroughSpace, *((SoftCodeSpace,) if soft else ()))
-    return {kind.name: kind(book, side, side, bank, repair=repair) for kind in kinds}
+    return {kind.name: kind(book, side, side, bank) for kind in kinds}
 
 
 def _device(network: nn.Module) -> Any:

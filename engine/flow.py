@@ -9,7 +9,7 @@ travels on to the latents. N particles, D features.
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -21,9 +21,9 @@ from engine.latents import LatentSpace, normal_per_seed
 from engine.settings import CodeOrder, Divergence, FlowSettings, Schedule
 from engine.terms import Batch, Coded, Extractor, LatentPrior, NearestCode, Repulsion, Stage, Term, apply_in_chunks
 
-# The moves that a code tries in its turn, in the length of its moves while all move together. On the bundled mosaic,
-# with 4 alone the text score of the codes is that of one stage; with all of these it is a quarter higher.
-TURN_LENGTHS = (4.0, 16.0, 64.0, 256.0)
+# The moves that a code tries in its turn, in the length of its moves while all move together; the first of equals is
+# kept. Longer ones raise the text score further, by speckles.
+TURN_LENGTHS = (4.0, 0.0, 16.0, 64.0)
 DIVERGED = 100.0  # times the latent space's scale: no generator was trained there
 RATIO_WEIGHTS = (0.1, 10.0)  # limits of the f-divergence's weights, whose mean is 1
 SMALLEST_NORM = 1e-18  # a shorter gradient has no direction; its square is still a float32
@@ -76,7 +76,7 @@ class Step:
     step: int
     total: int
     seconds: float  # of work since the previous step, without what the consumer took
-    stage: int = 1  # 2 in the second stage, in which the latents' parts move in turn
+    stage: int = 1  # 2 in the second stage, in which parts of the latents settle in turn
 
 
 @runtime_checkable
@@ -326,19 +326,40 @@ def _advance(
     """
     space = problem.space
     moved = _moved(space, particles, drift, scheduled_step(settings, particles.step), settings)
-    if (turn := _turn(space, particles.step, settings)) is not None:
-        # Parts move equally far in their turns, whenever those are.
-        step_size = scheduled_step(settings, settings.steps - settings.detail_steps)
-        moved = torch.where(turn.waiting, moved, particles.latents)
-        ends = []
-        for length in TURN_LENGTHS if settings.normalise else (1.0,):
-            settled = _moved(space, particles, drift, length * step_size, settings)
-            if isinstance(space, Coded):
-                settled = space.snapped(settled, min(1.0, settings.codebook))
-            ends.append(torch.where(turn.moving, settled, moved))
-        merits = torch.stack([_merit(problem, end, terms, particles.step, chunk) for end in ends])
-        moved = torch.stack(ends)[merits.argmax(0), torch.arange(len(particles))]
-    return Particles(moved, particles.seeds, particles.step + 1)
+    turn = _turn(space, particles.step, settings)
+    if turn is None:
+        return Particles(moved, particles.seeds, particles.step + 1)
+    moved = torch.where(turn.waiting, moved, particles.latents)
+    # Parts move equally far in their turns, whenever those are.
+    step_size = scheduled_step(settings, settings.steps - settings.detail_steps)
+
+    def end(length: float) -> Tensor:
+        settled = _moved(space, particles, drift, length * step_size, settings)
+        if isinstance(space, Coded):
+            settled = space.snapped(settled, min(1.0, settings.codebook))
+        return torch.where(turn.moving, settled, moved)
+
+    def merit(latents: Tensor) -> Tensor:
+        batch = Batch(
+            latents, apply_in_chunks(problem.render, latents, chunk), step=particles.step, chunk=chunk or len(latents)
+        )
+        values = [entry.weight * entry.term.log_value(batch) for entry in terms if entry.role == "C"]
+        return sum(values, latents.new_zeros(len(latents)))
+
+    ends = map(end, TURN_LENGTHS if settings.normalise else (1.0,))
+    return Particles(_likeliest(ends, merit), particles.seeds, particles.step + 1)
+
+
+def _likeliest(candidates: Iterable[Tensor], merit: Callable[[Tensor], Tensor]) -> Tensor:
+    """Of the candidates [N, ...] each particle's of highest merit [N], the first of equals; two are held at a time."""
+    rest = iter(candidates)
+    best = next(rest)
+    highest = merit(best)
+    for latents in rest:
+        found = merit(latents)
+        best = torch.where((found > highest).view(-1, *[1] * (latents.dim() - 1)), latents, best)
+        highest = torch.maximum(highest, found)
+    return best
 
 
 def scheduled_step(settings: FlowSettings, step: int) -> float:
@@ -358,13 +379,6 @@ def _moved(space: LatentSpace, particles: Particles, drift: Tensor, step_size: f
         coordinate = unit / math.sqrt(math.prod(space.shape)) if settings.normalise else 1.0
         moved = moved + math.sqrt(2 * step_size * settings.langevin) * coordinate * noise.to(moved)
     return space.constrain(moved) if settings.constrain else moved
-
-
-def _merit(problem: Problem, latents: Tensor, terms: Sequence[Evaluated], step: int, chunk: int | None) -> Tensor:
-    """How likely the condition is there, up to a constant: [N]."""
-    batch = Batch(latents, apply_in_chunks(problem.render, latents, chunk), step=step, chunk=chunk or len(latents))
-    values = [entry.weight * entry.term.log_value(batch) for entry in terms if entry.role in ("C", "prior")]
-    return torch.stack(values).sum(0) if values else latents.new_zeros(len(latents))
 
 
 # ---- what the consumer sees ------------------------------------------------------------------------------

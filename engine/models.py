@@ -42,7 +42,6 @@ from engine.model_table import (
     read_row,
 )
 from engine.networks import biggan, biggan_deep, dalle_dvae, dfgan, stylegan2, vqgan
-from engine.networks.code_prior import code_prior_from_shapes
 from engine.precision import generator_dtype, lowered
 
 __all__ = [
@@ -359,10 +358,7 @@ _BUILDERS: Mapping[str, Mapping[str, Callable[[State, Mapping[str, Any]], nn.Mod
     "biggan_deep": {
         "generator": lambda state, options: biggan_deep.generator_from_shapes(state, **_only(options, "up", "eps")),
     },
-    "dalle_dvae": {
-        "decoder": lambda state, options: dalle_dvae.decoder_from_shapes(state),
-        "prior": lambda state, options: code_prior_from_shapes(state),
-    },
+    "dalle_dvae": {"decoder": lambda state, options: dalle_dvae.decoder_from_shapes(state)},
     "vqgan": {"autoencoder": lambda state, options: vqgan.vqgan_from_shapes(state)},
     "dfgan": {"generator": lambda state, options: dfgan.generator_from_shapes(state)},
 }

@@ -235,7 +235,7 @@ class FlowSettings:
     divergence: Divergence = "kl"  # between the generated and the wanted distribution
     chunk: int | None = None  # particles whose graph is in memory at once; None: all
     codebook: float = 1.0  # weight of the pull to the nearest code, where latents are code vectors
-    detail_steps: int = 0  # how many of the steps, the last ones, move the codes in turn and not all together
+    detail_steps: int = 0  # in how many of the steps, the last ones, codes settle in turn while the rest still moves
     code_order: CodeOrder = "rows"  # whose turn is first: the top row's, the centre's, or a random one's
     changes: tuple[tuple[int, float, float], ...] = ()  # (step, step_size, diversity): in force from that step on
     until: int | None = None  # the step a run was stopped at, short of `steps`; None: it was not

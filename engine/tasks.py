@@ -138,7 +138,7 @@ def with_classes(settings: GenerateSettings, space: LatentSpace, prompt_model: P
             raise SettingsError(f"classes: {settings.model} has none; leave them out.")
         return space
     if settings.classes:
-        chosen = classes_by_name(settings.classes, space.names)
+        chosen = classes_by_name(settings.classes, space.names, prompt_model.text_features)
     else:
         found = find_classes(settings.prompt, space.names, prompt_model.text_features, count=settings.class_count)
         chosen = tuple(close.number for close in found)

@@ -9,12 +9,12 @@ of `training/fashion/classifier.py`, which no run optimised, says whether a pict
 is the mean over pairs of 1 - cosine of its features, centred on the test pictures' mean.
 
 mosaic: held-out captions of every source, n particles, both stages with the pull to the codes, and without either.
-A picture passes where its prompt's score is above the 95 % quantile of those of other held-out captions. Scores are
-of the whole picture, no random views. "Of its codes": the picture is drawn once more from the nearest codes alone,
-so that nothing counts which only vectors between the codes can show. The judge is a second prompt model
-(`python -m training.clip_mosaic --stage judge`), which no run optimised: what pleases the first one by tricks does not
-please it. Its features also measure diversity, and how near the pictures are to real ones (realism, Kynkäänniemi et
-al. 2019, Eq. 3: k = 3, 2,048 of the training's pictures).
+Every picture is drawn from the nearest codes alone, so that nothing counts which only vectors between the codes can
+show; "between codes" is the text score of what the run showed. A picture passes where its prompt's score is above the
+95 % quantile of those of other held-out captions. Scores are of the whole picture, no random views. The judge is a
+second prompt model (`python -m training.clip_mosaic --stage judge`), which no run optimised: what pleases the first
+one by tricks does not please it. Its features also measure diversity, and how near the pictures are to real ones
+(realism, Kynkäänniemi et al. 2019, Eq. 3: k = 3, 2,048 of the training's pictures).
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def read_captions(path: Path = CAPTIONS) -> tuple[dict[str, list[str]], list[str
 VARIANTS: Mapping[str, Mapping[str, object]] = {
     "both stages": {},
     "one stage": {"detail_steps": 0},
-    "no regulariser": {"codebook": 0.0, "prior": 0.0},
+    "no regulariser": {"codebook": 0.0},
 }
 
 
@@ -266,16 +266,15 @@ def measure_mosaic(arguments: argparse.Namespace) -> str:
         for name in arguments.variants:
             flow = replace(base.flow, **VARIANTS[name])  # type: ignore[arg-type]
             run = carry_out(replace(settings, flow=flow))
-            score, passing = reader.score(run.step.features, settings.prompt)
-            of_codes, _ = reader.score(
-                reader.features(quantised(run.problem, run.step.particles.latents)), settings.prompt
-            )
-            features = judge.features(run.step.images)
+            images = quantised(run.problem, run.step.particles.latents)
+            score, passing = reader.score(reader.features(images), settings.prompt)
+            features = judge.features(images)
             of_judge, passing_judge = judge.score(features, settings.prompt)
             near = float(realism(features, real, radii).mean())
-            result = (passing, score, of_codes, passing_judge, of_judge, near, pairwise_diversity(features))
+            between = float(run.step.text_scores.mean())
+            result = (passing, score, passing_judge, of_judge, near, pairwise_diversity(features), between)
             rows.setdefault(name, []).append((*result, run.seconds))
-            pictures.append(run.step.images[: arguments.shown])
+            pictures.append(images[: arguments.shown])
             print(f"{settings.prompt}, {name}: {' '.join(f'{value:.3f}' for value in rows[name][-1])}", flush=True)
         sheet.append(torch.cat(pictures))
     if arguments.figure:
@@ -285,11 +284,11 @@ def measure_mosaic(arguments: argparse.Namespace) -> str:
     columns = {
         "passes (%)": ".1f",
         "text score": ".3f",
-        "text score of its codes": ".3f",
         "passes by the judge (%)": ".1f",
         "judge's score": ".3f",
         "realism": ".3f",
         "diversity": ".3f",
+        "between codes": ".3f",
         "s a run": ".1f",
     }
     head = f"mosaic: {len(prompts)} held-out captions, n = {arguments.n}, {stages}, {base.prompt_model}"

@@ -12,11 +12,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from engine.model_table import TASKS
 from gmi_ui import redrawing
 from gmi_ui.easel import Easel, Link, Variation
 from gmi_ui.editing import EditJob, verdict
 from gmi_ui.inpainting import InpaintJob, variation_of
-from gmi_ui.jobs import Generating
+from gmi_ui.jobs import Generating, shown_name
 from gmi_ui.models import Models
 from gmi_ui.notices import Notice
 from gmi_ui.runs import Moment, Phase, Run, Side
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 FULL_SIDE = 512  # pixels of a cell's longer side at the end of a run
 PREVIEW_PIXELS = 16 * 256**2  # of all cells together while it goes on: 100-200 KB of JPEG a frame
 CURVE_POINTS = 160
+OWN_PICTURES = ("edit", "inpaint")  # the tabs that hand their pictures to each other
 LOST = Notice(
     "The studio was restarted while a run was going on, and that run is gone. Check the settings and press "
     "Run to make it again.",
@@ -130,6 +132,8 @@ class Painter:
             "labels": labels_of(run, name, side.step),
             "seeds": list(side.step.particles.seeds),
             "step": side.step.step,
+            "total": side.step.total,
+            "leads_to": tabs_for(run, name),
             "figures": {key: rounded(values[-1:])[0] for key, values in side.curves.items()},
             "curves": {key: curve(values, first=side.first) for key, values in side.curves.items()},
         }
@@ -239,11 +243,21 @@ def labels_of(run: Run, name: str, step: "Step") -> Sequence[str]:
     return task.labels(step) if isinstance(task, Generating) else ()
 
 
+def tabs_for(run: Run, side: str) -> Sequence[str]:
+    """The tabs that can work on a side's pictures: other models than the one that drew them see no sense in them."""
+    task = run.tasks.get(side)
+    return TASKS.get(task.generator.family, ()) if isinstance(task, Generating) else OWN_PICTURES
+
+
 def stage_of(run: Run) -> dict[str, Any] | None:
-    """The stage of the first side that has two."""
-    tasks = {name: run.tasks.get(name) for name, _ in ordered(run)}
-    stages = [t.stage(run.moment.sides[name].step) for name, t in tasks.items() if isinstance(t, Generating)]
-    return next((stage._asdict() for stage in stages if stage), None)
+    """The stage of the first side that has two, as a share of the whole run; of two models it says which."""
+    for name, side in ordered(run):
+        task = run.tasks.get(name)
+        stage = task.stage(side.step) if isinstance(task, Generating) else None
+        if stage is not None:
+            text = f"{stage.text} ({shown_name(run.settings_of(name).model)})" if run.other else stage.text
+            return stage._replace(text=text, begins=stage.begins * side.step.total / run.total)._asdict()
+    return None
 
 
 def past_steps(moment: Moment) -> list[int]:

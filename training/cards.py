@@ -97,12 +97,10 @@ another: a prompt about anything that its sources show has somewhere to go.
 - **Licence**: {licence}: keep the names below when you pass it on. **Data**: {pictures:,} pictures, seed 71.
 - **Trained by** `python -m training.make --only mosaic`: {dvae}, batches of 20, codes as running means of their
   vectors, revived where none is near; an exponential average of the weights. Seeds are in the scripts.
-- **`prior`** ({prior}) tells each place's code from a damaged grid: noise of up to 1.2 deviations, up to 60 % of
-  wrong codes. The flow pulls the codes to what it expects of them, so that a picture keeps together.
 - **`latents`** holds the codes of 4,096 of the training pictures: where particles start. Each
   particle begins with the one of 512 of them that fits the prompt best: named things are variations of such a picture.
 - **Made for** trying code-book latents without a GPU. It has no notion of a whole picture: what is drawn where is left
-  to the prompt model (`clip-mosaic`), the prior and the start.
+  to the prompt model (`clip-mosaic`) and the start.
 
 ## Sources
 

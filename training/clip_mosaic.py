@@ -1,7 +1,7 @@
 """clip-mosaic: a small CLIP for all that mosaic draws: people, other avatar styles, emoji, icons and clothes.
 
     python -m training.clip_mosaic --stage joint  --steps 1700
-    python -m training.clip_mosaic --stage robust --steps 800     # on pictures moved against it
+    python -m training.clip_mosaic --stage robust --steps 9500    # on pictures moved against it
     python -m training.clip_mosaic --stage export
     python -m training.clip_mosaic --stage judge  --steps 2400    # another, for the tables alone
 

@@ -4,8 +4,8 @@
 
 The stages in order: the pool of drawings and two attribute classifiers; the generator's synthesis and mapping
 networks, adversarial sharpening, the encoder, export; clip-mini's text and joint stages, export; figures and cards.
-mosaic: its pool, for which npm installs the packages of training/mosaic/node; the dVAE and the prior of its codes,
-export; clip-mosaic in two stages, starting from clip-mini, export; figures and cards.
+mosaic: its pool, for which npm installs the packages of training/mosaic/node; the dVAE, export; clip-mosaic in two
+stages, starting from clip-mini, export; figures and cards.
 One core takes about four hours; two stages in two shells share two cores well (OMP_NUM_THREADS=1 each).
 """
 
@@ -45,10 +45,9 @@ FASHION = (
 MOSAIC = (
     "training.mosaic.pool",
     "training.mosaic.dvae",
-    "training.mosaic.prior",
     "training.mosaic.export",
     "training.clip_mosaic --stage joint --steps 1700",
-    "training.clip_mosaic --stage robust --steps 800",
+    "training.clip_mosaic --stage robust --steps 9500",
     "training.clip_mosaic --stage export",
     "training.mosaic.figures",
 )

@@ -27,7 +27,8 @@ function phaseText(frame) {
 }
 
 function numbersText(frame) {
-  if (!frame.run || frame.phase === "waiting" || frame.phase === "loading") return "";
+  if (!frame.run || frame.phase === "waiting") return "";
+  if (frame.phase === "loading") return frame.share ? `${Math.round(100 * frame.share)} %` : "";
   const parts = [`step ${frame.step} of ${frame.total}`];
   if (frame.stage) parts.unshift(`stage ${frame.stage.number} of 2: ${frame.stage.text}`);
   if (frame.rate) parts.push(`${frame.rate.toFixed(frame.rate < 10 ? 1 : 0)} steps/s`);

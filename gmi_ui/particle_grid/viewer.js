@@ -32,7 +32,8 @@ function paintViewer() {
   viewerRole("label").hidden = !label;
   viewer.querySelector('[data-fact="label"]').textContent = label;
   viewer.querySelector('[data-fact="seed"]').textContent = side.seeds[viewed.index];
-  viewer.querySelector('[data-fact="step"]').textContent = `${side.step} of ${frame.total}`;
+  viewer.querySelector('[data-fact="step"]').textContent = `${side.step} of ${side.total}`;
+  for (const to of Object.keys(props.hand_over)) viewerRole(`to-${to}`).hidden = !side.leads_to.includes(to);
   paintLarge(frame, side, `${words} (${title})`);
   paintOther(frame, sides);
 }

@@ -175,8 +175,11 @@ class GenerateWiring(Wiring):
         self._on(self._input_of("preset"), self.apply_preset_of, inputs=self._values, outputs=sliders)
 
     def _connect_classes(self) -> None:
-        layout, classes = self._layout, self._control("classes")
-        self._on(self._input_of("classes"), None, inputs=classes, outputs=classes, js=AUTO_JS)
+        layout = self._layout
+        classes: Any = self._control("classes")
+        # A name that was typed in and entered is no input to gradio: it counts once the box is left.
+        for event in (self._input_of("classes"), classes.blur):
+            self._on(event, None, inputs=classes, outputs=classes, js=AUTO_JS)
         self._on(layout.take.click, self.take_classes, inputs=self._values, outputs=[classes, layout.grid])
         prompt: Any = self._control("prompt")
         outputs = [layout.found, layout.take, classes]
@@ -297,6 +300,8 @@ class GenerateWiring(Wiring):
     def find_classes(self, values: Mapping[Component, Any]) -> Changes:
         """The classes that the prompt is close to, where the model has classes."""
         entry, settings = self._entry_and_settings(values)
+        if settings.prompt != values[self._control("prompt")]:  # one that cannot be used finds nothing
+            return {self._layout.found: ""}
         return self._close_classes(entry, settings.prompt, settings) or {self._layout.found: gr.update()}
 
     def find_picked(self, values: Mapping[Component, Any], event: gr.EventData) -> Changes:

@@ -189,6 +189,15 @@ def test_unknown_classes_are_answered_with_names(wanted: list[str], message: str
         classes_by_name(wanted, NAMES)
 
 
+def test_a_class_in_other_words_is_answered_with_the_nearest_in_meaning() -> None:
+    with pytest.raises(SettingsError, match="no class 'two boots'; did you mean ankle boot or "):
+        classes_by_name(["two boots"], NAMES, text_features)
+    with pytest.raises(SettingsError, match="no class '9'; the classes are T-shirt"):
+        classes_by_name(["9"], NAMES, text_features)
+    with pytest.raises(SettingsError, match="no class 'jacket'; the classes are"):
+        classes_by_name(["jacket"], NAMES)  # in letters half of an ankle boot
+
+
 def test_a_long_list_of_classes_is_cut() -> None:
     names = tuple(f"kind {i}" for i in range(100))
     with pytest.raises(SettingsError, match=r"kind 11 and 88 more"):

@@ -121,6 +121,10 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["generate", "x", "--step-size", "1e9"], "step_size: 1000000000.0 is outside"),
         (["generate", "x", "--step-size", "nan"], "step_size: expected a number"),
         (["generate", "x", "--diversity", "-1"], "diversity: -1.0 is outside 0 to 2"),
+        (["generate", "x", "--truncation", "0"], "truncation: 0.0 is outside 0.05 to 1"),
+        (["generate", "x", "--stage2", "5"], "stages: avatars has none, as it has no codes; give --steps"),
+        (["generate", "x", "--model", "mosaic", "--stage1", "-1"], "stage1: -1 is below 0"),
+        (["generate", "x", "--classes", "coat,,bag"], "classes: a name is empty; give auto, or names such as coat,bag"),
         (["generate", "x", "--preset", "best"], "preset: 'best' is unknown; choose one of robust"),
         (["generate", "x", "--space", "v"], "space: 'v'"),
         (

@@ -49,9 +49,12 @@ class TestEveryCodeSpace:
         lengths = space.sample(range(500)).flatten(1).norm(dim=1)
         assert lengths.square().mean().sqrt().item() == pytest.approx(space.scale, rel=0.05)
 
-    def test_without_repair_the_prior_is_flat(self, space: CodeSpace) -> None:
-        latents = space.sample(range(10))
-        assert (space.log_prior(latents) == 0).all()  # nothing is known of which codes belong together
+    def test_the_prior_is_flat(self, space: CodeSpace) -> None:
+        latents = space.sample(range(10)).requires_grad_()
+        values = space.log_prior(latents)
+        (gradient,) = torch.autograd.grad(values.sum(), latents)
+        assert (values == 0).all()  # nothing is known of which codes belong together
+        assert (gradient == 0).all()
 
     def test_decoded_grids_are_laid_out_row_by_row(self, space: CodeSpace) -> None:
         latents = space.sample(range(3))
@@ -241,6 +244,15 @@ def test_the_regulariser_keeps_vectors_at_their_codes() -> None:
     ends = {weight: run(space, codebook=weight, steps=30, detail_steps=0)[-1] for weight in (0.0, 2.0)}
     distances = {weight: space.code_distance(end).mean().item() for weight, end in ends.items()}
     assert distances[2.0] < 0.5 * distances[0.0]
+
+
+@pytest.mark.parametrize("entries", [2, 1000])
+def test_a_mixture_begins_close_to_its_code(entries: int) -> None:
+    """However many codes there are."""
+    space = SoftCodeSpace(Codebook(normal(entries, DIM)), 2, 2)
+    weights = space.sample([1, 2]).softmax(-1)
+    torch.testing.assert_close(weights.amax(-1), torch.full((2, 4), 0.95))
+    assert torch.equal(weights.argmax(-1), space.sample_codes([1, 2]))
 
 
 def test_too_many_mixtures_are_refused() -> None:

@@ -333,10 +333,10 @@ def test_commands_name_classes_and_stages(folders: dict[str, Path], tiny_bundle:
     ("options", "message"),
     [
         (("--classes", "dres"), "no class 'dres'; did you mean dress"),
-        (("--classes", ","), "classes: is empty"),
-        (("--truncation", "0"), "truncation_psi: 0.0 is outside 0.05 to 1"),
+        (("--classes", ","), "classes: a name is empty"),
+        (("--truncation", "0"), "truncation: 0.0 is outside 0.05 to 1"),
         (("--steps", "3", "--stage1", "2"), "give --steps, or --stage1 and --stage2"),
-        (("--stage1", "2", "--stage2", "-1"), "detail_steps: -1 is outside 0 to 1000"),
+        (("--stage1", "2", "--stage2", "-1"), "stage2: -1 is below 0"),
     ],
 )
 def test_wrong_commands_are_explained(

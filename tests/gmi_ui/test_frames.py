@@ -31,6 +31,7 @@ def finished(services: Services, **changes: Any) -> Session:
 def test_a_frame_has_both_sides_with_pictures_scores_and_curves(services: Services) -> None:
     frame = frame_of(services, finished(services))
     assert (frame["phase"], frame["step"], frame["total"], frame["count"]) == ("done", 6, 6, 3)
+    assert {"edit", "inpaint"} <= set(frame["sides"]["ours"]["leads_to"])
     assert list(frame["sides"]) == list(frame["titles"]) == ["ours", "baseline"]
     assert [figure["key"] for figure in frame["figures"]] == ["text", "diversity"]
     for side in frame["sides"].values():

@@ -244,6 +244,7 @@ def test_the_prompt_finds_classes_and_they_can_be_edited(tab: Tab) -> None:
     assert made(run).classes == ("coat", "bag")
     frame = frame_of(tab.services, tab.session)
     assert sorted(frame["sides"]["ours"]["labels"]) == ["bag", "coat"]
+    assert list(frame["sides"]["ours"]["leads_to"]) == ["generate"]  # no tab edits what a BigGAN drew
 
 
 def test_an_example_that_is_clicked_finds_its_classes(tab: Tab) -> None:
@@ -251,6 +252,14 @@ def test_an_example_that_is_clicked_finds_its_classes(tab: Tab) -> None:
     tab.choose("fashion")
     clicked = SimpleNamespace(text="a coat")
     assert "<b>coat</b>" in tab.wiring.find_picked(tab.sent, clicked)[tab.layout.found]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("prompt", ["", " ", "coat " * 2000])
+def test_a_prompt_that_cannot_be_used_finds_nothing(tab: Tab, prompt: str) -> None:
+    tab["prompt"] = "an ankle boot"
+    tab.choose("fashion")
+    tab["prompt"] = prompt
+    assert tab.wiring.find_classes(tab.sent)[tab.layout.found] == ""
 
 
 def test_mixed_classes_tell_their_shares(tab: Tab) -> None:
@@ -375,7 +384,8 @@ def test_both_sides_name_their_models_and_their_judges(tab: Tab, comparison: Run
     frame = frame_of(tab.services, tab.session)
     assert frame["titles"] == {"ours": "avatars, judged by clip-mini", "baseline": f"mosaic, judged by {WIDE}"}
     assert all(NOT_COMPARABLE in figure["help"] for figure in frame["figures"])
-    assert frame["stage"]["number"] == 2
+    assert frame["stage"] == {"number": 2, "text": "codes in turn (mosaic)", "begins": 0.4}
+    assert [frame["sides"][name]["total"] for name in ("ours", "baseline")] == [3, 5]
     assert len(frame["sides"]["baseline"]["curves"]["text"]) == 6
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from engine.networks.dalle_dvae import map_pixels
 from training import clip_mosaic
 from training.avatars import traits
-from training.mosaic import colours, dvae, export, prior, sources, styles, words
+from training.mosaic import colours, dvae, export, sources, styles, words
 from training.mosaic.pool import Facts, Look, Pool
 
 
@@ -196,16 +196,6 @@ def test_psnr_of_a_known_error() -> None:
     """An error of 0.2 in [-1, 1] is 0.1 of the range: 20 dB."""
     wanted = torch.zeros(1, 3, 4, 4)
     torch.testing.assert_close(dvae.psnr(wanted + 0.2, wanted), torch.tensor([20.0]))
-
-
-def test_damage_is_seeded_and_leaves_some_grids_nearly_whole() -> None:
-    codes = torch.randn(16, 3, generator=torch.Generator().manual_seed(1))
-    grid = codes[torch.randint(16, (64, 8, 8), generator=torch.Generator().manual_seed(2))].permute(0, 3, 1, 2)
-    given = prior.damaged(grid, codes, torch.Generator().manual_seed(3))
-    torch.testing.assert_close(given, prior.damaged(grid, codes, torch.Generator().manual_seed(3)))
-    damage = (given - grid).square().mean((1, 2, 3)).sqrt() / codes.std(0).mean()
-    assert damage.min() < 0.2
-    assert damage.max() > 0.8
 
 
 # ---- the prompt model ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.checkpoints import write_safetensors
 from engine.networks.dalle_dvae import Decoder, Encoder, map_pixels
 from training.jobs import steps_done
-from training.mosaic import dvae, pool, prior
+from training.mosaic import dvae, pool
 
 BUNDLE = Path("assets/mosaic")
 BANK = {"avatars": 384, "styles": 640, "emoji": 1536, "icons": 1024, "fashion": 512}
@@ -71,7 +71,7 @@ def bank(encoder: Encoder, data: pool.Pool) -> Tensor:
 
 
 def export(bundle: Path, resolution: int = pool.SIZE) -> None:
-    """Encoder, decoder, prior, bank of starts and description."""
+    """Encoder, decoder, bank of starts and description."""
     data = pool.open_pool()
     encoder, decoder = as_dvae(dvae.load_average())
     bundle.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,6 @@ def export(bundle: Path, resolution: int = pool.SIZE) -> None:
 
     write("decoder", decoder.state_dict(), torch.float16)
     write("encoder", encoder.state_dict(), None)  # float16 would move pictures to codes next to theirs
-    write("prior", prior.load_average().state_dict(), torch.float16)
     write("latents", {"codes": bank(encoder, data)}, None)
     known = json.loads((pool.FOLDER / "pool.json").read_text())
     row = {
@@ -97,7 +96,7 @@ def export(bundle: Path, resolution: int = pool.SIZE) -> None:
         "default_space": "codes",
         "prompt_model": "clip-mosaic",
         "examples": list(EXAMPLES),
-        "steps": {"dvae": steps_done(dvae.FOLDER), "prior": steps_done(prior.FOLDER)},
+        "steps": {"dvae": steps_done(dvae.FOLDER)},
         "codes": dvae.VOCABULARY,
         "counts": known["counts"],
         "sources": known["licences"],
