@@ -38,8 +38,8 @@ _CODE_CHOICES = ("detail_steps", "code_order", "codebook", "cutouts", "candidate
 _VECTORS = ("codes", "straight-through")
 
 STYLES = Kind("styles", ("truncation_psi",))
-# Measured with fashion: with twice that gain, pictures leave their class; without the discriminator, 93.8 % of them stay
-# in it, with it 95.6 %.
+# Measured with fashion: with twice that gain, pictures leave their class; without the discriminator 93.8 % of them
+# stay in it, with it 95.6 %.
 CLASSES = Kind("classes", _CLASS_CHOICES, tuned={"diversity_gain": 2.5, "realism": 0.5})
 # Measured with mosaic: with less pull to the codes, or larger steps, pictures please the prompt model more and look
 # worse: their realism falls from that of the starts, 1.0, to .8, here it stays above .9.
