@@ -9,7 +9,7 @@ import base64
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.model_table import TASKS
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FULL_SIDE = 512  # pixels of a cell's longer side at the end of a run
 PREVIEW_PIXELS = 16 * 256**2  # of all cells together while it goes on: 100-200 KB of JPEG a frame
 CURVE_POINTS = 160
+TURN_COST = 2.0  # of a step in which codes take turns, in those before: what they try is drawn as well
 OWN_PICTURES = ("edit", "inpaint")  # the tabs that hand their pictures to each other
 LOST = Notice(
     "The studio was restarted while a run was going on, and that run is gone. Check the settings and press "
@@ -234,7 +235,15 @@ def seconds_left(run: Run) -> float | None:
     """By the speed of the last steps; before there are any, by what was foretold."""
     moment = run.moment
     seconds = 1 / moment.rate if moment.rate else run.step_seconds
-    return None if seconds is None or moment.phase.is_over else (run.total - moment.step) * seconds
+    if seconds is None or moment.phase.is_over:
+        return None
+    return steps_left(moment.step, run.total, stage_of(run)) * seconds
+
+
+def steps_left(step: int, total: int, stage: Mapping[str, Any] | None) -> float:
+    """How many steps like the last ones are still to come, by their cost."""
+    turns = 0.0 if stage is None or stage["number"] == 2 else (1 - stage["begins"]) * total
+    return total - step + (TURN_COST - 1) * turns
 
 
 def labels_of(run: Run, name: str, step: "Step") -> Sequence[str]:

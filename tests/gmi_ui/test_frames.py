@@ -5,9 +5,10 @@ import io
 import json
 from typing import Any
 
+import pytest
 from PIL import Image
 
-from gmi_ui.frames import curve, preview_side
+from gmi_ui.frames import curve, preview_side, steps_left
 from gmi_ui.notices import Notice
 from gmi_ui.runs import Run
 from gmi_ui.services import Services
@@ -107,3 +108,11 @@ def test_curves_are_thinned_evenly_and_keep_both_ends() -> None:
 
 def test_previews_shrink_with_their_number() -> None:
     assert [preview_side(n) for n in (1, 8, 64)] == [512, 256, 90]
+
+
+@pytest.mark.parametrize(
+    ("step", "stage", "left"),
+    [(10, None, 110), (10, {"number": 1, "begins": 0.5}, 50 + 2 * 60), (70, {"number": 2, "begins": 0.5}, 50)],
+)
+def test_steps_in_which_codes_take_turns_take_longer(step: int, stage: dict | None, left: float) -> None:
+    assert steps_left(step, 120, stage) == left
