@@ -49,6 +49,7 @@ MOSAIC = (
     "training.clip_mosaic --stage joint --steps 1700",
     "training.clip_mosaic --stage robust --steps 9500",
     "training.clip_mosaic --stage export",
+    "training.clip_mosaic --stage judge --steps 2400",
     "training.mosaic.figures",
 )
 APART = {"fashion": FASHION, "mosaic": MOSAIC}  # that take nothing from the avatars but finished models
