@@ -5,7 +5,7 @@
 The stages in order: the pool of drawings and two attribute classifiers; the generator's synthesis and mapping
 networks, adversarial sharpening, the encoder, export; clip-mini's text and joint stages, export; figures and cards.
 mosaic: its pool, for which npm installs the packages of training/mosaic/node; the dVAE, export; clip-mosaic in two
-stages, starting from clip-mini, export; figures and cards.
+stages, starting from clip-mini, export, and a judge for the tables; figures and cards.
 One core takes about four hours; two stages in two shells share two cores well (OMP_NUM_THREADS=1 each).
 """
 
