@@ -129,16 +129,17 @@ class CodeSpace:
 
         With fewer turns than codes, several have theirs together; with more, each has some in a row.
         """
-        start = self._first(turn, turns)
-        return self._mask(self._ordered(order)[start : max(start + 1, self._first(turn + 1, turns))])
+        return self._mask(self._ordered(order)[self._whose(turn, turns)])
 
     def waiting(self, turn: int, turns: int, order: CodeOrder) -> Tensor:
         """Which codes have not had theirs by then: a mask [k, 1]."""
-        start = self._first(turn, turns)
-        return self._mask(self._ordered(order)[max(start + 1, self._first(turn + 1, turns)) :])
+        return self._mask(self._ordered(order)[self._whose(turn, turns).stop :])
 
-    def _first(self, turn: int, turns: int) -> int:
-        return turn * self.height * self.width // turns
+    def _whose(self, turn: int, turns: int) -> slice:
+        """Their places in the order."""
+        count = self.height * self.width
+        start = turn * count // turns
+        return slice(start, max(start + 1, (turn + 1) * count // turns))
 
     def _mask(self, codes: Tensor) -> Tensor:
         mask = torch.zeros(self.height * self.width, 1, dtype=torch.bool, device=self.book.codes.device)

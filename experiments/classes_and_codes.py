@@ -40,6 +40,7 @@ from engine.model_table import find_row
 from engine.settings import GenerateSettings
 from training import clip_mosaic
 from training.fashion import classifier, data
+from training.figures import clip_features
 from training.jobs import save_sheet
 
 CAPTIONS = Path(__file__).with_name("captions.json")
@@ -225,11 +226,6 @@ class Reader:
         self.model = model
         self.others = torch.cat([model.text_features(others[i : i + 64]) for i in range(0, len(others), 64)])
 
-    @torch.no_grad()
-    def features(self, images: Tensor) -> Tensor:
-        """Of images [N, 3, H, W], as they would be saved: [N, D]."""
-        return torch.cat([self.model.image_features(part.clamp(-1, 1)) for part in images.split(64)])
-
     def score(self, features: Tensor, prompt: str) -> tuple[float, float]:
         """The mean cosine of features [N, D] and the prompt; the share that fits it better than 95 % of the others."""
         text = self.model.text_features([prompt])[0]
@@ -245,7 +241,7 @@ def real_features(judge: Reader) -> Tensor:
 
     everything, rng = pool.open_pool(), np.random.default_rng(20_260_102)
     parts = {source: everything.rows(held_out=False, source=source) for source in pool.SOURCES}
-    return judge.features(dvae.load_batch(everything, dvae.sample_rows(parts, REAL_PICTURES, rng), rng))
+    return clip_features(judge.model, dvae.load_batch(everything, dvae.sample_rows(parts, REAL_PICTURES, rng), rng))
 
 
 def measure_mosaic(arguments: argparse.Namespace) -> str:
@@ -267,8 +263,8 @@ def measure_mosaic(arguments: argparse.Namespace) -> str:
             flow = replace(base.flow, **VARIANTS[name])  # type: ignore[arg-type]
             run = carry_out(replace(settings, flow=flow))
             images = quantised(run.problem, run.step.particles.latents)
-            score, passing = reader.score(reader.features(images), settings.prompt)
-            features = judge.features(images)
+            score, passing = reader.score(clip_features(reader.model, images), settings.prompt)
+            features = clip_features(judge.model, images)
             of_judge, passing_judge = judge.score(features, settings.prompt)
             near = float(realism(features, real, radii).mean())
             between = float(run.step.text_scores.mean())

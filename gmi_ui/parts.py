@@ -24,10 +24,10 @@ def html_part(
     value: Any = None,
     **properties: Any,
 ) -> gr.HTML:
-    """properties: what the template and the script find in `props`."""
+    """template: [[notice]] in it is where messages are shown. properties: what it and the script find in `props`."""
     return gr.HTML(
         value=value,
-        html_template=template,
+        html_template=template.replace("[[notice]]", read_part(Path(__file__).parent, "notice.html").strip()),
         js_on_load=script,
         apply_default_css=False,
         elem_id=elem_id,

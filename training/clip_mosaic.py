@@ -37,7 +37,7 @@ from engine.files import sha256_of
 from training import clip_mini
 from training.avatars import classifier
 from training.fashion import data as fashion
-from training.jobs import Average, Job, set_schedule, steps_done, to_tensor
+from training.jobs import Average, Job, set_schedule, steps_done, to_tensor, trained
 from training.mosaic import dvae, pool, words
 
 FOLDER = Path("training/runs/clip-mosaic")
@@ -239,10 +239,8 @@ def _start(model: Trainee, stage: str) -> None:
 
 
 def _averaged(stage: str) -> dict[str, Tensor]:
-    path = FOLDER / stage / "state.pt"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run `python -m training.clip_mosaic --stage {stage}`")
-    average: dict[str, Tensor] = torch.load(path, weights_only=True)["parts"]["average"]
+    state = trained(FOLDER / stage / "state.pt", f"training.clip_mosaic --stage {stage}")
+    average: dict[str, Tensor] = state["parts"]["average"]
     return average
 
 

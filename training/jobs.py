@@ -80,6 +80,13 @@ def set_schedule(optimizer: torch.optim.Optimizer, step: int, steps: int, peak: 
         group["lr"] = rate * group.get("lr_scale", 1.0)
 
 
+def trained(path: Path, script: str) -> Any:
+    """What training has written at `path`. Where it has not, FileNotFoundError says which script to run."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run `python -m {script}`")
+    return torch.load(path, weights_only=True)
+
+
 def steps_done(folder: Path) -> int:
     """The step of a job's last checkpoint, 0 without one."""
     path = folder / "state.pt"

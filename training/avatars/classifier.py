@@ -19,7 +19,7 @@ from torch import Tensor
 
 from engine.networks.mini_tower import MiniTower
 from training.avatars import pool, traits
-from training.jobs import Job, batches, set_schedule, shrink, to_tensor
+from training.jobs import Job, batches, set_schedule, shrink, to_tensor, trained
 
 FOLDER = Path("training/runs/avatars")
 SLICES: dict[str, slice] = {}
@@ -60,11 +60,8 @@ def predict(network: MiniTower, images: Tensor) -> dict[str, Tensor]:
 
 def load(name: str = "judge", folder: Path = FOLDER) -> MiniTower:
     """A trained classifier in evaluation mode; FileNotFoundError says how to train it."""
-    path = folder / name / "weights.pt"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run `python -m training.avatars.classifier --name {name}`")
     network = MiniTower(num_classes=CLASSES)
-    network.load_state_dict(torch.load(path, weights_only=True))
+    network.load_state_dict(trained(folder / name / "weights.pt", f"training.avatars.classifier --name {name}"))
     return network.eval().requires_grad_(False)
 
 

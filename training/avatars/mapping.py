@@ -15,7 +15,7 @@ import torch
 
 from engine.networks.stylegan2 import normalize_second_moment
 from training.avatars import synthesis, traits
-from training.jobs import Average, Job, set_schedule
+from training.jobs import Average, Job, set_schedule, trained
 
 FOLDER = Path("training/runs/avatars/mapping")
 
@@ -23,8 +23,7 @@ FOLDER = Path("training/runs/avatars/mapping")
 def load_average() -> synthesis.Generator:
     """A generator whose mapping network is the newest average (its synthesis network is untrained)."""
     generator = synthesis.build()
-    state = torch.load(FOLDER / "state.pt", weights_only=True)["parts"]["average"]
-    generator.mapping.load_state_dict(state)
+    generator.mapping.load_state_dict(trained(FOLDER / "state.pt", "training.avatars.mapping")["parts"]["average"])
     return generator
 
 

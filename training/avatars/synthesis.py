@@ -22,7 +22,7 @@ from engine.checkpoints import read_safetensors
 from engine.networks.mini_tower import MiniTower
 from engine.networks.stylegan2 import Generator
 from training.avatars import classifier, pool, traits
-from training.jobs import Average, Job, save_sheet, set_schedule, shrink, to_tensor
+from training.jobs import Average, Job, save_sheet, set_schedule, shrink, to_tensor, trained
 
 FOLDER = Path("training/runs/avatars/synthesis")
 RESOLUTION = 128
@@ -64,11 +64,8 @@ def synthesize(generator: Generator, w: Tensor, resolution: int = RESOLUTION) ->
 
 def load_average() -> Generator:
     """The newest averaged weights; FileNotFoundError says how to make them."""
-    path = FOLDER / "state.pt"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run `python -m training.avatars.synthesis` first")
     generator = build()
-    generator.load_state_dict(torch.load(path, weights_only=True)["parts"]["average"])
+    generator.load_state_dict(trained(FOLDER / "state.pt", "training.avatars.synthesis")["parts"]["average"])
     return generator.eval().requires_grad_(False)
 
 

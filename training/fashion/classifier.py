@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.fashion import data
-from training.jobs import Average, Job, batches, set_schedule
+from training.jobs import Average, Job, batches, set_schedule, trained
 
 FOLDER = Path("training/runs/fashion/classifier")
 FEATURES = 128
@@ -63,11 +63,8 @@ def vary(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def load(folder: Path = FOLDER) -> Classifier:
     """The trained judge in evaluation mode; FileNotFoundError says how to train it."""
-    path = folder / "weights.pt"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run `python -m training.fashion.classifier`")
     network = Classifier()
-    network.load_state_dict(torch.load(path, weights_only=True))
+    network.load_state_dict(trained(folder / "weights.pt", "training.fashion.classifier"))
     return network.eval().requires_grad_(False)
 
 

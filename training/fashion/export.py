@@ -13,7 +13,7 @@ from torch import Tensor
 
 from engine.checkpoints import write_safetensors
 from training.fashion import adversarial, data
-from training.jobs import steps_done
+from training.jobs import steps_done, trained
 
 BUNDLE = Path("assets/fashion")
 EXAMPLES = (
@@ -29,10 +29,7 @@ EXAMPLES = (
 
 def export(folder: Path, bundle: Path) -> None:
     """From a training run's folder into the model's. Raises FileNotFoundError where nothing was trained."""
-    path = folder / "state.pt"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run `python -m training.fashion.adversarial`")
-    parts = torch.load(path, weights_only=True)["parts"]
+    parts = trained(folder / "state.pt", "training.fashion.adversarial")["parts"]
     bundle.mkdir(parents=True, exist_ok=True)
     files = {}
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.networks.dalle_dvae import Block, Decoder, Encoder, map_pixels
-from training.jobs import Average, Job, save_sheet, set_schedule, to_tensor
+from training.jobs import Average, Job, save_sheet, set_schedule, to_tensor, trained
 from training.mosaic import pool
 
 FOLDER = Path("training/runs/mosaic/dvae")
@@ -237,11 +237,8 @@ def step(network: Autoencoder, optimizer: torch.optim.Optimizer, average: Averag
 
 def load_average(folder: Path = FOLDER) -> Autoencoder:
     """The averaged network of the last checkpoint. FileNotFoundError says how to make one."""
-    path = folder / "state.pt"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run `python -m training.mosaic.dvae`")
     network = Autoencoder()
-    network.load_state_dict(torch.load(path, weights_only=True)["parts"]["average"])
+    network.load_state_dict(trained(folder / "state.pt", "training.mosaic.dvae")["parts"]["average"])
     return network.eval().requires_grad_(False)
 
 
