@@ -21,12 +21,12 @@ from engine.version import VERSION as __version__
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from engine.class_latents import find_classes, rank_classes
-    from engine.flow import refine
-    from engine.imaging import save_png, to_uint8
-    from engine.models import list_models, load_generator, load_prompt_model
-    from engine.runtime import set_threads
+    from engine.inference.flow import refine
+    from engine.latents.classes import find_classes, rank_classes
+    from engine.models.loading import list_models, load_generator, load_prompt_model
+    from engine.pictures.imaging import save_png, to_uint8
     from engine.settings import PRESETS, FlowSettings, GenerateSettings
+    from engine.system.runtime import set_threads
     from engine.tasks import baseline, generate
 
 __all__ = [
@@ -52,16 +52,16 @@ _HOMES = {
     "FlowSettings": "engine.settings",
     "GenerateSettings": "engine.settings",
     "baseline": "engine.tasks",
-    "find_classes": "engine.class_latents",
+    "find_classes": "engine.latents.classes",
     "generate": "engine.tasks",
-    "list_models": "engine.model_table",
-    "load_generator": "engine.models",
-    "load_prompt_model": "engine.models",
-    "rank_classes": "engine.class_latents",
-    "refine": "engine.flow",
-    "save_png": "engine.imaging",
-    "set_threads": "engine.runtime",
-    "to_uint8": "engine.imaging",
+    "list_models": "engine.models.table",
+    "load_generator": "engine.models.loading",
+    "load_prompt_model": "engine.models.loading",
+    "rank_classes": "engine.latents.classes",
+    "refine": "engine.inference.flow",
+    "save_png": "engine.pictures.imaging",
+    "set_threads": "engine.system.runtime",
+    "to_uint8": "engine.pictures.imaging",
 }
 
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from engine import models_command, picture_commands
-from engine.command_line import (
+from engine.commands import models, pictures
+from engine.commands.shared import (
     Models,
     RunError,
     add_model_options,
@@ -27,13 +27,13 @@ from engine.command_line import (
     write_report,
 )
 from engine.errors import ModelError, PictureError, SaveError
-from engine.kinds import first_settings, kind_of
-from engine.model_table import list_models
+from engine.models.family_defaults import first_settings, kind_of
+from engine.models.table import list_models
 from engine.settings import CodeOrder, FlowSettings, GenerateSettings, SettingsError
 from engine.version import VERSION
 
 if TYPE_CHECKING:
-    from engine.flow import Particles, Problem, Step
+    from engine.inference.flow import Particles, Problem, Step
 
 FLOW_OPTIONS = ("step_size", "diversity", "codebook", "code_order")  # not given: the preset's
 OPTION_OF = {"truncation_psi": "truncation", "detail_steps": "stage2"}  # where a field of the settings differs
@@ -63,8 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(title="commands", required=True)
     _add_generate(commands.add_parser("generate", help="write pictures for a prompt into a folder"))
-    picture_commands.add_commands(commands)
-    models_command.add_arguments(commands.add_parser("models", help="list, fetch, check and convert models"))
+    pictures.add_commands(commands)
+    models.add_arguments(commands.add_parser("models", help="list, fetch, check and convert models"))
     return parser
 
 
@@ -148,7 +148,8 @@ def _with_stages(flow: FlowSettings, options: argparse.Namespace, *, has_stages:
 
 def _generate(options: argparse.Namespace) -> None:
     settings = _settings(options)  # wrong options are said before torch is imported
-    from engine import imaging, tasks
+    from engine import tasks
+    from engine.pictures import imaging
 
     imaging.make_folder(options.out)
     options.prompt_model = settings.prompt_model
@@ -170,7 +171,8 @@ def _refine(
 
     Raises RunError for a run that diverged, after writing the pictures of its last good step.
     """
-    from engine import flow, imaging
+    from engine.inference import flow
+    from engine.pictures import imaging
 
     def save(step: "Step") -> None:
         images = imaging.to_uint8(step.images)

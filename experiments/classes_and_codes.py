@@ -31,12 +31,12 @@ import torch
 from torch import Tensor
 
 import engine
-from engine.clip import PromptModel
-from engine.codebook import CodeSpace
-from engine.flow import Problem, Step, pairwise_diversity
-from engine.kinds import first_settings
+from engine.inference.flow import Problem, Step, pairwise_diversity
+from engine.latents.codebook import CodeSpace
 from engine.metrics.manifold import neighbour_radii, realism
-from engine.model_table import find_row
+from engine.models.clip import PromptModel
+from engine.models.family_defaults import first_settings
+from engine.models.table import find_row
 from engine.settings import GenerateSettings
 from training import clip_mosaic
 from training.fashion import classifier, data

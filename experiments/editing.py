@@ -25,9 +25,11 @@ import torch
 from torch import Tensor
 
 import engine
-from engine import inversion, pictures, styleclip, tasks
-from engine.flow import pairwise_diversity
+from engine import tasks
+from engine.inference.flow import pairwise_diversity
+from engine.pictures import picture_files
 from engine.settings import EditSettings
+from engine.tasks import inversion, styleclip
 from experiments.text_guidance import Judge
 from training.avatars import classifier, pool, traits
 from training.figures import judge_features
@@ -93,7 +95,7 @@ def invert_renders(count: int, judge: Judge, sheet: Path | None) -> str:
     prompt_model = engine.load_prompt_model("clip-mini")
     redrawn, distances, seconds = [], [], []
     for pixels in held_out.images:
-        *_, start = inversion.invert(pictures.Picture(pixels), model, prompt_model=prompt_model)
+        *_, start = inversion.invert(picture_files.Picture(pixels), model, prompt_model=prompt_model)
         redrawn.append(start.image.clamp(-1, 1))
         distances.append(start.distance)
         seconds.append(start.seconds)
@@ -132,9 +134,9 @@ def measure_domain(files: Sequence[Path], count: int) -> str:
     """Distances of held-out renders and of other pictures, between which the threshold lies."""
     model = engine.load_generator("avatars")
     groups = {
-        "held-out renders": [pictures.Picture(pixels) for pixels in pool.held_out(count).images],
+        "held-out renders": [picture_files.Picture(pixels) for pixels in pool.held_out(count).images],
         "noise and stripes": list(other_pictures()),
-        "files": [pictures.read_picture(path) for path in files],
+        "files": [picture_files.read_picture(path) for path in files],
     }
     threshold = inversion.LARGEST_DISTANCE_IN_DOMAIN
     lines = [f"threshold {threshold:g}", "", "| | n | least | median | greatest |", "|---|---|---|---|---|"]
@@ -146,19 +148,19 @@ def measure_domain(files: Sequence[Path], count: int) -> str:
     return "\n".join(lines)
 
 
-def other_pictures(side: int = 256) -> Iterator[pictures.Picture]:
+def other_pictures(side: int = 256) -> Iterator[picture_files.Picture]:
     """Noise at several scales, stripes, and skies over fields."""
     rng = np.random.default_rng(0)
     for cells in (4, 8, 16, 64):
         coarse = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
-        yield pictures.Picture(pictures.resized(coarse, side))
+        yield picture_files.Picture(picture_files.resized(coarse, side))
     y, x = np.mgrid[:side, :side]
-    yield pictures.Picture(np.repeat((127 + 127 * np.sin((x + y) / 7))[..., None], 3, 2).astype(np.uint8))
+    yield picture_files.Picture(np.repeat((127 + 127 * np.sin((x + y) / 7))[..., None], 3, 2).astype(np.uint8))
     for horizon in (90, 128, 170):
         ridge = horizon + 20 * np.sin(x / 31) + 9 * np.sin(x / 11)
         sky, field = np.array([120, 175, 240]), np.array([85, 150, 70])
         land = np.where((y < ridge)[..., None], sky + (y / 4)[..., None], field - (y / 8)[..., None])
-        yield pictures.Picture(land.clip(0, 255).astype(np.uint8))
+        yield picture_files.Picture(land.clip(0, 255).astype(np.uint8))
 
 
 # ---- edits -----------------------------------------------------------------------------------------------
@@ -197,7 +199,7 @@ def run_edits(arguments: argparse.Namespace, judge: Judge) -> str:
     for number, edit in enumerate(EDITS[: arguments.edits]):
         of_edit: dict[str, list[Result]] = {method: [] for method in arguments.methods}
         for row in faces_for(edit, held_out, seen, arguments.faces, skip=7 * number):
-            *_, start = inversion.invert(pictures.Picture(held_out.images[row]), model, prompt_model=prompt_model)
+            *_, start = inversion.invert(picture_files.Picture(held_out.images[row]), model, prompt_model=prompt_model)
             before = {group: int(values[row]) for group, values in seen.items()}
             for method in arguments.methods:
                 settings = edit_settings(edit, method, arguments, seed=arguments.seed + 100 * row)

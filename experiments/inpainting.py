@@ -20,10 +20,12 @@ import numpy as np
 import torch
 
 import engine
-from engine import inversion, masks, pictures, tasks
-from engine.flow import Step, pairwise_diversity
+from engine import tasks
+from engine.inference.flow import Step, pairwise_diversity
 from engine.metrics.manifold import covered_share
+from engine.pictures import masks, picture_files
 from engine.settings import InpaintSettings
+from engine.tasks import inversion
 from experiments.text_guidance import Judge
 from training.avatars import classifier, pool, traits
 from training.figures import judge_features
@@ -93,11 +95,16 @@ def region_mask(wish: Wish, side: int = SIDE) -> masks.Mask:
 
 
 def run_case(
-    pixels: pictures.Pixels, mask: masks.Mask, wish: Wish | None, arguments: argparse.Namespace, judge: Judge, seed: int
+    pixels: picture_files.Pixels,
+    mask: masks.Mask,
+    wish: Wish | None,
+    arguments: argparse.Namespace,
+    judge: Judge,
+    seed: int,
 ) -> tuple[dict[str, Result], torch.Tensor]:
     """Both sides of one face and mask, and the pictures: the upload with the hole, ours, the baseline."""
     model, prompt_model = engine.load_generator("avatars"), engine.load_prompt_model("clip-mini")
-    picture = pictures.Picture(pixels)
+    picture = picture_files.Picture(pixels)
     settings = InpaintSettings(wish.words if wish else "", n=arguments.n, seed=seed, feather=arguments.feather)
     *_, start = inversion.invert(picture, model, mask=mask)
     results = {}

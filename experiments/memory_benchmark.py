@@ -4,7 +4,7 @@
 
 prints a Markdown table; MODEL is a name or a file, as in `python -m engine generate --model`. Each case runs in a
 process of its own, so that peaks are each one's own. A step is one forward and one backward pass with the bundled
-prompt model and, where the model has one, its discriminator. `engine.memory` tells the page what to expect.
+prompt model and, where the model has one, its discriminator. `engine.models.memory` tells the page what to expect.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PROMPT = "a picture of something"
 
 def measure(model: str, n: int) -> dict[str, float]:
     """One case, in this process."""
-    from engine.model_pool import bytes_of
+    from engine.models.pool import bytes_of
 
     engine.set_threads()
     generator, prompt_model = engine.load_generator(model), engine.load_prompt_model("clip-mini")

@@ -25,10 +25,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import engine
-from engine.flow import Particles, Problem
+from engine.inference.flow import Particles, Problem
+from engine.inference.terms import Batch, Repulsion
 from engine.networks.stylegan2 import Generator
 from engine.settings import FlowSettings
-from engine.terms import Batch, Repulsion
 from experiments.memory import count_peak_anew, peak_memory
 from experiments.plain_stylegan2 import synthesize
 

@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 
 from engine.networks.stylegan2 import SynthesisNetwork, draw_weights
-from engine.runtime import keep_freed_memory
+from engine.system.runtime import keep_freed_memory
 from experiments.memory import count_peak_anew, peak_memory
 from experiments.plain_stylegan2 import synthesize
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 import engine
-from engine.flow import Step, pairwise_diversity
+from engine.inference.flow import Step, pairwise_diversity
 from engine.metrics.manifold import covered_share, neighbour_radii
 from experiments.prompts import REPORTING, TUNING, Prompt
 from training.avatars import classifier, pool, traits

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import gradio as gr
 from gradio.components import Component
 
-from engine.kinds import STYLES, Kind
+from engine.models.family_defaults import STYLES, Kind
 from engine.settings import LIMITS, PRESETS, FlowSettings, GenerateSettings, RunSettings, SettingsError
-from gmi_ui.editing import BASELINES, METHODS
-from gmi_ui.jobs import as_moved
+from gmi_ui.runs.editing import BASELINES, METHODS
+from gmi_ui.runs.jobs import as_moved
 
 REST = "rest"  # the hidden component
 # The useful part of a field's limits; a slider reaches further once a value lies there.

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from gmi_ui.easel import Link
-from gmi_ui.frames import Painter
-from gmi_ui.models import Models
+from gmi_ui.models.library import Shelf
+from gmi_ui.models.models import Models
 from gmi_ui.notices import NotPossibleError
-from gmi_ui.runs import Inversion, Run
-from gmi_ui.saving import Pictures
+from gmi_ui.pictures.frames import Painter
+from gmi_ui.pictures.saving import Pictures
+from gmi_ui.pictures.workspace import Link
+from gmi_ui.runs.run import Inversion, Run
+from gmi_ui.runs.worker import RunQueue
 from gmi_ui.sessions import Session, Sessions
-from gmi_ui.shelf import Shelf
-from gmi_ui.worker import RunQueue
 
 BUSY = "A run is going on already and was not touched. Stop it first (Esc), or wait until it ends."
 

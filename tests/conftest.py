@@ -6,7 +6,7 @@ from collections.abc import Generator
 import pytest
 
 import engine  # noqa: F401  (before torch: it settles how waiting threads wait)
-from engine.runtime import set_threads
+from engine.system.runtime import set_threads
 
 
 def pytest_configure() -> None:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 import engine.networks.mini_tower  # noqa: F401  (registers the tower with timm)
 from engine.checkpoints import read_safetensors, write_safetensors
-from engine.files import sha256_of
+from engine.system.files import sha256_of
 from training.avatars import captions, classifier, pool, synthesis, traits
 from training.jobs import Job, batches, set_schedule, shrink, steps_done, to_tensor
 

@@ -32,8 +32,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.checkpoints import read_safetensors, write_safetensors
-from engine.clip import CONFIG_NAME
-from engine.files import sha256_of
+from engine.models.clip import CONFIG_NAME
+from engine.system.files import sha256_of
 from training import clip_mini
 from training.avatars import classifier
 from training.fashion import data as fashion

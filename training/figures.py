@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import engine
-from engine.clip import PromptModel
 from engine.metrics.manifold import precision_recall
-from engine.models import GeneratorModel
+from engine.models.clip import PromptModel
+from engine.models.loading import GeneratorModel
 from engine.networks.mini_tower import MiniTower
 from training.avatars import captions, classifier, pool, synthesis, traits
 from training.jobs import shrink, to_tensor

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from engine import runtime
+from engine.system import runtime
 
 
 class Job:

@@ -8,8 +8,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from engine.files import Watch, sha256_of, write_atomic
-from engine.folders import own_folder
+from engine.system.files import Watch, sha256_of, write_atomic
+from engine.system.folders import own_folder
 
 FOLDER_VARIABLE = "GMI_CACHE"
 _SEEN_FILE = "seen.json"

@@ -17,7 +17,7 @@ from engine.checkpoints.pickle_machine import Ledger, check_wishes
 from engine.checkpoints.refusal import Refused, printable
 from engine.checkpoints.torch_file import is_torch_legacy, read_pickle, read_torch_legacy, read_torch_zip
 from engine.errors import ModelError
-from engine.files import Watch
+from engine.system.files import Watch
 
 MAX_FILE = 64 << 30
 MAX_HEADER = 16 << 20  # of a safetensors file; the largest known has 1 MB

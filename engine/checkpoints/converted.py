@@ -14,7 +14,7 @@ from torch import Tensor
 from engine.checkpoints.checkpoint import Parts, Setting, State
 from engine.checkpoints.content import Content
 from engine.checkpoints.refusal import Refused
-from engine.files import replacing
+from engine.system.files import replacing
 
 METADATA_KEY = "gmi_model"
 VERSION = 1

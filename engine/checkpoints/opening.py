@@ -34,7 +34,7 @@ from engine.checkpoints.configuration import complete
 from engine.checkpoints.content import MAX_JSON, Content, is_safetensors, parse_json, read_content
 from engine.checkpoints.refusal import Refused, printable
 from engine.errors import ModelError
-from engine.files import Watch
+from engine.system.files import Watch
 
 WEIGHT_SUFFIXES = (".safetensors", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin")
 INDEX_SUFFIXES = (".safetensors.index.json", ".bin.index.json")

@@ -9,7 +9,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from engine.errors import ModelError
-from engine.files import sha256_of, write_atomic
+from engine.system.files import sha256_of, write_atomic
 
 _FETCH_AGAIN = "Fetch the file again (in a clone: `git checkout -- {path}`)."
 

@@ -300,8 +300,8 @@ class Generator(nn.Module):
     def map(self, z: Tensor, *, w_avg: Tensor | None = None, truncation_psi: float = 1.0) -> Tensor:
         """z: [N, z_dim] normal -> ws: [N, num_ws, w_dim] = w_avg + psi (w - w_avg).
 
-        w_avg: [w_dim], the mean w of many z, for instance `engine.latents.w_statistics(...).mean`. Raises ValueError
-        where psi is not 1 and it is missing.
+        w_avg: [w_dim], the mean w of many z, for instance `engine.latents.spaces.w_statistics(...).mean`. Raises
+        ValueError where psi is not 1 and it is missing.
         """
         w = self.G_mapping(z)
         if truncation_psi != 1.0:

@@ -10,15 +10,15 @@ from typing import Any, Protocol
 import gradio as gr
 from gradio.components import Component
 
-from engine.model_table import TASKS
+from engine.models.table import TASKS
 from engine.settings import RunSettings, SettingsError
-from gmi_ui import restoring
+from gmi_ui.components.particle_grid import wake
+from gmi_ui.components.run_bar import bar_value
 from gmi_ui.controls import FLOW_FIELDS, Panel, labelled
 from gmi_ui.notices import Notice, NotPossibleError, explain
-from gmi_ui.opening import WHITE, Opening
-from gmi_ui.particle_grid import wake
-from gmi_ui.run_bar import bar_value
-from gmi_ui.runs import Run
+from gmi_ui.pictures import restoring
+from gmi_ui.pictures.opening import WHITE, Opening
+from gmi_ui.runs.run import Run
 from gmi_ui.services import Services
 from gmi_ui.sessions import Arrival, Session
 

@@ -10,9 +10,11 @@ import gradio as gr
 from gradio.components import Component
 
 from engine.errors import ModelError
-from engine.kinds import STYLES
+from engine.models.family_defaults import STYLES
 from engine.settings import GenerateSettings, SettingsError
-from gmi_ui.catalogue import Entry, look_up
+from gmi_ui.components.particle_grid import GridTexts, particle_grid, wake
+from gmi_ui.components.run_bar import bar_value, run_bar
+from gmi_ui.components.server_functions import grid_functions
 from gmi_ui.controls import (
     AUTO,
     BASELINE,
@@ -32,19 +34,17 @@ from gmi_ui.controls import (
     usable_settings,
     values_of,
 )
-from gmi_ui.jobs import as_moved, shortened, shown_name
+from gmi_ui.models.catalogue import Entry, look_up
 from gmi_ui.notices import Notice, NotPossibleError, explain
-from gmi_ui.particle_grid import GridTexts, particle_grid, wake
-from gmi_ui.run_bar import bar_value, run_bar
-from gmi_ui.runs import Run
-from gmi_ui.saving import check_picture
-from gmi_ui.server_functions import grid_functions
+from gmi_ui.pictures.saving import check_picture
+from gmi_ui.runs.jobs import as_moved, shortened, shown_name
+from gmi_ui.runs.run import Run
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
 from gmi_ui.tabs.common import Changes, Page, Wiring, seed_row
 
 if TYPE_CHECKING:
-    from engine.class_latents import CloseClass
+    from engine.latents.classes import CloseClass
 
 EXAMPLES = (
     "a woman with pink hair and sunglasses",
@@ -327,15 +327,15 @@ class GenerateWiring(Wiring):
         """None for a model without classes, or where the prompt model is not there."""
         if not entry.classes:
             return None
-        from engine import class_latents
+        from engine.latents import classes
 
         try:
             features = self._services.models.prompt_model(settings.prompt_model).text_features
         except ModelError:
             return None
-        ranked = class_latents.rank_classes(prompt, entry.classes, features)
+        ranked = classes.rank_classes(prompt, entry.classes, features)
         try:
-            found = class_latents.find_classes(prompt, entry.classes, features, count=settings.class_count)
+            found = classes.find_classes(prompt, entry.classes, features, count=settings.class_count)
         except SettingsError:
             return Close(f"No class is close to “{shortened(prompt)}”. The nearest:", ranked[:NEAREST], ranked)
         return Close("The prompt finds", found, ranked)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from gmi_ui.runs import Run
+from gmi_ui.runs.run import Run
 from gmi_ui.studio import Server
 
 

@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from engine import model_store, public_models
-from engine.downloads import Patience
-from engine.public_models import PublicFile, PublicModel
-from gmi_ui import shelf
-from gmi_ui.models import Models, engine_loaders
+from engine.models import public, store
+from engine.models.downloads import Patience
+from engine.models.public import PublicFile, PublicModel
+from gmi_ui.models import library
+from gmi_ui.models.models import Models, engine_loaders
 from gmi_ui.studio import LaunchOptions, Server, serve
 from tests.browser.conftest import new_tab
 from tests.browser.helpers import drop_file, free_port, number
-from tests.checkpoints import expected
+from tests.engine.checkpoints import expected
 
 QUICK = Patience(stall=1.0, tries=2, first_wait=0.05, longest_wait=0.1)
 SLOW_CHUNKS, CHUNK = 60, 40_000  # of the download that is looked at while it goes on
@@ -83,7 +83,7 @@ def address() -> Iterator[str]:
 MODEL_FILES = ("pytorch_model.bin", "config.json")
 
 
-def public(name: str, address: str, *files: str, terms: tuple[str, str] = ("MIT", "")) -> PublicModel:
+def public_model_at(name: str, address: str, *files: str, terms: tuple[str, str] = ("MIT", "")) -> PublicModel:
     rows = tuple(PublicFile(file.rpartition("/")[2], address + file, 3.0) for file in files)
     return PublicModel(name, "biggan_deep", 64, rows, *terms, paper="A paper, 2020", shows="tiny pictures")
 
@@ -95,18 +95,18 @@ def shelf_studio(
     """A studio with the engine's own loaders; its folders are of this module alone."""
     place = tmp_path_factory.mktemp("shelf")
     table = (
-        public("tiny-free", address, *MODEL_FILES),
-        public("tiny-nc", address, *MODEL_FILES, terms=NC),
-        public("slow", address, "slow.pkl"),
-        public("page", address, "page.pkl"),
-        public("gone", address, "missing.pkl"),
-        public("nobody", "http://127.0.0.1:9/", "model.pkl"),
+        public_model_at("tiny-free", address, *MODEL_FILES),
+        public_model_at("tiny-nc", address, *MODEL_FILES, terms=NC),
+        public_model_at("slow", address, "slow.pkl"),
+        public_model_at("page", address, "page.pkl"),
+        public_model_at("gone", address, "missing.pkl"),
+        public_model_at("nobody", "http://127.0.0.1:9/", "model.pkl"),
     )
     patch = pytest.MonkeyPatch()
     for variable, folder in (("GMI_MODELS", "models"), ("GMI_CACHE", "cache")):
         patch.setenv(variable, str(place / folder))
     patch.delenv("GMI_MODEL_MIRROR", raising=False)
-    for module in (public_models, model_store, shelf):
+    for module in (public, store, library):
         patch.setattr(module, "PUBLIC_MODELS", table)
     server = serve(Models(engine_loaders("cpu", 1)), LaunchOptions(port=free_port(), browser=False))
     server.services.shelf.public = table
@@ -209,7 +209,7 @@ def test_a_budget_is_kept_and_checked(tab: Callable[..., Page], shelf_studio: tu
     page.fill('[data-role="budget"]', "1.5")
     page.keyboard.press("Tab")
     expect(page.locator("#model-shelf .notice")).to_be_hidden()
-    assert model_store.stored_budget() == 1_500_000_000
+    assert store.stored_budget() == 1_500_000_000
 
 
 def test_conditions_are_accepted_once_then_it_is_fetched_chosen_and_deleted(tab: Callable[..., Page]) -> None:
@@ -270,7 +270,7 @@ def test_downloads_that_fail_say_why_and_the_studio_goes_on(tab: Callable[..., P
 
 def test_a_full_disk(tab: Callable[..., Page], monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")._replace(free=1_000_000)
-    monkeypatch.setattr("engine.downloads.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("engine.models.downloads.shutil.disk_usage", lambda _: usage)
     page = tab()
     row(page, "slow").get_by_role("button", name="Download").click()
     expect(errand(page, "slow")).to_contain_text("has 1 MB left. Free some, or choose another folder (GMI_MODELS)")

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from engine import imaging
-from gmi_ui.runs import Run
+from engine.pictures import imaging
+from gmi_ui.runs.run import Run
 from gmi_ui.studio import LaunchOptions, Server, serve
 from tests.browser.conftest import new_tab
 from tests.browser.helpers import download, drop_file, free_port
@@ -26,7 +26,7 @@ def style_studio(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """A studio around a tiny StyleGAN2, whose searches are short."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("engine.inversion.STEPS_WITHOUT", 8)
+        patch.setattr("engine.tasks.inversion.STEPS_WITHOUT", 8)
         server = serve(style_models(delay=STEP_SECONDS), LaunchOptions(port=free_port(), browser=False))
         yield server
         server.close()

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from engine import imaging
 from engine.errors import SaveError
+from engine.pictures import imaging
 from engine.settings import GenerateSettings
-from gmi_ui.saving import Pictures
+from gmi_ui.pictures.saving import Pictures
 from gmi_ui.studio import Server
 from tests.browser.helpers import (
     choose,

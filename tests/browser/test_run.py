@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from gmi_ui.runs import OURS
+from gmi_ui.runs.run import OURS
 from gmi_ui.studio import Server
 from tests.browser.helpers import (
     choose,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import model_table, models
+from engine.models import loading, table
 from tests.engine.tiny import write_assets
 
 
@@ -23,7 +23,7 @@ def damaged_assets(tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny_bundle(tiny_assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny models are found wherever the bundled ones would be."""
-    for loader in (models.load_generator, models.load_prompt_model):
+    for loader in (loading.load_generator, loading.load_prompt_model):
         monkeypatch.setattr(loader, "__kwdefaults__", {**(loader.__kwdefaults__ or {}), "assets": tiny_assets})
-    monkeypatch.setattr(model_table.list_models, "__defaults__", (tiny_assets,))
+    monkeypatch.setattr(table.list_models, "__defaults__", (tiny_assets,))
     return tiny_assets

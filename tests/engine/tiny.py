@@ -10,7 +10,7 @@ from torch import nn
 
 import engine.networks.mini_tower  # noqa: F401  (registers the tower)
 from engine.checkpoints import verify, write_safetensors
-from engine.latents import w_statistics
+from engine.latents.spaces import w_statistics
 from engine.networks.mini_tower import MiniTower
 from engine.networks.stylegan2 import Discriminator, Generator
 

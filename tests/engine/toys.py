@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.flow import Particles, Problem
-from engine.latents import LatentSpace, SphereSpace
-from engine.terms import TextLikelihood
+from engine.inference.flow import Particles, Problem
+from engine.inference.terms import TextLikelihood
+from engine.latents.spaces import LatentSpace, SphereSpace
 
 LATENT, SIDE, FEATURES = 6, 4, 5
 PIXELS = 3 * SIDE * SIDE

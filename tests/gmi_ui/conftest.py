@@ -24,5 +24,5 @@ def style_services(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     """Around a tiny StyleGAN2. What is measured of it goes into a folder of the test session."""
     cache: Path = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.setattr("engine.inversion.STEPS_WITHOUT", 8)
+    monkeypatch.setattr("engine.tasks.inversion.STEPS_WITHOUT", 8)
     return Services.around(style_models())

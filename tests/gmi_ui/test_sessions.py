@@ -3,7 +3,7 @@
 import pytest
 
 from gmi_ui.notices import Notice, NotPossibleError
-from gmi_ui.runs import Run
+from gmi_ui.runs.run import Run
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session, Sessions, is_token
 from tests.gmi_ui.tiny import tiny_settings

@@ -10,24 +10,25 @@ import gradio as gr
 import pytest
 import torch
 
-from engine import imaging, kinds
 from engine.errors import ModelError
+from engine.models import family_defaults
+from engine.pictures import imaging
 from engine.settings import GenerateSettings, SettingsError
-from gmi_ui.catalogue import look_up
 from gmi_ui.controls import AUTO, BASELINE, NOTHING, REST, settings_from, usable_settings, values_of
-from gmi_ui.frames import stage_of
-from gmi_ui.jobs import NOT_COMPARABLE, shown_name
-from gmi_ui.redrawing import step_of
-from gmi_ui.restoring import restored
-from gmi_ui.runs import BASELINE as BESIDE
-from gmi_ui.runs import OURS, Phase, Run
-from gmi_ui.saving import Pictures
+from gmi_ui.models.catalogue import look_up
+from gmi_ui.pictures.frames import stage_of
+from gmi_ui.pictures.redrawing import step_of
+from gmi_ui.pictures.restoring import restored
+from gmi_ui.pictures.saving import Pictures
+from gmi_ui.runs.jobs import NOT_COMPARABLE, shown_name
+from gmi_ui.runs.run import BASELINE as BESIDE
+from gmi_ui.runs.run import OURS, Phase, Run
 from gmi_ui.services import Services
 from gmi_ui.sessions import SHELVED, Session
 from gmi_ui.studio import build
 from gmi_ui.tabs.common import Page
 from gmi_ui.tabs.generate import DEFAULTS, GenerateLayout, GenerateWiring
-from tests.gmi_ui.test_frames import frame_of
+from tests.gmi_ui.pictures.test_frames import frame_of
 from tests.gmi_ui.tiny import CLASS_NAMES, CLASS_PROMPTS, CODE_PROMPTS, WIDE, three_models, tiny_models, tiny_settings
 from tests.gmi_ui.waiting import wait_for_end, wait_until
 
@@ -347,7 +348,7 @@ def test_what_does_not_fit_the_codes_is_told(tab: Tab, changes: dict[str, Any], 
 def test_more_codes_than_memory_is_told_before_the_run(tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
     tab.choose("mosaic")
     tab["space"] = "soft"
-    monkeypatch.setattr("engine.codebook.SOFT_COPIES", 10**12)
+    monkeypatch.setattr("engine.latents.codebook.SOFT_COPIES", 10**12)
     assert tab.refuse().startswith("Pictures: mixtures of 8 codes at 4 x 4 places need about")
 
 
@@ -655,7 +656,7 @@ def test_more_like_this_keeps_the_classes_and_goes_back_to_the_model(tab: Tab) -
 
 
 def test_a_picture_of_a_generator_that_cannot_edit_is_looked_for_in_one_that_can(tab: Tab) -> None:
-    from gmi_ui.opening import Opening
+    from gmi_ui.pictures.opening import Opening
 
     tab.choose("mosaic")
     tab["steps"], tab["detail_steps"] = 1, 1
@@ -735,7 +736,9 @@ def test_only_generators_that_can_edit_are_listed_where_pictures_are_edited() ->
 
 
 def test_a_preset_is_what_it_is_for_the_model(tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(kinds._KINDS, "biggan", replace(kinds.CLASSES, tuned={"step_size": 0.123, "prior": 0.5}))
+    monkeypatch.setitem(
+        family_defaults._KINDS, "biggan", replace(family_defaults.CLASSES, tuned={"step_size": 0.123, "prior": 0.5})
+    )
     tab["prompt"] = "a coat"
     tab.choose("fashion")
     assert tab["step_size"] == 0.123 and tab_run_settings(tab).flow.prior == 0.5

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.class_latents import ClassSpace
-from engine.codebook import Codebook, CodeSpace, SoftCodeSpace, StraightThroughSpace
 from engine.errors import ModelError
-from engine.latents import LatentSpace, SphereSpace, WPlusSpace, WSpace, w_statistics
-from engine.model_table import ModelRow
-from engine.models import GeneratorModel
+from engine.latents.classes import ClassSpace
+from engine.latents.codebook import Codebook, CodeSpace, SoftCodeSpace, StraightThroughSpace
+from engine.latents.spaces import LatentSpace, SphereSpace, WPlusSpace, WSpace, w_statistics
+from engine.models.loading import GeneratorModel
+from engine.models.table import ModelRow
 from engine.networks.stylegan2 import Generator
 from engine.settings import GenerateSettings
-from gmi_ui.models import Loaders, Models
+from gmi_ui.models.models import Loaders, Models
 
 DIM = 12
 SIDE = 32

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.class_latents import ClassSpace
-from engine.models import load_generator
+from engine.latents.classes import ClassSpace
+from engine.models.loading import load_generator
 from engine.networks.biggan import draw_weights
 from training.fashion import adversarial, classifier, data, export, figures
 

@@ -230,7 +230,7 @@ BUNDLE = Path("assets/mosaic")
 @pytest.mark.skipif(not (BUNDLE / "model.json").exists(), reason="mosaic is not in this copy")
 def test_the_bundled_model_starts_from_real_pictures() -> None:
     import engine
-    from engine.codebook import CodeSpace
+    from engine.latents.codebook import CodeSpace
 
     model = engine.load_generator("mosaic")
     space = model.spaces["codes"]

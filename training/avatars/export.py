@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from engine.checkpoints import read_safetensors, write_safetensors
-from engine.latents import w_statistics
+from engine.latents.spaces import w_statistics
 from training.avatars import adversarial, encoder, mapping, synthesis
 from training.jobs import steps_done
 

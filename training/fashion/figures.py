@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 import engine
-from engine.class_latents import ClassSpace
+from engine.latents.classes import ClassSpace
 from engine.metrics.frechet import frechet_distance
 from engine.metrics.manifold import precision_recall
-from engine.models import GeneratorModel
+from engine.models.loading import GeneratorModel
 from training.fashion import classifier, data
 
 BUNDLE = Path("assets/fashion")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import engine
 from engine.checkpoints import read_safetensors
-from engine.clip import PromptModel
+from engine.models.clip import PromptModel
 from engine.networks.dalle_dvae import Decoder, Encoder, decoder_from_shapes, encoder_from_shapes
 from training import figures as avatar_figures
 from training.avatars import traits

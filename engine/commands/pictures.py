@@ -1,0 +1,255 @@
+"""`python -m engine edit | inpaint | invert | directions`: the commands that work on a person's own picture."""
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from engine.commands.shared import (
+    Models,
+    add_model_options,
+    add_run_options,
+    carry_out,
+    load_models,
+    report,
+    save_pictures,
+    scores,
+    show_bar,
+    warn_of_cut_words,
+    write_report,
+)
+from engine.settings import EDIT_BASELINES, EDIT_METHODS, EditSettings, InpaintSettings, SettingsError
+
+if TYPE_CHECKING:
+    from engine.inference.flow import Step
+    from engine.pictures.masks import Mask
+    from engine.pictures.picture_files import Picture
+    from engine.tasks import Task
+    from engine.tasks.inversion import Start
+
+Settings = TypeVar("Settings", EditSettings, InpaintSettings)
+
+FLOW_OPTIONS = ("steps", "step_size", "diversity")  # not given: the preset's
+
+
+# ---- the commands' arguments -----------------------------------------------------------------------------
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the four commands to the subparsers of `python -m engine`."""
+    _add_edit(commands.add_parser("edit", help="change a picture as words say, in different ways"))
+    _add_inpaint(commands.add_parser("inpaint", help="repaint a masked part of a picture, in different ways"))
+    _add_invert(commands.add_parser("invert", help="redraw a picture with a generator and keep its latents"))
+    _add_directions(commands.add_parser("directions", help="measure what edits need to know of two models, once"))
+
+
+def _add_edit(parser: argparse.ArgumentParser) -> None:
+    default = EditSettings(prompt="-")
+    parser.set_defaults(command=_edit)
+    parser.add_argument("image", type=Path, help="the picture")
+    parser.add_argument("prompt", help="what it should be")
+    parser.add_argument("--neutral", default=default.neutral, help="what it is (%(default)s)")
+    parser.add_argument("--method", default=default.method, help=f"{', '.join(EDIT_METHODS)} (%(default)s)")
+    parser.add_argument("--strength", type=float, default=default.strength, help="how far (%(default)s)")
+    parser.add_argument(
+        "--disentanglement", type=float, default=default.disentanglement, help="StyleCLIP's beta (%(default)s)"
+    )
+    parser.add_argument("--identity", type=float, default=default.identity, help="pull to the start (%(default)s)")
+    parser.add_argument(
+        "--baseline",
+        nargs="?",
+        const="no repulsion",
+        default="none",
+        help=f"also another way from the same start: {', '.join(EDIT_BASELINES[1:])} (no repulsion)",
+    )
+    _add_shared(parser)
+
+
+def _add_inpaint(parser: argparse.ArgumentParser) -> None:
+    default = InpaintSettings()
+    parser.set_defaults(command=_inpaint)
+    parser.add_argument("image", type=Path, help="the picture")
+    parser.add_argument("mask", type=Path, help="a picture of the same size, white where it is repainted")
+    parser.add_argument("prompt", nargs="?", default="", help="what the repainted part should show")
+    parser.add_argument("--invert-mask", action="store_true", help="repaint what is black instead")
+    parser.add_argument("--grow", type=int, default=default.grow, help="grow the mask by so many pixels (%(default)s)")
+    parser.add_argument(
+        "--feather", type=int, default=default.feather, help="fade out over so many pixels around it (%(default)s)"
+    )
+    parser.add_argument(
+        "--known-weight", type=float, default=default.known_weight, help="how much the rest must fit (%(default)s)"
+    )
+    parser.add_argument("--baseline", action="store_true", help="also the same seeds without repulsion")
+    _add_shared(parser)
+
+
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    add_run_options(parser)
+    parser.add_argument("--inversion-steps", type=int, help="steps of the search for the picture's latents")
+    add_model_options(parser)
+
+
+def _add_invert(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_invert)
+    parser.add_argument("image", type=Path, help="the picture")
+    parser.add_argument("--out", type=Path, required=True, help="the file for the latents (.safetensors) or picture")
+    parser.add_argument("--inversion-steps", type=int, help="steps of the search")
+    add_model_options(parser)
+
+
+def _add_directions(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_directions)
+    parser.add_argument(
+        "--space", choices=("w", "s", "both"), default="both", help="w for our edit, s for StyleCLIP's (%(default)s)"
+    )
+    parser.add_argument("--count", type=int, help="random pictures to measure on (4000 for w, 100 for s)")
+    parser.add_argument("--bundle", action="store_true", help="into the bundled model's folder, not the cache")
+    add_model_options(parser)
+
+
+def _with_flow(settings: Settings, options: argparse.Namespace) -> Settings:
+    """The preset's numbers with those given. Raises SettingsError."""
+    settings = settings.with_preset(options.preset)
+    chosen = {name: getattr(options, name) for name in FLOW_OPTIONS if getattr(options, name) is not None}
+    return replace(settings, flow=replace(settings.flow, **chosen))
+
+
+def _edit_settings(options: argparse.Namespace) -> EditSettings:
+    names = ("prompt", "neutral", "method", "strength", "disentanglement", "identity", "baseline")
+    chosen = {name: getattr(options, name) for name in (*names, "model", "prompt_model", "n", "seed")}
+    return _with_flow(EditSettings(**chosen), options)
+
+
+def _inpaint_settings(options: argparse.Namespace) -> InpaintSettings:
+    names = ("prompt", "grow", "feather", "known_weight", "baseline", "model", "prompt_model", "n", "seed")
+    chosen = {name: getattr(options, name) for name in names}
+    return _with_flow(InpaintSettings(**chosen, invert=options.invert_mask), options)
+
+
+# ---- what they do ----------------------------------------------------------------------------------------
+
+
+def _edit(options: argparse.Namespace) -> None:
+    settings = _edit_settings(options)  # wrong options are said before torch is imported
+    picture = _read_picture(options.image)
+    from engine import tasks
+    from engine.pictures import imaging
+
+    imaging.make_folder(options.out)
+    models = load_models(options)
+    warn_of_cut_words(settings.prompt, models)
+    start = _find_start(picture, models, options.inversion_steps)
+    sides = {"ours": settings}
+    if settings.baseline != "none":
+        sides["baseline"] = tasks.baseline(settings)
+    # All are made before one runs: what a method lacks is said at once.
+    made = {side: tasks.edit(chosen, start, *models) for side, chosen in sides.items()}
+    _run_sides(settings, models, made, picture, options.out)
+
+
+def _inpaint(options: argparse.Namespace) -> None:
+    settings = _inpaint_settings(options)
+    picture = _read_picture(options.image)
+    from engine import tasks
+    from engine.pictures import masks
+
+    mask = tasks.prepare_mask(settings, masks.read_mask(options.mask, picture.size), picture)
+    from engine.pictures import imaging
+
+    imaging.make_folder(options.out)
+    models = load_models(options)
+    if settings.prompt:
+        warn_of_cut_words(settings.prompt, models)
+    start = _find_start(picture, models, options.inversion_steps, mask)
+    made = tasks.inpaint_sides(settings, picture, mask, start, *models)
+    _run_sides(settings, models, made, picture, options.out)
+
+
+def _invert(options: argparse.Namespace) -> None:
+    if options.out.suffix not in (".safetensors", ".png"):
+        raise SettingsError(
+            f"out: {options.out.name!r} must end in .safetensors (for the latents) or .png (for the redrawn picture)."
+        )
+    picture = _read_picture(options.image)
+    from engine.checkpoints import write_safetensors
+    from engine.pictures import imaging, picture_files
+
+    imaging.make_folder(options.out.parent)
+    models = load_models(options)
+    start = _find_start(picture, models, options.inversion_steps)
+    if options.out.suffix == ".png":
+        redrawn = picture.with_pixels(imaging.to_uint8(start.image)[0])
+        imaging.save_file(options.out, picture_files.encode_picture(redrawn))
+    else:
+        noise = {f"noise.{name}": values for name, values in start.noise.items()}
+        write_safetensors(options.out, {"latents": start.latents, **noise})
+    print(f"distance {start.distance:.4f}")
+
+
+def _directions(options: argparse.Namespace) -> None:
+    from engine.tasks import styleclip
+
+    models = load_models(options)
+    for space in styleclip.SPACES if options.space == "both" else (options.space,):
+        name = styleclip.file_name(*models, space)
+        folder = styleclip.bundle_folder(models.generator) if options.bundle else styleclip.directions_folder()
+        if folder is None:
+            raise SettingsError(f"bundle: {models.generator.name} is not a bundled model; leave --bundle out.")
+        started = time.perf_counter()
+        for done, total in styleclip.compute_directions(*models, space, path=folder / name, count=options.count):
+            show_bar(f"{space:<8}", done, total, time.perf_counter() - started)
+        print(folder / name)
+
+
+def _read_picture(path: Path) -> "Picture":
+    from engine.pictures import picture_files
+
+    return picture_files.read_picture(path)
+
+
+def _find_start(picture: "Picture", models: Models, steps: int | None, mask: "Mask | None" = None) -> "Start":
+    """The picture's latents, with progress. Raises SettingsError for an impossible number of steps."""
+    from engine.tasks import inversion
+
+    if steps is not None and not 0 <= steps <= 10_000:
+        raise SettingsError(f"inversion_steps: {steps} is outside 0 to 10,000.")
+    for start in inversion.invert(picture, models.generator, prompt_model=models.prompt_model, mask=mask, steps=steps):
+        show_bar("invert", start.step, start.total, start.seconds)
+    if start.in_domain is False:
+        print(f"note: {inversion.OUT_OF_DOMAIN}", file=sys.stderr)
+    return start
+
+
+def _run_sides(
+    settings: EditSettings | InpaintSettings,
+    models: Models,
+    made: Mapping[str, "Task"],
+    picture: "Picture",
+    folder: Path,
+) -> None:
+    """Runs every side into its folder and writes run.json, which has the seconds of ours."""
+    parts: dict[str, Any] = {
+        "picture": {"name": picture.name, "size": list(picture.size), "sha256": picture.sha256},
+        "distance_of_reconstruction": made["ours"].begin.distance,
+    }
+    seconds_per_step = 0.0
+    for side, task in made.items():
+        place = folder if side == "ours" else folder / side
+        last, seconds = carry_out(task.steps(), side, place, partial(_save, place, task, models))
+        parts[side] = scores(last) | task.figures(last)
+        if side == "ours":
+            seconds_per_step = seconds / max(last.total, 1)
+    write_report(folder, report(settings, models, seconds_per_step, **parts))
+
+
+def _save(folder: Path, task: "Task", models: Models, step: "Step") -> None:
+    from engine.pictures import picture_files
+
+    def encode(index: int, metadata: dict[str, Any]) -> bytes:
+        return picture_files.encode_picture(task.picture(step, index), metadata)
+
+    save_pictures(folder, task.settings, models, step, encode)

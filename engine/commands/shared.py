@@ -1,0 +1,160 @@
+"""What the commands share: model options, progress on stderr, a run that is carried out, and its report."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from engine.models.table import PUBLIC_PREFIX
+from engine.settings import PRESETS, RunSettings
+from engine.system.files import Watch
+from engine.version import VERSION
+
+if TYPE_CHECKING:
+    from engine.inference.flow import Step
+    from engine.models.loading import GeneratorModel, PromptModel
+
+BAR_WIDTH = 30
+
+
+class RunError(RuntimeError):
+    """A run that ended early; the message says why and what was kept."""
+
+
+class Models(NamedTuple):
+    """The two loaded models of a run."""
+
+    generator: "GeneratorModel"
+    prompt_model: "PromptModel"
+
+
+def add_model_options(parser: argparse.ArgumentParser, *, prompt_model: str | None = RunSettings.prompt_model) -> None:
+    """Which models, on what device. prompt_model: the default; None where the generator has one."""
+    parser.add_argument("--model", default=RunSettings.model, help="generator: a name or a file (%(default)s)")
+    parser.add_argument(
+        "--prompt-model",
+        default=prompt_model,
+        help=f"a name, a file, or {PUBLIC_PREFIX}ARCHITECTURE/TAG ({prompt_model or 'that of the model'})",
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: the GPU where there is one (%(default)s)")
+    parser.add_argument("--threads", type=int, help="processor threads (all cores but one)")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """How many pictures, from which seed, where to, by which numbers; the numbers not given are the preset's."""
+    parser.add_argument("--out", type=Path, required=True, help="folder for the pictures and run.json")
+    parser.add_argument("--n", type=int, default=RunSettings.n, help="how many pictures (%(default)s)")
+    parser.add_argument("--seed", type=int, default=RunSettings.seed, help="picture i is of seed + i (%(default)s)")
+    parser.add_argument("--preset", default=RunSettings.preset, help=f"{', '.join(PRESETS)} (%(default)s)")
+    parser.add_argument("--steps", type=int, help="steps of the flow (the preset's)")
+    parser.add_argument("--step-size", type=float, help="length of a step (the preset's)")
+    parser.add_argument("--diversity", type=float, help="strength of the repulsion (the preset's)")
+
+
+def load_models(options: argparse.Namespace) -> Models:
+    """The models of the options, threads and device set. Raises ModelError and SettingsError."""
+    from engine.models.loading import load_generator, load_prompt_model
+    from engine.system import runtime
+
+    runtime.set_threads(options.threads)
+    device = runtime.check_device(options.device)
+    return Models(load_generator(options.model, device), load_prompt_model(options.prompt_model, device))
+
+
+def hashes(settings: RunSettings, models: Models) -> Mapping[str, str]:
+    """The sha256 of each model's file by name."""
+    return {settings.model: models.generator.sha256, settings.prompt_model: models.prompt_model.sha256}
+
+
+def warn_of_cut_words(text: str, models: Models) -> None:
+    """Says on stderr what of a text the prompt model does not read."""
+    if cut := models.prompt_model.truncated_words(text):
+        name = models.prompt_model.name
+        print(f"note: the prompt is longer than {name} reads; left out: {cut}", file=sys.stderr)
+
+
+def show_bar(label: str, done: int, total: int, seconds: float) -> None:
+    """A progress bar with the time left; its line ends when all is done."""
+    share = done / total if total else 1.0
+    bar = ("#" * round(BAR_WIDTH * share)).ljust(BAR_WIDTH, ".")
+    left = f"{seconds / share - seconds:.0f} s left" if done else ""
+    end = "\n" if done >= total else ""
+    print(f"\r{label:<8} [{bar}] {done}/{total} {left:<12}", end=end, file=sys.stderr, flush=True)
+
+
+def show_search() -> Watch:
+    """A progress bar for what comes before the first step."""
+    started = time.perf_counter()
+
+    def watch(doing: str, share: float | None) -> None:
+        if share is not None:
+            show_bar("starts", round(100 * share), 100, time.perf_counter() - started)
+
+    return watch
+
+
+def carry_out(
+    steps: "Iterator[Step]", label: str, folder: Path, save: "Callable[[Step], None]"
+) -> "tuple[Step, float]":
+    """Takes the steps, then saves the last one; returns it and the seconds all took.
+
+    Raises RunError for a run that diverged, after its last good step was saved, or that has no steps.
+    """
+    from engine.inference.flow import DivergenceError
+
+    started = time.perf_counter()
+    last: Step | None = None
+    try:
+        for step in steps:
+            show_bar(label, step.step, step.total, time.perf_counter() - started)
+            last = step
+    except DivergenceError as error:
+        print(file=sys.stderr)  # ends the progress bar's line
+        if error.last_good is None:
+            raise RunError(str(error)) from error
+        save(error.last_good)
+        raise RunError(f"{error} The pictures of step {error.last_good.step} are in {folder}.") from error
+    if last is None:
+        raise RunError("The run has no steps left to make.")
+    seconds = time.perf_counter() - started
+    save(last)
+    return last, seconds
+
+
+def save_pictures(
+    folder: Path, settings: RunSettings, models: Models, step: "Step", encode: Callable[[int, dict[str, Any]], bytes]
+) -> None:
+    """Writes 00.png, 01.png, ... of a step; encode: a picture's index and metadata to its file. Raises SaveError."""
+    from engine.pictures import imaging
+
+    for index in range(len(step.images)):
+        metadata = imaging.picture_metadata(
+            settings=settings.to_dict(), seeds=step.particles.seeds, index=index, models=hashes(settings, models)
+        )
+        imaging.save_file(folder / f"{index:02d}.png", encode(index, metadata))
+
+
+def report(settings: RunSettings, models: Models, seconds_per_step: float, **parts: Any) -> dict[str, Any]:
+    """What run.json says."""
+    return {
+        "version": VERSION,
+        "settings": settings.to_dict(),
+        "models": hashes(settings, models),
+        "seconds_per_step": seconds_per_step,
+        **parts,
+    }
+
+
+def write_report(folder: Path, values: Mapping[str, Any]) -> None:
+    """Writes run.json. Raises SaveError."""
+    from engine.pictures import imaging
+
+    imaging.save_file(folder / "run.json", json.dumps(values, indent=2, allow_nan=False).encode() + b"\n")
+
+
+def scores(step: "Step") -> dict[str, Any]:
+    """The figures of a step that every task has."""
+    return {"text_scores": step.text_scores.tolist(), "diversity": step.diversity}

@@ -1,0 +1,438 @@
+"""Algorithm 1: particles follow the Wasserstein gradient flow from the generated to the wanted distribution.
+
+    z <- z + step_size * (-l1 grad A + l2 grad B + l3 grad C)                  (Zhou et al. 2022, Eq. 6)
+
+A = log q(x|c), the particles' own density; B = log p(x); C = log p(c|x). An advance costs one forward and one
+backward pass of the generator whatever the terms: their gradients meet at the images, and only their sum
+travels on to the latents. N particles, D features.
+"""
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.inference.terms import (
+    Batch,
+    Coded,
+    Extractor,
+    LatentPrior,
+    NearestCode,
+    Repulsion,
+    Stage,
+    Term,
+    apply_in_chunks,
+)
+from engine.latents.spaces import LatentSpace, normal_per_seed
+from engine.settings import CodeOrder, Divergence, FlowSettings, Schedule
+
+# The moves that a code tries in its turn, in the length of its moves while all move together; the first of equals is
+# kept. Longer ones raise the text score further, by speckles.
+TURN_LENGTHS = (4.0, 0.0, 16.0, 64.0)
+DIVERGED = 100.0  # times the latent space's scale: no generator was trained there
+RATIO_WEIGHTS = (0.1, 10.0)  # limits of the f-divergence's weights, whose mean is 1
+SMALLEST_NORM = 1e-18  # a shorter gradient has no direction; its square is still a float32
+
+
+@dataclass(frozen=True, eq=False)
+class Particles:
+    """The state of the flow, and all it takes to resume: every random draw derives from (seed, step).
+
+    latents: [N, *space.shape]; seeds: one per particle, of its start and its Langevin noise.
+    """
+
+    latents: Tensor
+    seeds: tuple[int, ...]
+    step: int = 0
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What the flow works on: a generator, its latent space and the log-densities of Eq. 6.
+
+    render: latents [N, *space.shape] -> images [N, 3, H, W], nominally in [-1, 1]. extractor: images -> the
+    features [N, D] in which particles repel each other, diversity and text scores are measured. text: [D].
+    conditions: the terms of C with their relative weights. seed: of the noise that all particles share.
+    """
+
+    render: Callable[[Tensor], Tensor]
+    space: LatentSpace
+    extractor: Extractor
+    text: Tensor
+    conditions: tuple[tuple[Term, float], ...] = ()
+    data: Term | None = None
+    realism: Term | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One state of the particles, before they move on."""
+
+    particles: Particles
+    images: Tensor  # [N, 3, H, W], nominally in [-1, 1], detached
+    features: Tensor  # [N, D], detached, of the pictures as they are
+    log_values: Mapping[str, Tensor]  # [N] per term in use
+    text_scores: Tensor  # [N], cosine of image and text features
+    diversity: float  # mean over pairs of 1 - cosine of the features; 0 for one particle
+    step: int
+    total: int
+    seconds: float  # of work since the previous step, without what the consumer took
+    stage: int = 1  # 2 in the second stage, in which parts of the latents settle in turn
+
+
+@runtime_checkable
+class Partwise(Protocol):
+    """A latent space whose latents can be settled part by part."""
+
+    def moving(self, turn: int, turns: int, order: CodeOrder) -> Tensor:
+        """The part whose turn it is: a mask that broadcasts over [N, *shape]."""
+        ...
+
+    def waiting(self, turn: int, turns: int, order: CodeOrder) -> Tensor:
+        """The part whose turn is still to come: a mask likewise."""
+        ...
+
+
+class DivergenceError(RuntimeError):
+    """The flow left the numbers, or the generator's territory.
+
+    last_good: the last step with usable pictures, None if there was none; setting: the field of FlowSettings
+    to lower, which the message names.
+    """
+
+    def __init__(self, what: str, setting: str, settings: FlowSettings, last_good: Step | None) -> None:
+        now = getattr(settings, setting)
+        super().__init__(f"{what} Lower the {setting.replace('_', ' ')} (now {now:g}) and run again.")
+        self.setting = setting
+        self.last_good = last_good
+
+
+Role = Literal["A", "B", "C", "prior"]
+
+
+class Evaluated(NamedTuple):
+    """A term in use: its part in Eq. 6, its weight there, the setting behind that weight, its values [N]."""
+
+    role: Role
+    term: Term
+    weight: float
+    setting: str
+    log_value: Tensor
+
+
+def refine(
+    problem: Problem, particles: Particles, settings: FlowSettings
+) -> Generator[Step, FlowSettings | None, None]:
+    """Algorithm 1. Yields steps `particles.step` ... `settings.steps`, each before its particles move.
+
+    `send(new_settings)` takes effect before the next advance. Restarting from any step's particles continues
+    bit for bit. Raises DivergenceError when a value is not finite or the particles run away.
+    """
+    last_good: Step | None = None
+    started = time.perf_counter()
+    while True:
+        chunk = _recomputed_chunk(len(particles), particles.step, settings)
+        generated = Stage(problem.render, particles.latents, chunk)
+        _check_finite(generated.output, "The generator's pictures", "step_size", settings, last_good)
+        batch = Batch(particles.latents, generated.output, step=particles.step, chunk=chunk)
+        terms = _evaluate(problem, batch, settings, last_good)
+        last_good = describe(problem, particles, batch, terms, settings, time.perf_counter() - started)
+
+        new_settings = yield last_good
+
+        started = time.perf_counter()
+        if new_settings is not None and new_settings != settings:
+            settings = new_settings
+            terms = _evaluate(problem, batch, settings, last_good)
+        if particles.step >= settings.steps:
+            return
+        drift = _drift(problem, batch, generated, terms, settings, last_good)
+        particles = _advance(problem, particles, drift, terms, settings, chunk)
+        _check_position(particles.latents, problem.space, settings, last_good)
+
+
+# ---- the terms of one step -------------------------------------------------------------------------------
+
+
+def _recomputed_chunk(n: int, step: int, settings: FlowSettings) -> int | None:
+    """None to keep one graph over all particles; the last step, which does not move on, keeps none either."""
+    chunk = min(settings.chunk or n, n)
+    return chunk if chunk < n or step >= settings.steps else None
+
+
+def _evaluate(problem: Problem, batch: Batch, settings: FlowSettings, last_good: Step | None) -> list[Evaluated]:
+    """The terms whose weight is not zero at this step, with their values."""
+    evaluated = []
+    for role, term, weight, setting in _weighted_terms(problem, settings, len(batch), batch.step):
+        if weight != 0:
+            with torch.enable_grad():  # the consumer may iterate under no_grad
+                value = term.log_value(batch)
+            _check_finite(value, f"The log-density of {term.name!r}", setting, settings, last_good)
+            evaluated.append(Evaluated(role, term, weight, setting, value))
+    return evaluated
+
+
+def _weighted_terms(
+    problem: Problem, settings: FlowSettings, n: int, step: int
+) -> Iterator[tuple[Role, Term, float, str]]:
+    """-l1 A + l2 B + l3 C, and the latent prior."""
+    repulsion = Repulsion(
+        problem.extractor,
+        estimator=settings.estimator,
+        bandwidth=settings.bandwidth,
+        eta=settings.eta,
+        mollifier=scheduled(settings.mollifier, "linear", step, settings.steps),
+        mollifier_space=settings.mollifier_space,
+        mollifier_samples=settings.mollifier_samples,
+        seed=problem.seed,
+    )
+    l1 = settings.diversity * settings.diversity_gain
+    diversity = scheduled(l1, settings.diversity_schedule, step, settings.steps)
+    yield "A", repulsion, -diversity if n > 1 else 0.0, "diversity"  # one particle has nothing to repel
+    if problem.data is not None:
+        yield "B", problem.data, settings.data_weight, "data_weight"
+    for term, weight in problem.conditions:
+        yield "C", term, weight * settings.condition_weight, "condition_weight"
+    if problem.realism is not None:
+        yield "C", problem.realism, settings.realism, "realism"
+    yield "prior", LatentPrior(problem.space), settings.prior, "prior"
+    if isinstance(problem.space, Coded):
+        yield "prior", NearestCode(problem.space), settings.codebook, "codebook"
+
+
+def scheduled(value: float, schedule: Schedule, step: int, steps: int) -> float:
+    """`value` at this step: the same throughout, or falling in a line to 0 at the last step."""
+    return value if schedule == "constant" else value * max(0.0, 1 - step / steps)
+
+
+# ---- their sum -------------------------------------------------------------------------------------------
+
+
+def _drift(
+    problem: Problem,
+    batch: Batch,
+    generated: Stage,
+    terms: Sequence[Evaluated],
+    settings: FlowSettings,
+    last_good: Step,
+) -> Tensor:
+    """sum of weight * gradient, [N, *space.shape]; with `normalise`, in units of the latent space's scale.
+
+    The terms of one role (A, B or C) are added at the images. Where repulsion has to give way to the condition, the
+    roles go through the generator side by side, in one backward pass of several cotangents: whether two moves
+    oppose each other is a question about latents, and the answer at the images is another. Otherwise their sum does.
+    """
+    by_images, by_latents = batch.gradients([entry.log_value for entry in terms])
+    for entry, gradient in zip(terms, by_images, strict=True):
+        what = f"The gradient of {entry.term.name!r}"
+        _check_finite(gradient, what, entry.setting, settings, last_good)
+    if settings.normalise:
+        by_images = [gradient / typical_norm(gradient) for gradient in by_images]
+        # A prior pulls like a spring: its gradient, typically as long as a latent, stays small at the mean.
+        by_latents = [gradient / problem.space.scale for gradient in by_latents]
+    through_images = add_by_role(terms, by_images)
+    if not settings.conflict_free:
+        through_images = {"all": torch.stack(list(through_images.values())).sum(0)} if through_images else {}
+    moves = dict(zip(through_images, generated.pull_back(list(through_images.values())), strict=True))
+    if settings.normalise:
+        # Only the generator's own gain is divided out: how long the sum of a role's terms is still counts.
+        moves = {role: move * (typical_norm(through_images[role]) / typical_norm(move)) for role, move in moves.items()}
+    if "A" in moves and "C" in moves:
+        moves["A"] = without_opposition(moves["A"], moves["C"])
+    if (turn := _turn(problem.space, batch.step, settings)) is not None and settings.normalise:
+        moves = {role: concentrated(move, turn.moving) for role, move in moves.items()}
+    drift = sum([*moves.values(), *add_by_role(terms, by_latents).values()], torch.zeros_like(batch.latents))
+    return drift * ratio_weights(terms, settings.divergence, like=drift)
+
+
+def typical_norm(gradient: Tensor) -> Tensor:
+    """Median over the particles of |gradient_i|, never zero: [N, ...] -> []."""
+    return gradient.flatten(1).norm(dim=1).quantile(0.5).clamp_min(SMALLEST_NORM)
+
+
+def add_by_role(terms: Sequence[Evaluated], gradients: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The weighted sum of the gradients of each role that has terms."""
+    sums: dict[str, Tensor] = {}
+    for entry, gradient in zip(terms, gradients, strict=True):
+        move = entry.weight * gradient
+        sums[entry.role] = sums[entry.role] + move if entry.role in sums else move
+    return sums
+
+
+def without_opposition(move: Tensor, condition: Tensor) -> Tensor:
+    """`move` without its component against `condition`, particle by particle; both [N, ...].
+
+    Where <move, condition> is negative it becomes 0; elsewhere the move stays as it is. Beyond the paper.
+    """
+    m, c = move.flatten(1), condition.flatten(1)
+    share = (m * c).sum(1, keepdim=True) / c.square().sum(1, keepdim=True).clamp_min(SMALLEST_NORM**2)
+    return (m - share.clamp_max(0) * c).view_as(move)
+
+
+class Turn(NamedTuple):
+    """Masks over the latents: of the part whose turn it is, and of those whose turn is still to come."""
+
+    moving: Tensor
+    waiting: Tensor
+
+
+def _turn(space: LatentSpace, step: int, settings: FlowSettings) -> Turn | None:
+    """Whose turn the move from `step` is; None while all parts move together."""
+    turn = settings.turn(step)
+    if turn is None or not isinstance(space, Partwise):
+        return None
+    which = (turn, settings.detail_steps, settings.code_order)
+    return Turn(space.moving(*which), space.waiting(*which))
+
+
+def concentrated(move: Tensor, mask: Tensor) -> Tensor:
+    """`move` [N, ...] with each coordinate under the mask as long as typically in the whole."""
+    part = move * mask
+    share = float(mask.float().mean())
+    return torch.where(mask, part * (math.sqrt(share) * typical_norm(move) / typical_norm(part)), move)
+
+
+def ratio_weights(terms: Sequence[Evaluated], divergence: Divergence, *, like: Tensor) -> Tensor:
+    """The f-divergence's weights rho(r_i), r = exp(-l1 A + l2 B + l3 C), of mean 1, clipped: [N, 1, ...].
+
+    KL: 1; reverse KL: r; Jensen-Shannon: r / (2 (1 + r)); Hellinger: sqrt(r) / 2. The log-values lack their
+    constants, so log r counts from its median.
+    """
+    log_values = [entry.weight * entry.log_value.detach() for entry in terms if entry.role != "prior"]
+    if divergence == "kl" or not log_values:
+        return torch.ones((), dtype=like.dtype, device=like.device)
+    log_r = torch.stack(log_values).sum(0)
+    log_r = log_r - log_r.quantile(0.5)
+    log_rho = {"reverse_kl": log_r, "js": F.logsigmoid(log_r), "hellinger": log_r / 2}[divergence]
+    rho = len(log_rho) * log_rho.softmax(0)
+    return rho.clamp(*RATIO_WEIGHTS).to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+
+
+# ---- the particles' move ---------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _advance(
+    problem: Problem,
+    particles: Particles,
+    drift: Tensor,
+    terms: Sequence[Evaluated],
+    settings: FlowSettings,
+    chunk: int | None,
+) -> Particles:
+    """The particles one step on: all parts of their latents together, or one in its turn.
+
+    A part moves no more after its turn, and those to come make up for what settling it costs. With `normalise` it
+    tries moves of several lengths, and each particle keeps what makes its condition most likely.
+    """
+    space = problem.space
+    moved = _moved(space, particles, drift, scheduled_step(settings, particles.step), settings)
+    turn = _turn(space, particles.step, settings)
+    if turn is None:
+        return Particles(moved, particles.seeds, particles.step + 1)
+    moved = torch.where(turn.waiting, moved, particles.latents)
+    # Parts move equally far in their turns, whenever those are.
+    step_size = scheduled_step(settings, settings.steps - settings.detail_steps)
+
+    def end(length: float) -> Tensor:
+        settled = _moved(space, particles, drift, length * step_size, settings)
+        if isinstance(space, Coded):
+            settled = space.snapped(settled, min(1.0, settings.codebook))
+        return torch.where(turn.moving, settled, moved)
+
+    def merit(latents: Tensor) -> Tensor:
+        batch = Batch(
+            latents, apply_in_chunks(problem.render, latents, chunk), step=particles.step, chunk=chunk or len(latents)
+        )
+        values = [entry.weight * entry.term.log_value(batch) for entry in terms if entry.role == "C"]
+        return sum(values, latents.new_zeros(len(latents)))
+
+    ends = map(end, TURN_LENGTHS if settings.normalise else (1.0,))
+    return Particles(_likeliest(ends, merit), particles.seeds, particles.step + 1)
+
+
+def _likeliest(candidates: Iterable[Tensor], merit: Callable[[Tensor], Tensor]) -> Tensor:
+    """Of the candidates [N, ...] each particle's of highest merit [N], the first of equals; two are held at a time."""
+    rest = iter(candidates)
+    best = next(rest)
+    highest = merit(best)
+    for latents in rest:
+        found = merit(latents)
+        best = torch.where((found > highest).view(-1, *[1] * (latents.dim() - 1)), latents, best)
+        highest = torch.maximum(highest, found)
+    return best
+
+
+def scheduled_step(settings: FlowSettings, step: int) -> float:
+    """The step size of the move from `step`."""
+    return scheduled(settings.step_size, settings.step_schedule, step, settings.steps)
+
+
+def _moved(space: LatentSpace, particles: Particles, drift: Tensor, step_size: float, settings: FlowSettings) -> Tensor:
+    """z + step_size * drift + sqrt(2 step_size * langevin) * noise, constrained: [N, *space.shape].
+
+    With `normalise`, lengths count in the space's scale: the drift's directly, the noise's by coordinate.
+    """
+    unit = space.scale if settings.normalise else 1.0
+    moved = particles.latents + step_size * unit * drift
+    if settings.langevin > 0:
+        noise = normal_per_seed(space.shape, purpose="noise", seeds=particles.seeds, step=particles.step)
+        coordinate = unit / math.sqrt(math.prod(space.shape)) if settings.normalise else 1.0
+        moved = moved + math.sqrt(2 * step_size * settings.langevin) * coordinate * noise.to(moved)
+    return space.constrain(moved) if settings.constrain else moved
+
+
+# ---- what the consumer sees ------------------------------------------------------------------------------
+
+
+def describe(
+    problem: Problem,
+    particles: Particles,
+    batch: Batch,
+    terms: Sequence[Evaluated],
+    settings: FlowSettings,
+    seconds: float,
+) -> Step:
+    """What the consumer sees of the particles; `batch` and `terms` as they were evaluated at them."""
+    features = batch.constant_features(problem.extractor)
+    return Step(
+        particles=particles,
+        images=batch.images.detach(),
+        features=features,
+        log_values={entry.term.name: entry.log_value.detach() for entry in terms},
+        text_scores=torch.cosine_similarity(features, problem.text[None]),
+        diversity=pairwise_diversity(features),
+        step=particles.step,
+        total=settings.steps,
+        seconds=seconds,
+        stage=settings.stage(particles.step) if isinstance(problem.space, Partwise) else 1,
+    )
+
+
+def pairwise_diversity(features: Tensor) -> float:
+    """Mean over pairs of 1 - cosine, 0 for a single particle. features: [N, D]."""
+    n = len(features)
+    if n < 2:
+        return 0.0
+    directions = F.normalize(features.to("cpu", torch.float64), dim=1)
+    return 1 - (directions.sum(0).square().sum().item() - n) / (n * (n - 1))
+
+
+def _check_finite(values: Tensor, what: str, setting: str, settings: FlowSettings, last_good: Step | None) -> None:
+    if not values.isfinite().all():
+        raise DivergenceError(f"{what} no longer consist of numbers.", setting, settings, last_good)
+
+
+def _check_position(latents: Tensor, space: LatentSpace, settings: FlowSettings, last_good: Step) -> None:
+    _check_finite(latents, "The particles' latents", "step_size", settings, last_good)
+    if latents.flatten(1).norm(dim=1).amax() > DIVERGED * space.scale:
+        raise DivergenceError("The particles ran away.", "step_size", settings, last_good)

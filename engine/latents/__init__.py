@@ -1,0 +1,1 @@
+"""Where particles live: what a latent space samples, its prior, its support."""

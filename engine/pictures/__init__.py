@@ -1,0 +1,1 @@
+"""Pictures of a person's own, masks, and the way between tensors and files."""

@@ -1,0 +1,27 @@
+"""The bar under the prompt: example prompts to click, Run, Pause or Resume, Stop, Continue."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio as gr
+
+from gmi_ui.components.parts import html_part, read_part
+
+_HERE = Path(__file__).parent
+CSS = _HERE / "run_bar.css"
+
+
+def run_bar(task: str, examples: Sequence[str] = ()) -> gr.HTML:
+    """Events: `run` (no data), `pick` (data: text). Pause, resume, stop and continue go to the tab's grid."""
+    return html_part(
+        read_part(_HERE, "run_bar.html"),
+        read_part(_HERE, "run_bar.js"),
+        value=bar_value(examples),
+        elem_id="run-bar" if task == "generate" else f"{task}-run-bar",
+        task=task,
+    )
+
+
+def bar_value(examples: Sequence[str]) -> dict[str, list[str]]:
+    """The component's value: the example prompts it shows."""
+    return {"examples": list(examples)}

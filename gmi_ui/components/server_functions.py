@@ -1,0 +1,239 @@
+"""What the components of the page call on the server: frames, commands, files to download, pictures to work on.
+
+Functions, not methods: gradio marks each with an attribute, which a bound method cannot carry. Each takes one
+dict from the page, so nothing in it is trusted.
+"""
+
+import asyncio
+import base64
+import binascii
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Response
+
+from gmi_ui.notices import NotPossibleError, explain
+from gmi_ui.pictures.opening import Opening
+from gmi_ui.pictures.redrawing import step_of
+from gmi_ui.pictures.saving import check_picture
+from gmi_ui.pictures.workspace import SHOWN_SIDE, picture_jpeg
+from gmi_ui.runs.editing import EditJob
+from gmi_ui.runs.inpainting import InpaintJob
+from gmi_ui.runs.run import Run
+from gmi_ui.services import Services
+from gmi_ui.sessions import Session, is_token
+
+HOLD = 1.0  # seconds a request waits for something new; a browser has only six connections for all its tabs
+LOOK_EVERY = 0.02  # seconds
+MOST_MASK = 8_000_000  # characters of a painted mask
+OURS_TO_TELL = (ValueError, TypeError, KeyError, OSError, NotPossibleError)  # what a request can lead to
+
+
+def grid_functions(services: Services, task: str = "generate") -> list[Callable[..., Any]]:
+    """The functions that `particle_grid` expects, for one tab of the page."""
+
+    async def newest_frame(request: dict) -> Response:
+        """The frame after `seen`; an empty object if none came in HOLD seconds."""
+        session = session_of(services, request, task)
+        if session is None:
+            return Response(status_code=400)
+        run_id, seen = str(request.get("run", "")), request.get("seen")
+        until = time.monotonic() + HOLD
+        while (version := services.painter.version(session, run_id)) == seen and goes_on(session):
+            seen_by_a_page(session)
+            if time.monotonic() >= until:
+                break
+            await asyncio.sleep(LOOK_EVERY)
+        seen_by_a_page(session)
+        if version == seen:
+            return Response(b"{}", media_type="application/json")
+        frame = await asyncio.to_thread(services.painter.frame, session, run_id)
+        return Response(frame, media_type="application/json")
+
+    def command(request: dict) -> bool:
+        """Pause, resume, stop, or continue a stopped run."""
+        session = session_of(services, request, task)
+        if session is None:
+            return False
+        action = str(request.get("action"))
+        if action == "continue":
+            return told(session, lambda: services.go_on(session)) is not None
+        work = session.active
+        if work is None:
+            return False
+        method = {"pause": work.pause, "resume": work.resume, "stop": work.stop}.get(action)
+        if method is not None:
+            method()
+        return method is not None
+
+    def save_pictures(request: dict) -> dict[str, str]:
+        """The path of a file with one picture, or all without an index. Empty if it failed: the next
+        frame tells why.
+        """
+        session = session_of(services, request, task)
+        if session is None:
+            return {}
+
+        def save() -> str:
+            if session.run is None:
+                raise NotPossibleError("There are no pictures to save yet.")
+            step = step_in(request)
+            if "index" in request:
+                return str(services.pictures.save_one(session.run, str(request.get("side")), index_in(request), step))
+            return str(services.pictures.save_all(session.run, step))
+
+        path = told(session, save)
+        return {"path": path} if path else {}
+
+    def past_frame(request: dict) -> dict[str, Any]:
+        """The pictures of an earlier step; empty if it is gone."""
+        session = session_of(services, request, task)
+        if session is None or session.run is None or step_in(request) is None:
+            return {}
+        run, step = session.run, step_in(request)
+        assert step is not None
+        sides = told(session, lambda: services.painter.past_frame(run, step))
+        return {"run": run.id, "step": step, "sides": sides} if sides else {}
+
+    def large_picture(request: dict) -> dict[str, str]:
+        """A picture as it will be saved, and what it was before the run; JPEGs in base64."""
+        session = session_of(services, request, task)
+        if session is None or session.run is None:
+            return {}
+        run = session.run
+        pictures = told(session, lambda: large(run, str(request.get("side")), index_in(request), step_in(request)))
+        return pictures or {}
+
+    def open_cell(request: dict) -> bool:
+        """Takes a picture of this tab's run to the tab `to`, to be worked on there."""
+        session = session_of(services, request, task)
+        target = session_of(services, request, str(request.get("to")))
+        if session is None or target is None or session.run is None:
+            return False
+        run = session.run
+        opening = Opening(services, finds=request.get("to") == "edit")
+
+        def open_() -> bool:
+            opening.cell(target, run, str(request.get("side")), index_in(request), step_in(request))
+            return True
+
+        return told(session, open_) is True
+
+    return [newest_frame, command, save_pictures, past_frame, large_picture, open_cell]
+
+
+def easel_functions(services: Services, task: str) -> list[Callable[..., Any]]:
+    """The functions that `easel` and `painter` expect, for one tab of the page."""
+    opening = Opening(services, finds=task == "edit")
+
+    def easel_picture(request: dict) -> dict[str, str]:
+        """A link's picture as base64 JPEG, or only its thumbnail."""
+        session = session_of(services, request, task)
+        if session is None:
+            return {}
+        link = told(session, lambda: session.easel.find(int(request["number"])))
+        return {} if link is None else {"jpeg": link.thumbnail if request.get("small") else link.shown}
+
+    def go_to_link(request: dict) -> bool:
+        """Makes an earlier picture the current one."""
+        session = session_of(services, request, task)
+        if session is None:
+            return False
+        return told(session, lambda: opening.go_to(session, int(request["number"]))) is not None
+
+    def start_from_example(request: dict) -> bool:
+        """Opens one of the random pictures that are shown before there is any."""
+        session = session_of(services, request, task)
+        if session is None:
+            return False
+        model = str(request.get("model") or "avatars")
+        return told(session, lambda: opening.gallery(session, int(request["index"]), model)) is not None
+
+    def put_mask(request: dict) -> bool:
+        """Keeps the mask that was painted on a link's picture; none for an empty text."""
+        session = session_of(services, request, task)
+        if session is None:
+            return False
+
+        def put() -> bool:
+            session.easel.find(int(request["number"])).mask = mask_in(request)
+            return True
+
+        return told(session, put) is True
+
+    def mask_of_link(request: dict) -> dict[str, str]:
+        """The mask that was last put there."""
+        session = session_of(services, request, task)
+        link = session and told(session, lambda: session.easel.find(int(request["number"])))
+        return {"png": base64.b64encode(link.mask).decode()} if link and link.mask else {}
+
+    return [easel_picture, go_to_link, start_from_example, put_mask, mask_of_link]
+
+
+def large(run: Run, side: str, index: int, step: int | None) -> dict[str, str]:
+    """The picture as it is saved and, of an edit or a repainting, the one before it."""
+    from engine.pictures import imaging
+    from engine.pictures.picture_files import Picture
+
+    check_picture(run, side, index)
+    after = run.tasks[side].picture(step_of(run, side, step), index)
+    pictures = {"after": picture_jpeg(after, SHOWN_SIDE)}
+    if isinstance(run.job, InpaintJob):
+        pictures["before"] = run.job.link.shown
+    elif isinstance(run.job, EditJob) and run.settings.model in run.job.link.starts:
+        before = Picture(imaging.to_uint8(run.job.link.starts[run.settings.model].image)[0])
+        pictures["before"] = picture_jpeg(before, SHOWN_SIDE)
+    return pictures
+
+
+def told(session: Session, act: Callable[[], Any]) -> Any:
+    """What `act` returns; None where it cannot be done, which the page then says."""
+    try:
+        return act()
+    except OURS_TO_TELL as error:
+        session.say(explain(error))
+        return None
+
+
+def index_in(request: dict) -> int:
+    return int(request["index"])
+
+
+def step_in(request: dict) -> int | None:
+    """The step that a page looks at; None for the newest one."""
+    step = request.get("step")
+    return step if type(step) is int and step >= 0 else None
+
+
+def mask_in(request: dict) -> bytes | None:
+    """The PNG that a page painted. Raises NotPossibleError for what is none."""
+    text = request.get("png")
+    if not text:
+        return None
+    try:
+        if len(text) > MOST_MASK:
+            raise ValueError
+        return base64.b64decode(text, validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        raise NotPossibleError("The painted mask did not arrive whole. Paint once more, then press Run.") from None
+
+
+def session_of(services: Services, request: object, task: str = "generate") -> Session | None:
+    """A tab's session by a request's token; None if it has none."""
+    token = request.get("token") if isinstance(request, dict) else None
+    try:
+        return services.sessions.get(str(token), task) if is_token(token) else None
+    except ValueError:
+        return None
+
+
+def seen_by_a_page(session: Session) -> None:
+    """Keeps what goes on for the session from counting as abandoned."""
+    for work in session.works:
+        work.seen()
+
+
+def goes_on(session: Session) -> bool:
+    """Whether a new frame can be expected within moments."""
+    return any(work.moment.phase in ("running", "loading", "stopping") for work in session.works)

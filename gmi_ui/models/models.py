@@ -1,0 +1,282 @@
+"""The models of the studio: loaded through the engine, which keeps them, and the default ones before the first run.
+
+How a model is loaded is handed in (`Loaders`), so that tests run the whole studio on tiny networks. The
+engine's own loaders import torch, which takes seconds: they do so when first called, not when the page is
+built.
+"""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from engine.errors import LoadingStopped, ModelError
+from engine.models import memory, store
+from engine.models.table import PUBLIC_PREFIX, TASKS, ModelRow, list_models
+from engine.settings import GenerateSettings
+from engine.system.files import Watch
+from gmi_ui.notices import Notice, explain
+from gmi_ui.runs.timing import Pace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from engine.models.clip import PromptModel
+    from engine.models.loading import GeneratorModel
+    from engine.models.pool import ModelPool
+    from engine.models.store import OwnModel
+
+GALLERY_SIZE = 24
+GALLERY_SEED = 1
+GALLERY_SIDE = 256  # pixels
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """Where models come from."""
+
+    generator: "Callable[[str], GeneratorModel]"
+    prompt_model: "Callable[[str], PromptModel]"
+    rows: Callable[[], Sequence[ModelRow]]  # of the bundled models; must not take long
+    prepare: Callable[[], object] = lambda: None  # called once, before the first model is loaded
+    stored: Callable[[], Sequence[ModelRow]] = lambda: ()  # of fetched models and files of the user's own
+    inspect: "Callable[[Path, str], OwnModel] | None" = None  # a file, and an architecture or ""
+    # While it is entered, what the thread loads tells the watch how far it is, and is not given up again.
+    serving: Callable[[Watch], AbstractContextManager[None]] = lambda watch: nullcontext()
+    pool: "Callable[[], ModelPool | None]" = lambda: None  # None before anything was loaded
+    memory: Callable[[], tuple[int | None, int | None]] = lambda: (memory.free_memory(), memory.total_memory())
+
+
+def engine_loaders(device: str = "auto", threads: int | None = None) -> Loaders:
+    """The engine's own loaders."""
+    mine = threading.local()
+
+    def watch() -> Watch | None:
+        return getattr(mine, "watch", None)
+
+    def generator(name: str) -> "GeneratorModel":
+        from engine.models import loading
+        from engine.system import runtime
+
+        return loading.load_generator(name, runtime.check_device(device), watch=watch())
+
+    def prompt_model(name: str) -> "PromptModel":
+        from engine.models import loading
+        from engine.system import runtime
+
+        return loading.load_prompt_model(name, runtime.check_device(device), watch=watch())
+
+    def inspect(path: Path, architecture: str) -> "OwnModel":
+        from engine.models import loading
+        from engine.system import runtime
+
+        where = runtime.check_device(device)
+        return loading.inspect_file(path, architecture=architecture, device=where, watch=watch())
+
+    @contextmanager
+    def serving(told: Watch) -> Iterator[None]:
+        from engine.models.loading import POOL
+
+        with POOL.holding():
+            mine.watch = told
+            try:
+                yield
+            finally:
+                mine.watch = None
+
+    def prepare() -> None:
+        from engine.models.loading import POOL
+        from engine.system import runtime
+
+        runtime.set_threads(threads)
+        if budget := store.stored_budget():
+            POOL.set_budget(budget)
+
+    def pool() -> "ModelPool | None":
+        return sys.modules["engine.models.loading"].POOL if "engine.models.loading" in sys.modules else None
+
+    return Loaders(
+        generator, prompt_model, list_models, prepare, store.stored_rows, inspect, serving, pool, _memory(device)
+    )
+
+
+def _memory(device: str) -> Callable[[], tuple[int | None, int | None]]:
+    """Free and all bytes of the memory that models are loaded into: the GPU's own where there is one."""
+
+    def measure() -> tuple[int | None, int | None]:
+        torch = sys.modules.get("torch")  # not imported for this: it takes seconds
+        if device != "cpu" and torch is not None and torch.cuda.is_available():
+            free, total = torch.cuda.mem_get_info()
+            return int(free), int(total)
+        return memory.free_memory(), memory.total_memory()
+
+    return measure
+
+
+class Served(Protocol):
+    """Who has models loaded: a work of the queue, or an errand of the Models tab."""
+
+    @property
+    def is_stopping(self) -> bool: ...
+
+    def tell(self, doing: str, share: float | None = None) -> None: ...
+
+
+def watch_of(served: Served) -> Watch:
+    """Tells `served` how far a long work is, and ends it with LoadingStopped where that is being stopped."""
+
+    def watch(doing: str, share: float | None) -> None:
+        if served.is_stopping:
+            raise LoadingStopped("The loading was stopped.")
+        served.tell(doing, share)
+
+    return watch
+
+
+class Models:
+    """The way to the models. Thread-safe; the loaders keep what they loaded, and try again what failed."""
+
+    def __init__(self, loaders: Loaders) -> None:
+        self._loaders = loaders
+        self._hashes: dict[str, str] = {}
+        self.pace = Pace()
+        self._prepared = False
+        self._lock = threading.Lock()
+        self._warmed = threading.Event()
+        self.trouble: Notice | None = None  # why `warm` failed
+        self.gallery: tuple[bytes, ...] = ()  # JPEGs of random samples, once warm: see `random_latents`
+
+    def generator(self, name: str) -> "GeneratorModel":
+        """Raises engine.errors.ModelError for a missing or damaged file."""
+        self._prepare()
+        model = self._loaders.generator(name)
+        self._hashes[name] = model.sha256
+        return model
+
+    def prompt_model(self, name: str) -> "PromptModel":
+        """Raises engine.errors.ModelError for a missing or damaged file."""
+        self._prepare()
+        model = self._loaders.prompt_model(name)
+        self._hashes[name] = model.sha256
+        return model
+
+    @contextmanager
+    def serving(self, served: Served) -> Iterator[None]:
+        """What the thread loads inside tells `served` how far it is, ends with LoadingStopped where that stops, and
+        stays loaded until the end.
+        """
+        self._prepare()
+        with self._loaders.serving(watch_of(served)):
+            yield
+
+    def inspect(self, path: Path, architecture: str = "") -> "OwnModel":
+        """What a file of the user's own is; see `engine.models.loading.inspect_file`. Raises ModelError."""
+        self._prepare()
+        if self._loaders.inspect is None:
+            raise ModelError("Files cannot be opened here.")
+        return self._loaders.inspect(path, architecture)
+
+    @property
+    def pool(self) -> "ModelPool | None":
+        """The loaded models; None before any was loaded."""
+        return self._loaders.pool()
+
+    def memory(self) -> tuple[int | None, int | None]:
+        """Free and all bytes of the memory that models are loaded into; None where nothing tells."""
+        return self._loaders.memory()
+
+    def rows(self) -> Sequence[ModelRow]:
+        """All models that are here: bundled, fetched, the user's own."""
+        return self._rows()
+
+    def _prepare(self) -> None:
+        with self._lock:
+            if not self._prepared:
+                self._loaders.prepare()
+                self._prepared = True
+
+    def names(self, kind: str = "generator", *, task: str | None = None) -> list[str]:
+        """The models of a kind; none where the table of models is damaged, which loading one then tells.
+
+        task: only generators that can be used for it.
+        """
+        rows = [row for row in self._rows() if row.kind == kind]
+        return [row.name for row in rows if task is None or task in TASKS.get(row.family, ())]
+
+    def choices(self, kind: str = "generator", *, task: str | None = None) -> list[tuple[str, str]]:
+        """What a person reads, and the name, of each; files of the same name are told apart by their folder."""
+        names = self.names(kind, task=task)
+        short = [name.rstrip("/\\").replace("\\", "/").rpartition("/")[2] for name in names]
+        return [
+            (label if short.count(label) == 1 and not name.startswith(PUBLIC_PREFIX) else name, name)
+            for label, name in zip(short, names, strict=True)
+        ]
+
+    def row(self, name: str) -> ModelRow | None:
+        """What is known of a generator without loading it; None for a file that was not opened yet."""
+        return next((row for row in self._rows() if row.name == name and row.kind == "generator"), None)
+
+    def opened(self, name: str) -> ModelRow | None:
+        """A fetched model, or a file that was opened once: it is known to load. None for others."""
+        return next((row for row in self._read(self._loaders.stored) if row.name == name), None)
+
+    def examples(self, name: str) -> tuple[str, ...]:
+        """Prompts that suit a generator, without loading it; none for a file of the user's own."""
+        return next((row.examples for row in self._rows() if row.name == name), ())
+
+    def _rows(self) -> Sequence[ModelRow]:
+        return [*self._read(self._loaders.rows), *self._read(self._loaders.stored)]
+
+    @staticmethod
+    def _read(source: Callable[[], Sequence[ModelRow]]) -> Sequence[ModelRow]:
+        try:
+            return source()
+        except ModelError as error:
+            _log.warning("%s", error)
+            return ()
+
+    def hash_of(self, name: str) -> str | None:
+        """The hash of a model that was loaded; None for others."""
+        return self._hashes.get(name)
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether `warm` has ended, well or badly."""
+        return self._warmed.is_set()
+
+    def warm(self, defaults: GenerateSettings) -> threading.Thread:
+        """Loads the default models and draws the gallery on a thread; `trouble` tells of a failure."""
+        thread = threading.Thread(target=self._warm, args=(defaults,), name="warming", daemon=True)
+        thread.start()
+        return thread
+
+    def _warm(self, defaults: GenerateSettings) -> None:
+        try:
+            generator = self.generator(defaults.model)
+            self.gallery = random_pictures(generator)
+            self.prompt_model(defaults.prompt_model).text_features([defaults.prompt])
+        except Exception as error:  # the page must come up without its models, and say so
+            self.trouble = explain(error)
+        finally:
+            self._warmed.set()
+
+
+def random_latents(generator: "GeneratorModel", count: int = GALLERY_SIZE) -> "Tensor":
+    """Of the gallery's pictures: samples of the default latent space."""
+    return generator.spaces[generator.default_space].sample(range(GALLERY_SEED, GALLERY_SEED + count))
+
+
+def random_pictures(generator: "GeneratorModel") -> tuple[bytes, ...]:
+    """JPEGs of random samples: what a first visitor sees."""
+    import torch
+
+    from engine.pictures import imaging
+
+    with torch.no_grad():
+        images = generator.render(random_latents(generator), generator.default_space)
+    return tuple(imaging.to_jpeg(image, max_side=GALLERY_SIDE) for image in imaging.to_uint8(images))

@@ -1,0 +1,297 @@
+"""What a page paints: one JSON object per frame, made when a page asks for it.
+
+Pages pull: each asks for the newest frame when it has painted the last one, at most ten times a second. A
+page on a slow line so gets fewer frames, never old ones, and a reload only has to ask again. (Pushing frames
+through gradio's event stream queues them without limit for a client that cannot keep up.)
+"""
+
+import base64
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from engine.models.table import TASKS
+from gmi_ui.models.models import Models
+from gmi_ui.notices import Notice
+from gmi_ui.pictures import redrawing
+from gmi_ui.pictures.workspace import Easel, Link, Variation
+from gmi_ui.runs.editing import EditJob, verdict
+from gmi_ui.runs.inpainting import InpaintJob, variation_of
+from gmi_ui.runs.jobs import Generating, shown_name
+from gmi_ui.runs.run import Moment, Phase, Run, Side
+from gmi_ui.runs.worker import RunQueue
+from gmi_ui.sessions import Session
+
+if TYPE_CHECKING:
+    from engine.inference.flow import Step
+    from engine.tasks.inversion import Start
+
+FULL_SIDE = 512  # pixels of a cell's longer side at the end of a run
+PREVIEW_PIXELS = 16 * 256**2  # of all cells together while it goes on: 100-200 KB of JPEG a frame
+CURVE_POINTS = 160
+TURN_COST = 2.0  # of a step in which codes take turns, in those before: what they try is drawn as well
+OWN_PICTURES = ("edit", "inpaint")  # the tabs that hand their pictures to each other
+LOST = Notice(
+    "The studio was restarted while a run was going on, and that run is gone. Check the settings and press "
+    "Run to make it again.",
+    "warning",
+)
+
+
+class Painter:
+    """Makes frames; keeps the encoded cells of the newest steps, which several pages may ask for."""
+
+    def __init__(self, models: Models, queue: RunQueue, kept: int = 8) -> None:
+        self._models = models
+        self._queue = queue
+        self._kept = kept
+        self._cells: OrderedDict[tuple[int, int], tuple[Step, tuple[str, ...]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def version(self, session: Session, run_id: str = "") -> str:
+        """Changes whenever `frame` would paint something else."""
+        notice = self._notice(session, run_id)
+        parts: list[object] = [notice.number if notice else 0, session.easel.version]
+        parts.append(session.arrival.number if session.arrival else 0)
+        if session.run is None:
+            parts += [len(self._models.gallery), self._models.is_warm]
+        for work in session.works:
+            parts += [work.id, work.moment.version, self._queue.place(work), self._queue.is_held]
+        return ".".join(map(str, parts))
+
+    def frame(self, session: Session, run_id: str = "") -> bytes:
+        """The newest frame as JSON. `run_id`: the run the page believes to be going on; "" for none."""
+        version = self.version(session, run_id)
+        notice = self._notice(session, run_id)
+        content = self._idle(session) if session.run is None else self._of_run(session.run)
+        content["version"] = version
+        content["arrival"] = session.arrival.number if session.arrival else 0
+        content["easel"] = self._easel(session.easel)
+        content["notice"] = notice and {"text": notice.text, "kind": notice.kind, "number": notice.number}
+        return json.dumps(content, separators=(",", ":")).encode()
+
+    def _notice(self, session: Session, run_id: str) -> Notice | None:
+        if session.run is None and session.notice is None:
+            return LOST if run_id else self._models.trouble
+        return session.newest_notice
+
+    def past_frame(self, run: Run, step: int) -> dict[str, Any]:
+        """The sides as they were at an earlier step, by name; only those that kept one."""
+        shown = {}
+        for name, side in ordered(run):
+            drawn = redrawing.step_of(run, name, step)
+            at = drawn.particles.step - side.first
+            figures = {key: round(values[min(max(at, 0), len(values) - 1)], 4) for key, values in side.curves.items()}
+            cells = self._encode(drawn, is_last=True)
+            labels = labels_of(run, name, drawn)
+            told = {"scores": scores_of(run, drawn), "labels": labels, "figures": figures, "step": drawn.step}
+            shown[name] = {"cells": cells, **told}
+        return shown
+
+    def _idle(self, session: Session) -> dict[str, Any]:
+        is_empty = session.easel.current is None
+        return {
+            "phase": "idle",
+            "gallery": [encoded(jpeg) for jpeg in self._models.gallery] if is_empty else [],
+            "warming": not self._models.is_warm,
+        }
+
+    def _of_run(self, run: Run) -> dict[str, Any]:
+        moment = run.moment
+        total = run.total
+        rests = moment.phase.is_over or moment.phase is Phase.PAUSED
+        return {
+            "run": run.id,
+            "phase": moment.phase,
+            "is_over": moment.phase.is_over,
+            "place": self._queue.place(run),
+            "held": self._queue.is_held,
+            "prompt": run.settings.prompt,
+            "seed": run.settings.seed,
+            "count": run.settings.n,
+            "titles": run.titles,
+            "figures": [figure._asdict() for figure in run.figures],
+            "doing": moment.doing,
+            "share": moment.share,
+            "goes_on": run.can_go_on,
+            "past": past_steps(moment) if rests else [],
+            "link": run.job.link.number if isinstance(run.job, EditJob | InpaintJob) else None,
+            "step": moment.step,
+            "total": total,
+            "stage": stage_of(run),
+            "rate": moment.rate,
+            "left": seconds_left(run),
+            "sides": {name: self._side(run, name, side, moment) for name, side in ordered(run)},
+        }
+
+    def _side(self, run: Run, name: str, side: Side, moment: Moment) -> dict[str, Any]:
+        return {
+            "cells": self._encode(side.step, is_last=moment.phase.is_over),
+            "scores": scores_of(run, side.step),
+            "labels": labels_of(run, name, side.step),
+            "seeds": list(side.step.particles.seeds),
+            "step": side.step.step,
+            "total": side.step.total,
+            "leads_to": tabs_for(run, name),
+            "figures": {key: rounded(values[-1:])[0] for key, values in side.curves.items()},
+            "curves": {key: curve(values, first=side.first) for key, values in side.curves.items()},
+        }
+
+    def _easel(self, easel: Easel) -> dict[str, Any] | None:
+        link = easel.current
+        if link is None:
+            return None
+        return {
+            "current": link.number,
+            "name": link.text,
+            "width": link.picture.width,
+            "height": link.picture.height,
+            "links": [{"number": one.number, "text": one.text, "parent": one.parent} for one in easel.links],
+            "inversion": self._inversion(link),
+            "start": start_of(link),
+            "mask": link.mask_number,
+            "variations": [[one.share, one.ours, one.baseline] for one in variations_of(link)],
+        }
+
+    def _inversion(self, link: Link) -> dict[str, Any] | None:
+        """How far the search for the picture is; None where none was needed."""
+        work = link.inversion
+        if work is None:
+            return None
+        start = work.start
+        return {
+            "id": work.id,
+            "phase": work.moment.phase,
+            "is_over": work.is_over,
+            "place": self._queue.place(work),
+            "step": start.step if start else 0,
+            "total": start.total if start else 0,
+        }
+
+    def _encode(self, step: "Step", *, is_last: bool) -> Sequence[str]:
+        """The step's pictures as base64 JPEGs; small enough to stream while the run goes on."""
+        side = FULL_SIDE if is_last else preview_side(len(step.images))
+        key = (id(step), side)
+        with self._lock:
+            if key not in self._cells:
+                self._cells[key] = (step, cells(step, side))  # holding the step keeps its id its own
+                while len(self._cells) > self._kept:
+                    self._cells.popitem(last=False)
+            self._cells.move_to_end(key)
+            return self._cells[key][1]
+
+
+def cells(step: "Step", max_side: int) -> tuple[str, ...]:
+    """Every picture of the step as a base64 JPEG of at most `max_side` pixels a side.
+
+    Reduced before anything else: converting 16 pictures of 512 px took longer than encoding them.
+    """
+    from torch.nn.functional import interpolate
+
+    from engine.pictures import imaging
+
+    images = step.images
+    scale = max_side / max(images.shape[-2:])
+    if scale < 1:
+        images = interpolate(images, scale_factor=scale, mode="area")
+    return tuple(encoded(imaging.to_jpeg(image, max_side=max_side)) for image in imaging.to_uint8(images))
+
+
+def preview_side(count: int) -> int:
+    """The cell side at which `count` pictures keep to PREVIEW_PIXELS."""
+    return max(64, min(FULL_SIDE, int((PREVIEW_PIXELS / (2 * count)) ** 0.5)))
+
+
+def start_of(link: Link) -> dict[str, Any] | None:
+    """The picture as a model draws it, beside its distance to the picture; the newest that is known."""
+    start: Start | None = next(reversed(link.starts.values()), None)
+    if start is None:
+        return None
+    from engine.pictures import imaging
+
+    told = verdict(start)
+    return {
+        "cell": encoded(imaging.to_jpeg(imaging.to_uint8(start.image)[0], max_side=256, quality=90)),
+        "distance": round(float(start.distance), 4),
+        "text": told.text,
+        "kind": told.kind,
+    }
+
+
+def variations_of(link: Link) -> list[Variation]:
+    """Of the finished runs of this picture, and of the newest one."""
+    newest = variation_of(link.run)
+    return [*link.variations, *([newest] if newest else [])]
+
+
+def scores_of(run: Run, step: "Step") -> list[float] | None:
+    """One for each picture; None where there is no text to fit."""
+    return rounded(step.text_scores.tolist()) if run.settings.prompt else None
+
+
+def seconds_left(run: Run) -> float | None:
+    """By the speed of the last steps; before there are any, by what was foretold."""
+    moment = run.moment
+    seconds = 1 / moment.rate if moment.rate else run.step_seconds
+    if seconds is None or moment.phase.is_over:
+        return None
+    return steps_left(moment.step, run.total, stage_of(run)) * seconds
+
+
+def steps_left(step: int, total: int, stage: Mapping[str, Any] | None) -> float:
+    """How many steps like the last ones are still to come, by their cost."""
+    turns = 0.0 if stage is None or stage["number"] == 2 else (1 - stage["begins"]) * total
+    return total - step + (TURN_COST - 1) * turns
+
+
+def labels_of(run: Run, name: str, step: "Step") -> Sequence[str]:
+    """What each picture of a side is besides; nothing for most models."""
+    task = run.tasks.get(name)
+    return task.labels(step) if isinstance(task, Generating) else ()
+
+
+def tabs_for(run: Run, side: str) -> Sequence[str]:
+    """The tabs that can work on a side's pictures: other models than the one that drew them see no sense in them."""
+    task = run.tasks.get(side)
+    return TASKS.get(task.generator.family, ()) if isinstance(task, Generating) else OWN_PICTURES
+
+
+def stage_of(run: Run) -> dict[str, Any] | None:
+    """The stage of the first side that has two, as a share of the whole run; of two models it says which."""
+    for name, side in ordered(run):
+        task = run.tasks.get(name)
+        stage = task.stage(side.step) if isinstance(task, Generating) else None
+        if stage is not None:
+            text = f"{stage.text} ({shown_name(run.settings_of(name).model)})" if run.other else stage.text
+            return stage._replace(text=text, begins=stage.begins * side.step.total / run.total)._asdict()
+    return None
+
+
+def past_steps(moment: Moment) -> list[int]:
+    """The steps whose pictures can be drawn again."""
+    return sorted({kept.step for side in moment.sides.values() for kept in side.kept})
+
+
+def curve(values: Sequence[float], points: int = CURVE_POINTS, *, first: int = 0) -> list[tuple[int, float]]:
+    """(step, value) pairs from step `first` on, thinned evenly to at most `points`, both ends kept."""
+    last = len(values) - 1
+    steps = range(last + 1) if last < points else sorted({round(i * last / (points - 1)) for i in range(points)})
+    return [(first + step, round(values[step], 4)) for step in steps]
+
+
+def rounded(values: Sequence[float]) -> list[float]:
+    """To four places: a score's noise is larger."""
+    return [round(value, 4) for value in values]
+
+
+def encoded(data: bytes) -> str:
+    """Base64."""
+    return base64.b64encode(data).decode()
+
+
+def ordered(run: Run) -> list[tuple[str, Side]]:
+    """The sides that have something to show, ours first."""
+    sides = run.moment.sides
+    return [(name, sides[name]) for name in run.titles if name in sides]

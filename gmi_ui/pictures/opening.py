@@ -1,0 +1,166 @@
+"""Pictures onto an easel: from a file, from a cell of any tab, from the gallery, or from a saved edit."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.models.table import TASKS
+from engine.settings import EditSettings, GenerateSettings
+from gmi_ui.models.models import random_latents
+from gmi_ui.notices import NotPossibleError
+from gmi_ui.pictures.redrawing import step_of
+from gmi_ui.pictures.restoring import Restored
+from gmi_ui.pictures.saving import check_picture
+from gmi_ui.pictures.start_metadata import start_from_dict
+from gmi_ui.pictures.workspace import Link
+from gmi_ui.runs.inpainting import InpaintJob
+from gmi_ui.runs.jobs import GenerateJob, Generating, shortened
+from gmi_ui.services import BUSY, Services
+from gmi_ui.sessions import Session
+
+if TYPE_CHECKING:
+    from engine.inference.flow import Step
+    from engine.pictures.picture_files import Picture
+    from engine.tasks.inversion import Start
+    from gmi_ui.runs.run import Run
+
+TEXT_LENGTH = 80
+WHITE = "#ffffff"
+
+
+class Opening:
+    """How pictures come to one tab: `finds` says whether it needs to know where they lie in the model."""
+
+    def __init__(self, services: Services, *, finds: bool) -> None:
+        self._services, self._finds = services, finds
+
+    def file(self, session: Session, path: str, model: str, prompt_model: str, *, background: str = WHITE) -> Link:
+        """A person's own picture, its transparent parts on a colour (#rrggbb). Raises PictureError; nothing
+        changes then.
+        """
+        from engine.pictures import picture_files
+
+        picture = picture_files.read_picture(Path(path), background=colour_of(background))
+        link = self._add(session, picture, picture.name)
+        if self._finds:
+            self._services.find(link, model, prompt_model)
+        return link
+
+    def cell(self, session: Session, run: "Run", side: str, index: int, step: int | None) -> Link:
+        """A picture of any run. Raises NotPossibleError if it is gone."""
+        check_picture(run, side, index)
+        drawn = step_of(run, side, step)
+        picture = run.tasks[side].picture(drawn, index)
+        text = shortened(run.settings.prompt or "Repainted", TEXT_LENGTH)
+        parent = run.job.link if self._is_from(session, run) else None  # type: ignore[attr-defined]
+        link = self._add(session, picture, text, parent=parent)
+        start = self._start_of(run, side, drawn, index)
+        made = run.settings_of(side)
+        if start is not None:
+            link.starts[made.model] = start
+        elif self._finds:
+            self._services.find(link, *self._editors(run, side))
+        return link
+
+    def gallery(self, session: Session, index: int, model: str) -> Link:
+        """One of the random pictures that a first visitor sees. Raises NotPossibleError for any other."""
+        from engine.pictures import imaging
+        from engine.pictures.picture_files import Picture
+        from engine.tasks import inversion
+
+        generator = self._services.models.generator(model)
+        latents = random_latents(generator)
+        if not 0 <= index < len(latents):
+            raise NotPossibleError("That picture is not there any more.")
+        start = inversion.start_from_latents(generator, generator.default_space, latents[index])
+        picture = Picture(imaging.to_uint8(start.image)[0], "example")
+        return self._add(session, picture, "An example", starts={model: start})
+
+    def saved(self, session: Session, path: str, restored: Restored) -> Link:
+        """What a saved picture was made from: of an edit its start, of an inpainting itself and the mask.
+
+        Raises PictureError, MetadataError or SettingsError for a file that was tampered with.
+        """
+        from engine.pictures import imaging, picture_files
+
+        model = restored.settings.model
+        if self._finds and "start" in restored.extra:
+            start = start_from_dict(restored.extra["start"], self._services.models.generator(model))
+            picture = picture_files.Picture(imaging.to_uint8(start.image)[0], restored.text)
+            return self._add(session, picture, restored.text, starts={model: start})
+        mask = restored.mask
+        link = self._add(session, picture_files.read_picture(Path(path)), restored.text)
+        if mask is not None:
+            link.mask, link.mask_number = mask, link.mask_number + 1
+            session.easel.touch()
+        if self._finds:
+            self._services.find(link, model, restored.settings.prompt_model)
+        return link
+
+    def go_to(self, session: Session, number: int) -> Link:
+        """An earlier picture, with the run that was made from it. Raises NotPossibleError."""
+        link = session.easel.find(number)
+        if not session.show(link.run):
+            raise NotPossibleError(BUSY)
+        self._leave(session.easel.current, besides=link)
+        search = link.inversion
+        if search is not None and search.was_left:
+            self._services.find(link, search.model, search.prompt_model)
+        return session.easel.go_to(number)
+
+    def _add(self, session: Session, picture: "Picture", text: str, **known: Any) -> Link:
+        if not session.show(None):
+            raise NotPossibleError(BUSY)
+        session.notice = None
+        self._leave(session.easel.current)
+        return session.easel.add(picture, text, **known)
+
+    @staticmethod
+    def _leave(link: Link | None, *, besides: Link | None = None) -> None:
+        """Ends the search for a picture that is turned away from: others need not wait for it."""
+        if link is None or link is besides or not link.is_being_found:
+            return
+        assert link.inversion is not None
+        link.inversion.was_left = True
+        link.inversion.stop()
+
+    @staticmethod
+    def _is_from(session: Session, run: "Run") -> bool:
+        return getattr(run.job, "link", None) in session.easel.links
+
+    @staticmethod
+    def _editors(run: "Run", side: str) -> tuple[str, str]:
+        """The models to look for the picture in: those that made it if they can edit, else the usual ones."""
+        made, task = run.settings_of(side), run.tasks[side]
+        if isinstance(task, Generating) and "edit" not in TASKS.get(task.generator.family, ()):
+            return EditSettings.model, EditSettings.prompt_model
+        return made.model, made.prompt_model
+
+    @staticmethod
+    def _start_of(run: "Run", side: str, drawn: "Step", index: int) -> "Start | None":
+        """Where the picture lies in its run's model; None for one that was pasted into another picture."""
+        from engine.tasks import inversion
+
+        if isinstance(run.job, InpaintJob):
+            return None
+        task: Any = run.tasks[side]
+        if not isinstance(run.job, GenerateJob):
+            return task.start(drawn, index)
+        made = run.settings_of(side)
+        assert isinstance(made, GenerateSettings)
+        if made.truncation_psi != 1 or "w+" not in task.generator.spaces:
+            return None  # its latents mean something else than those of the whole space, or nothing to an edit
+        return inversion.start_from_latents(task.generator, task.problem.space.name, drawn.particles.latents[index])
+
+
+def colour_of(text: str | None) -> tuple[int, int, int]:
+    """#rrggbb or rgb(r, g, b), as browsers write colours, to bytes; white for anything else."""
+    text = text or ""
+    if re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+        red, green, blue = bytes.fromhex(text[1:])
+        return red, green, blue
+    numbers = re.match(r"rgba?\((\d+)[^,]*,\s*(\d+)[^,]*,\s*(\d+)", text)
+    if numbers is None:
+        return 255, 255, 255
+    red, green, blue = (min(int(number), 255) for number in numbers.groups())
+    return red, green, blue

@@ -1,0 +1,31 @@
+"""Earlier steps of a run, drawn again from the particles that were kept of them."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gmi_ui.notices import NotPossibleError
+from gmi_ui.runs.run import Kept, Run, Side
+
+if TYPE_CHECKING:
+    from engine.inference.flow import Step
+
+
+def step_of(run: Run, side: str, step: int | None = None) -> "Step":
+    """A side's newest step, or the one kept at or before `step`. Raises NotPossibleError if it is gone."""
+    shown = run.pictured(side, step)
+    return shown.step if isinstance(shown, Side) else redrawn(run, side, shown)
+
+
+def redrawn(run: Run, side: str, kept: Kept) -> "Step":
+    """The step as it was, pictures included; its log-values and features stay those of the newest step."""
+    import torch
+
+    if side not in run.tasks:
+        raise NotPossibleError("That picture is not there any more.")
+    task = run.tasks[side]
+    with torch.no_grad():
+        images = task.problem.render(kept.particles.latents)
+    newest = run.moment.sides[side].step
+    return task.shown(
+        replace(newest, particles=kept.particles, images=images, text_scores=kept.text_scores, step=kept.step)
+    )

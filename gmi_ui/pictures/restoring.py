@@ -1,0 +1,77 @@
+"""A saved picture back to the settings that made it, and to the picture it was made from."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import MetadataError
+from engine.settings import RunSettings, settings_from_dict
+from gmi_ui.models.models import Models
+from gmi_ui.notices import Notice
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a PNG holds: settings, what to say about them, and what its task needs besides."""
+
+    settings: RunSettings
+    notice: Notice
+    extra: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """What the picture was called that the run began at."""
+        text = self.extra.get("text")
+        return text[:200] if isinstance(text, str) else "Restored"
+
+    @property
+    def mask(self) -> bytes | None:
+        """The mask of an inpainting. Raises MetadataError for a forged one."""
+        try:
+            return base64.b64decode(self.extra["mask"], validate=True) if "mask" in self.extra else None
+        except (TypeError, ValueError, binascii.Error) as error:
+            raise MetadataError("The mask inside the picture is damaged.") from error
+
+
+def restored(path: str | Path, models: Models) -> Restored:
+    """What is inside a PNG that was saved here.
+
+    Raises engine.errors.MetadataError or SettingsError for a file that carries nothing, or that was forged.
+    """
+    from engine.pictures import imaging
+
+    metadata = imaging.read_metadata(Path(path))
+    settings = settings_from_dict(metadata["settings"])
+    return Restored(settings, _notice(metadata, settings, models), metadata.get("extra", {}))
+
+
+def carries_settings(path: str | Path) -> bool:
+    """Whether a file is a PNG that was saved here."""
+    from engine.pictures import imaging
+
+    try:
+        imaging.read_metadata(Path(path))
+    except MetadataError:
+        return False
+    return True
+
+
+def _notice(metadata: dict[str, Any], settings: RunSettings, models: Models) -> Notice:
+    place = f"picture {metadata['index'] + 1} of {len(metadata['seeds'])}"
+    different = sorted(
+        name for name, sha256 in metadata["models"].items() if models.hash_of(name) not in (None, sha256)
+    )
+    if different:
+        return Notice(
+            f"Settings restored from {place}. It was made with another version of {', '.join(different)}: "
+            "the same settings will give other pictures.",
+            "warning",
+        )
+    if settings.flow.until is not None:
+        return Notice(
+            f"Settings restored from {place}, which is step {settings.flow.until} of {settings.flow.steps}. Run "
+            "makes it again and stops there; change any control, and the run goes to its end."
+        )
+    return Notice(f"Settings restored from {place}. Press Run to make it again.")

@@ -1,0 +1,1 @@
+"""What the worker carries out: works, runs and the jobs of the tasks."""

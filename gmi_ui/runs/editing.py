@@ -1,0 +1,135 @@
+"""Edit runs: from a picture's place in the latent space, towards words, beside a baseline from the same start."""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine.settings import EditSettings, RunSettings
+from gmi_ui.models.models import watch_of
+from gmi_ui.pictures.start_metadata import start_to_dict
+from gmi_ui.pictures.workspace import Link
+from gmi_ui.runs.jobs import DIVERSITY, TEXT, Console, Figure, Prepared, tell_what_was_cut
+
+if TYPE_CHECKING:
+    from engine.inference.flow import Step
+    from engine.models.clip import PromptModel
+    from engine.models.loading import GeneratorModel
+    from engine.tasks import Task
+    from engine.tasks.inversion import Start
+    from gmi_ui.models.models import Models
+    from gmi_ui.runs.run import Run
+
+METHODS = {
+    "gmi": "Different edits (GMI)",
+    "clip": "CLIP guidance (GMI in W+)",
+    "direction": "StyleCLIP direction",
+    "optimise": "StyleCLIP optimisation",
+}
+BASELINES = {
+    "none": "Nothing",
+    "no repulsion": "The same without repulsion",
+    "direction": "StyleCLIP direction",
+    "optimise": "StyleCLIP optimisation",
+}
+DISTANCE = Figure("distance", "Distance", "Mean distance to the picture before the edit. Lower keeps more of it.")
+
+
+@dataclass(frozen=True, eq=False)
+class EditJob:
+    """Edits of one link's picture."""
+
+    link: Link
+
+    def titles(self, settings: Any) -> Mapping[str, str]:
+        beside = {} if settings.baseline == "none" else {"baseline": BASELINES[settings.baseline]}
+        return {"ours": METHODS[settings.method]} | beside
+
+    def figures(self, settings: RunSettings) -> tuple[Figure, ...]:
+        return (TEXT, DIVERSITY, DISTANCE)
+
+    def measure(self, task: Any, step: "Step") -> Mapping[str, float]:
+        distances = task.figures(step)["distance_to_original"]
+        return {
+            "text": float(step.text_scores.mean()),
+            "diversity": step.diversity,
+            "distance": sum(map(float, distances)) / len(distances),
+        }
+
+    def baseline(self, settings: RunSettings) -> RunSettings:
+        from engine import tasks
+
+        return tasks.baseline(settings)
+
+    def prepare(self, settings: Any, models: "Models", console: Console) -> Prepared:
+        generator = models.generator(settings.model)
+        yield
+        prompt_model = models.prompt_model(settings.prompt_model)
+        tell_what_was_cut(prompt_model.truncated_words, [settings.neutral, settings.prompt], console)
+        start = yield from self._find(settings, models, console)
+        sides = {"ours": settings}
+        if settings.baseline != "none":
+            sides["baseline"] = self.baseline(settings)
+        prepared = {}
+        for name, chosen in sides.items():
+            prepared[name] = yield from edit_task(chosen, start, generator, prompt_model, console)
+            yield
+        return prepared
+
+    def _find(self, settings: EditSettings, models: "Models", console: Console) -> "Generator[None, None, Start]":
+        """The picture's place in the run's model: known, or looked for now."""
+        from engine.tasks import inversion
+
+        if settings.model not in self.link.starts:
+            generator, prompt_model = models.generator(settings.model), models.prompt_model(settings.prompt_model)
+            for start in inversion.invert(self.link.picture, generator, prompt_model=prompt_model):
+                console.tell(f"Finding the picture in {settings.model}", start.step / max(start.total, 1))
+                yield
+            self.link.starts[settings.model] = start
+        found: Start = self.link.starts[settings.model]
+        return found
+
+    def adopt(self, run: "Run") -> None:
+        self.link.run = run
+
+    def extras(self, run_settings: Any) -> Mapping[str, Any]:
+        start = self.link.starts.get(run_settings.model)
+        kept = start and start_to_dict(start)
+        return {"start": kept, "text": self.link.text} if kept else {"text": self.link.text}
+
+
+def edit_task(
+    settings: EditSettings, start: "Start", generator: "GeneratorModel", prompt_model: "PromptModel", console: Console
+) -> "Generator[None, None, Task]":
+    """One side, ready to run.
+
+    Where its method needs edit directions of the two models that nobody measured yet, they are measured first: the
+    bundled models bring theirs, a person's own model is measured once.
+    """
+    from engine import tasks
+    from engine.tasks import styleclip
+
+    watch = watch_of(console)  # to try how the picture may vary takes tens of drawings: of a large model minutes
+    try:
+        return tasks.edit(settings, start, generator, prompt_model, watch=watch)
+    except styleclip.DirectionsMissingError as missing:
+        for done, total in styleclip.compute_directions(generator, prompt_model, missing.space):
+            console.tell("Measuring once how this model follows words", done / total)
+            yield
+    return tasks.edit(settings, start, generator, prompt_model, watch=watch)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the page says of a picture's place in the model: `kind` as of a notice."""
+
+    text: str
+    kind: str = "info"
+
+
+def verdict(start: "Start") -> Told:
+    """How well the model can draw the picture."""
+    from engine.tasks import inversion
+
+    if start.in_domain is False:
+        return Told(inversion.OUT_OF_DOMAIN, "warning")
+    return Told("")

@@ -1,0 +1,89 @@
+"""The one worker: carries out works one after the other, whether or not a page still looks."""
+
+import threading
+
+from engine.errors import LoadingStopped
+from gmi_ui.models.models import Models
+from gmi_ui.notices import Notice, explain
+from gmi_ui.runs.run import Phase, Work
+
+# Seconds after which a work that no page watched gives way to one that waits. Hidden tabs look once a minute.
+ABANDONED_AFTER = 180.0
+PATIENCE = 1.0  # seconds between two looks at whether a paused work was abandoned
+ABANDONED = Notice("Stopped: its page was closed while another run waited. The pictures so far are kept.", "warning")
+
+
+class RunQueue:
+    """First come, first served. The worker is a daemon thread and ends with the server."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+        self._waiting: list[Work] = []
+        self._current: Work | None = None
+        self._changed = threading.Condition()
+        threading.Thread(target=self._work, name="runs", daemon=True).start()
+
+    def submit(self, work: Work) -> None:
+        """Puts a work at the end of the queue."""
+        with self._changed:
+            self._waiting.append(work)
+            self._changed.notify_all()
+
+    def place(self, work: Work) -> int:
+        """How many works come before this one; 0 if it is being carried out or over."""
+        with self._changed:
+            waiting = [other for other in self._waiting if not other.is_over]
+            if work not in waiting:
+                return 0
+            return waiting.index(work) + (self._current is not None)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the work that is being carried out is paused."""
+        work = self._current
+        return work is not None and work.moment.phase is Phase.PAUSED
+
+    def _is_wanted(self) -> bool:
+        """Whether somebody waits for the worker."""
+        with self._changed:
+            return any(not work.is_over for work in self._waiting)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._waiting))
+                work = self._current = self._waiting.pop(0)
+            try:
+                self._carry_out(work)
+            except Exception as error:  # the worker must outlive every work; what nobody foresaw is logged
+                work.enter(Phase.FAILED, explain(error))
+            finally:
+                with self._changed:
+                    self._current = None
+
+    def _carry_out(self, work: Work) -> None:
+        if work.unseen_for > ABANDONED_AFTER:
+            work.stop(ABANDONED)
+        if work.is_stopping:
+            return
+        work.enter(Phase.LOADING)
+        rounds = work.carry_out(self._models)
+        with self._models.serving(work):
+            try:
+                phase = next((Phase.STOPPED for _ in rounds if not self._may_go_on(work)), Phase.DONE)
+            except LoadingStopped:
+                phase = Phase.STOPPED
+            finally:
+                rounds.close()  # at the yield where it was left
+        work.enter(phase)
+
+    def _may_go_on(self, work: Work) -> bool:
+        """Waits while the work is paused. False once it is to stop, or abandoned while somebody else waits."""
+        while work.is_held(PATIENCE) and not self._is_in_the_way(work):
+            pass
+        if self._is_in_the_way(work):
+            work.stop(ABANDONED)
+        return not work.is_stopping
+
+    def _is_in_the_way(self, work: Work) -> bool:
+        return work.unseen_for > ABANDONED_AFTER and self._is_wanted()

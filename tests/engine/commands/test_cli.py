@@ -1,0 +1,223 @@
+"""The command line, run as a person runs it: files, bytes, messages, exit codes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engine import __main__ as cli
+from engine.inference.flow import DivergenceError
+from engine.models.loading import load_generator, load_prompt_model
+from engine.pictures import imaging
+from engine.settings import GenerateSettings
+
+PROMPT = "a smile"
+OPTIONS = ["--n", "3", "--steps", "4", "--seed", "5", "--threads", "1"]
+
+
+pytestmark = pytest.mark.usefixtures("tiny_bundle")
+
+
+def generate(out: Path, *more: str, prompt: str = PROMPT) -> int:
+    return cli.main(["generate", prompt, "--out", str(out), *OPTIONS, *more])
+
+
+def test_generate_writes_pictures_and_a_report(tmp_path: Path, tiny_assets: Path) -> None:
+    assert generate(tmp_path, "--baseline", "--diversity", "0.7") == 0
+    names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
+    pictures = {f"{folder}{i:02d}.png" for folder in ("", "baseline/") for i in range(3)}
+    assert names == pictures | {"run.json"}
+    report = json.loads((tmp_path / "run.json").read_text())
+    settings = GenerateSettings.from_dict(report["settings"])
+    assert (settings.n, settings.seed, settings.flow.steps, settings.flow.diversity) == (3, 5, 4, 0.7)
+    assert report["seconds_per_step"] > 0
+    assert report["models"] == {
+        "avatars": load_generator("avatars", assets=tiny_assets).sha256,
+        "clip-mini": load_prompt_model("clip-mini", assets=tiny_assets).sha256,
+    }
+
+
+def test_scores_are_those_of_the_final_pictures(tmp_path: Path, tiny_assets: Path) -> None:
+    """text_scores and diversity recomputed from the written PNGs: equal up to the rounding to 8 bits."""
+    generate(tmp_path, "--baseline")
+    report = json.loads((tmp_path / "run.json").read_text())
+    model = load_prompt_model("clip-mini", assets=tiny_assets)
+    for side, folder in (("ours", tmp_path), ("baseline", tmp_path / "baseline")):
+        pixels = np.stack([np.asarray(Image.open(folder / f"{i:02d}.png")) for i in range(3)])
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
+        with torch.no_grad():
+            features = model.image_features(images)
+        scores = (features @ model.text_features([PROMPT]).T)[:, 0]
+        assert report[side]["text_scores"] == pytest.approx(scores.tolist(), abs=0.02)
+        pairs = 1 - (features @ features.T)[np.triu_indices(3, 1)]
+        assert report[side]["diversity"] == pytest.approx(pairs.mean().item(), abs=0.02)
+
+
+def test_the_same_command_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        assert generate(tmp_path / name, "--baseline") == 0
+    pictures = sorted(path.relative_to(tmp_path / "first") for path in (tmp_path / "first").rglob("*.png"))
+    assert len(pictures) == 6
+    for path in pictures:
+        assert (tmp_path / "first" / path).read_bytes() == (tmp_path / "second" / path).read_bytes()
+    first, second = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("first", "second"))
+    del first["seconds_per_step"], second["seconds_per_step"]
+    assert first == second
+
+
+def test_pictures_carry_their_settings(tmp_path: Path) -> None:
+    generate(tmp_path, "--baseline")
+    ours, baseline = (imaging.read_metadata(tmp_path / name) for name in ("02.png", "baseline/02.png"))
+    assert (ours["seeds"], ours["index"]) == ([5, 6, 7], 2)
+    assert ours["settings"] == json.loads((tmp_path / "run.json").read_text())["settings"]
+    assert GenerateSettings.from_dict(baseline["settings"]).flow.diversity == 0
+
+
+def test_ours_and_baseline_differ_from_the_same_start(tmp_path: Path) -> None:
+    generate(tmp_path, "--baseline", "--diversity", "1")
+    ours, baseline = (np.asarray(Image.open(tmp_path / name)) for name in ("00.png", "baseline/00.png"))
+    assert not np.array_equal(ours, baseline)
+
+
+def test_one_picture(tmp_path: Path) -> None:
+    assert cli.main(["generate", PROMPT, "--out", str(tmp_path), "--n", "1", "--steps", "1"]) == 0
+    report = json.loads((tmp_path / "run.json").read_text())
+    assert report["ours"]["diversity"] == 0 and "baseline" not in report
+
+
+def test_progress_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generate(tmp_path, "--baseline")
+    shown = capsys.readouterr().err
+    assert "\rours     [..............................] 0/4" in shown
+    assert "\rbaseline [##############################] 4/4" in shown
+
+
+def test_the_preset_fills_what_is_not_given(tmp_path: Path) -> None:
+    assert generate(tmp_path, "--preset", "kde") == 0
+    flow = json.loads((tmp_path / "run.json").read_text())["settings"]["flow"]
+    assert (flow["estimator"], flow["steps"]) == ("kde", 4)
+
+
+def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["name", "kind", "family", "pixels", "MB", "licence"]
+    assert lines[1].split() == ["avatars", "generator", "stylegan2", "16", "10.5", "MIT"]
+    assert lines[2].startswith("clip-mini  prompt     open_clip  64")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", ""], "prompt: is empty"),
+        (["generate", " \n"], "prompt: is empty"),
+        (["generate", "x", "--n", "0"], "n: 0 is outside 1 to 64"),
+        (["generate", "x", "--n", "1000"], "n: 1000 is outside 1 to 64"),
+        (["generate", "x", "--steps", "0"], "steps: 0 is outside 1 to 1000"),
+        (["generate", "x", "--step-size", "1e9"], "step_size: 1000000000.0 is outside"),
+        (["generate", "x", "--step-size", "nan"], "step_size: expected a number"),
+        (["generate", "x", "--diversity", "-1"], "diversity: -1.0 is outside 0 to 2"),
+        (["generate", "x", "--truncation", "0"], "truncation: 0.0 is outside 0.05 to 1"),
+        (["generate", "x", "--stage2", "5"], "stages: avatars has none, as it has no codes; give --steps"),
+        (["generate", "x", "--model", "mosaic", "--stage1", "-1"], "stage1: -1 is below 0"),
+        (["generate", "x", "--classes", "coat,,bag"], "classes: a name is empty; give auto, or names such as coat,bag"),
+        (["generate", "x", "--preset", "best"], "preset: 'best' is unknown; choose one of robust"),
+        (["generate", "x", "--space", "v"], "space: 'v'"),
+        (
+            ["generate", "x", "--model", "avatar"],
+            "no generator model 'avatar'; did you mean avatars? Bundled",
+        ),
+        (["generate", "x", "--model", "nowhere/g.pkl"], "There is no file nowhere/g.pkl"),
+        (["generate", "x", "--prompt-model", "open_clip:RN5/x"], "no architecture 'RN5'; did you mean RN50"),
+        (["generate", "x", "--threads", "0"], "threads: must be at least 1"),
+        (["generate", "x", "--device", "toaster"], "device: 'toaster' cannot be used here"),
+    ],
+)
+def test_bad_input_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert cli.main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ") and message in shown
+    assert not list(tmp_path.rglob("*.png"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["paint"], ["generate"], ["generate", "x", "--n", "many", "--out", "x"]])
+def test_unusable_command_lines_exit_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+
+
+def test_what_is_cut_from_a_long_prompt_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate(tmp_path, prompt="a smile " * 250) == 0
+    assert "note: the prompt is longer than clip-mini reads; left out: a smile" in capsys.readouterr().err
+
+
+def test_other_scripts(tmp_path: Path) -> None:
+    assert generate(tmp_path, prompt="女性 🎩 с розовыми волосами") == 0
+    assert imaging.read_metadata(tmp_path / "00.png")["settings"]["prompt"] == "女性 🎩 с розовыми волосами"
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert generate(tmp_path / "file" / "out") == 2
+    assert "could not be saved" in capsys.readouterr().err
+
+
+def test_a_full_disk_keeps_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The disk fills while the baseline is saved: ours is complete."""
+    write = imaging.write_atomic
+
+    def fills_up(path: Path, data: bytes) -> None:
+        if path.parent.name == "baseline":
+            raise OSError(28, "No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(imaging, "write_atomic", fills_up)
+    assert generate(tmp_path, "--baseline") == 2
+    assert "no space is left on the disk" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("*.png"))) == 3
+
+
+def test_a_diverging_run_keeps_its_last_good_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from engine.inference import flow
+
+    refine = flow.refine
+
+    def diverge(problem, particles, settings):
+        steps = refine(problem, particles, settings)
+        last = [next(steps) for _ in range(3)][-1]
+        yield last
+        raise DivergenceError("The particles ran away.", "step_size", settings, last)
+
+    monkeypatch.setattr(flow, "refine", diverge)
+    assert generate(tmp_path) == 2
+    shown = capsys.readouterr().err
+    assert "The particles ran away. Lower the step size" in shown
+    assert f"The pictures of step 2 are in {tmp_path}" in shown
+    assert len(list(tmp_path.glob("*.png"))) == 3
+
+
+def test_a_damaged_model_is_named(damaged_assets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "own.safetensors"
+    shutil.copy(damaged_assets / "avatars" / "generator.safetensors", own)
+    own.write_bytes(own.read_bytes()[:-10])
+    assert generate(tmp_path / "out", "--model", str(own)) == 2
+    assert "own.safetensors is refused: it is damaged" in capsys.readouterr().err
+
+
+def test_interrupting_exits_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_refine", interrupt)
+    assert generate(tmp_path) == 130

@@ -1,0 +1,175 @@
+"""`edit`, `inpaint`, `invert` and `directions` as a person runs them: files, figures, messages, exit codes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine import __main__ as cli
+from engine.checkpoints import read_safetensors
+from engine.pictures import imaging
+from engine.settings import EditSettings, InpaintSettings, settings_from_dict
+
+pytestmark = pytest.mark.usefixtures("tiny_bundle")
+
+RUN = ["--n", "2", "--steps", "2", "--seed", "5", "--threads", "1", "--inversion-steps", "3"]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """40 x 28, as JPEG."""
+    path = tmp_path / "mine.jpg"
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def mask(tmp_path: Path) -> Path:
+    path = tmp_path / "mask.png"
+    pixels = np.zeros((28, 40), np.uint8)
+    pixels[8:20, 10:24] = 255
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GMI_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def run(*arguments: object) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+def test_edit(picture: Path, tmp_path: Path) -> None:
+    assert run("directions", "--space", "w", "--count", "20") == 0
+    out = tmp_path / "out"
+    assert run("edit", picture, "a smile", "--neutral", "a face", "--out", out, "--baseline", *RUN) == 0
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == [
+        "00.png", "01.png", "baseline/00.png", "baseline/01.png", "run.json",
+    ]  # fmt: skip
+    report = json.loads((out / "run.json").read_text())
+    settings = settings_from_dict(report["settings"])
+    assert isinstance(settings, EditSettings) and (settings.neutral, settings.baseline) == ("a face", "no repulsion")
+    assert report["picture"]["name"] == "mine.jpg" and report["picture"]["size"] == [40, 28]
+    for side in ("ours", "baseline"):
+        assert len(report[side]["distance_to_original"]) == len(report[side]["text_scores"]) == 2
+    assert report["seconds_per_step"] > 0 and 0 <= report["distance_of_reconstruction"] <= 1
+    written = imaging.read_metadata(out / "01.png")
+    assert (written["seeds"], written["index"]) == ([5, 6], 1)
+    assert settings_from_dict(written["settings"]) == settings
+
+
+@pytest.mark.parametrize("method", ["clip", "optimise", "direction"])
+def test_other_methods(picture: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.tasks import styleclip
+
+    monkeypatch.setattr(styleclip, "STATISTICS_SAMPLES", 20)
+    if method == "direction":
+        assert run("directions", "--space", "s", "--count", "1") == 0
+    assert run("edit", picture, "a smile", "--method", method, "--out", tmp_path / "out", *RUN) == 0
+    report = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert report["settings"]["method"] == method and "baseline" not in report
+
+
+@pytest.mark.parametrize("prompt", [[], ["a smile"]])
+def test_inpaint(picture: Path, mask: Path, tmp_path: Path, prompt: list[str]) -> None:
+    out = tmp_path / "out"
+    assert run("inpaint", picture, mask, *prompt, "--out", out, "--baseline", "--feather", "2", *RUN) == 0
+    report = json.loads((out / "run.json").read_text())
+    assert isinstance(settings_from_dict(report["settings"]), InpaintSettings)
+    upload, painted = np.asarray(Image.open(picture)), np.asarray(Image.open(mask)) > 0
+    around = np.zeros_like(painted)
+    around[6:22, 8:26] = True
+    for side, folder in (("ours", out), ("baseline", out / "baseline")):
+        assert report[side]["known_pixels_changed"] == 0
+        assert report[side]["hole_diversity"] > 0 and len(report[side]["distance_to_original"]) == 2
+        for index in range(2):
+            result = np.asarray(Image.open(folder / f"{index:02d}.png"))
+            assert np.array_equal(result[~around], upload[~around])
+            assert (result[painted] != upload[painted]).any()
+
+
+def test_the_same_command_twice_gives_the_same_bytes(picture: Path, mask: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        assert run("inpaint", picture, mask, "a smile", "--out", tmp_path / name, *RUN) == 0
+    for index in range(2):
+        name = f"{index:02d}.png"
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_invert(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("invert", picture, "--out", tmp_path / "a" / "w.safetensors", "--inversion-steps", "3") == 0
+    assert capsys.readouterr().out.startswith("distance 0.")
+    assert read_safetensors(tmp_path / "a" / "w.safetensors")["latents"].shape == (6, 8)
+    assert run("invert", picture, "--out", tmp_path / "redrawn.png", "--inversion-steps", "3") == 0
+    assert Image.open(tmp_path / "redrawn.png").size == (16, 16)
+
+
+def test_progress_and_the_domain_are_said(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("invert", picture, "--out", tmp_path / "w.safetensors", "--inversion-steps", "2") == 0
+    shown = capsys.readouterr().err
+    assert "invert   [##############################] 2/2" in shown
+    assert "unlike those the model was trained on" in shown
+
+
+def test_directions_are_written_where_they_are_looked_for(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("directions", "--space", "w", "--count", "20") == 0
+    (path,) = (cache / "directions").iterdir()
+    assert capsys.readouterr().out.strip() == str(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["edit", "{gone}", "x"], "there is no such file"),
+        (["edit", "{text}", "x"], "not a readable picture"),
+        (["edit", "{video}", "x"], "is a video"),
+        (["edit", "{picture}", ""], "prompt: is empty"),
+        (["edit", "{picture}", "x", "--method", "magic"], "method: 'magic' is unknown; choose one of gmi"),
+        (["edit", "{picture}", "x", "--baseline", "best"], "baseline: 'best' is unknown"),
+        (["edit", "{picture}", "x", "--strength", "9"], "strength: 9.0 is outside"),
+        (["edit", "{picture}", "x"], "python -m engine directions --space w"),
+        (["edit", "{picture}", "x", "--inversion-steps", "-1"], "inversion_steps: -1 is outside"),
+        (["inpaint", "{picture}", "{picture}"], None),
+        (["inpaint", "{picture}", "{small}"], "has 4 x 3 pixels, but the picture has 40 x 28"),
+        (["inpaint", "{picture}", "{black}"], "nothing to repaint"),
+        (["inpaint", "{picture}", "{gone}"], "there is no such file"),
+        (["inpaint", "{picture}", "{picture}", " "], "prompt: is empty"),
+        (["invert", "{text}"], "not a readable picture"),
+        (["invert", "{picture}"], "must end in .safetensors"),
+    ],
+)
+def test_bad_input_is_explained(
+    picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str | None
+) -> None:
+    names = {"picture": picture, **{name: tmp_path / name for name in ("gone", "text", "video", "small", "black")}}
+    names["text"].write_text("no picture at all")
+    names["video"].write_bytes(b"\0\0\0\x20ftypisom" + bytes(99))
+    Image.new("L", (4, 3), 255).save(names["small"], "PNG")
+    Image.new("L", (40, 28), 0).save(names["black"], "PNG")
+    filled = [argument.format(**names) for argument in arguments]
+    options = RUN if arguments[0] != "invert" else []
+    if "--inversion-steps" in arguments:
+        options = options[:-2]
+    out = tmp_path / ("out.png" if arguments == ["invert", "{text}"] else "out")
+    code = run(*filled, "--out", out, *options)
+    if message is None:
+        assert code == 0
+        return
+    shown = capsys.readouterr().err
+    assert code == 2 and "error: " in shown and message in shown
+    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
+def test_only_a_bundled_model_has_a_folder_for_them(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.safetensors"
+    own.write_bytes((tiny_bundle / "avatars" / "generator.safetensors").read_bytes())
+    assert run("directions", "--bundle", "--model", own) == 2
+    assert "leave --bundle out" in capsys.readouterr().err

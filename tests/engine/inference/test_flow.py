@@ -1,0 +1,550 @@
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.inference.flow import (
+    DivergenceError,
+    Evaluated,
+    Particles,
+    Problem,
+    Role,
+    Step,
+    add_by_role,
+    pairwise_diversity,
+    ratio_weights,
+    refine,
+    scheduled,
+    without_opposition,
+)
+from engine.inference.terms import Batch, DataDensity, LatentPrior, Realism, TextLikelihood
+from engine.latents.spaces import seeded
+from engine.settings import PRESETS, Divergence, Estimator, FlowSettings
+from tests.engine.toys import (
+    FEATURES,
+    LATENT,
+    DoubleSpace,
+    FreeSpace,
+    ToyGenerator,
+    ToyTower,
+    numbers,
+    toy_particles,
+    toy_problem,
+)
+
+
+def logit(images: Tensor) -> Tensor:
+    return (images.flatten(1) * numbers(images[0].numel(), seed=8)).sum(1, keepdim=True)
+
+
+def full_problem(**parts: Any) -> Problem:
+    """A problem with every kind of term: repulsion, data, text with cutouts and contrast, realism, prior."""
+    problem = toy_problem(**parts)
+    tower = problem.extractor
+    contrast = F.normalize(numbers(2, FEATURES, seed=4), dim=1)
+    views = TextLikelihood(tower, problem.text, contrast=contrast, logit_scale=10.0, cutouts=2, seed=5)
+    return replace(
+        problem,
+        conditions=(*problem.conditions, (replace(views, name="views"), 0.5)),
+        data=DataDensity(tower, F.normalize(numbers(4, FEATURES, seed=6), dim=1)),
+        realism=Realism(logit),
+    )
+
+
+EVERYTHING = FlowSettings(
+    steps=4, realism=0.3, prior=0.2, langevin=0.01, mollifier=0.1, mollifier_space="image", divergence="js"
+)
+
+
+def latents_of(steps: Sequence[Step]) -> list[Tensor]:
+    return [step.particles.latents for step in steps]
+
+
+# ---- what refine yields ----------------------------------------------------------------------------------
+
+
+def test_yields_the_start_every_step_and_the_end():
+    particles = toy_particles(3)
+    steps = list(refine(toy_problem(), particles, FlowSettings(steps=5)))
+    assert [step.step for step in steps] == [0, 1, 2, 3, 4, 5]
+    assert {step.total for step in steps} == {5}
+    assert torch.equal(steps[0].particles.latents, particles.latents)
+    assert all(step.seconds > 0 for step in steps)
+
+
+def test_a_step_describes_its_own_particles():
+    problem = toy_problem()
+    for step in refine(problem, toy_particles(4), FlowSettings(steps=3)):
+        images = problem.render(step.particles.latents)
+        features = problem.extractor(images)
+        torch.testing.assert_close(step.images, images)
+        torch.testing.assert_close(step.features, features)
+        torch.testing.assert_close(step.text_scores, features @ problem.text)
+        pairs = torch.triu_indices(4, 4, offset=1)
+        distances = 1 - F.cosine_similarity(features[pairs[0]], features[pairs[1]])
+        assert step.diversity == pytest.approx(distances.mean().item())
+        torch.testing.assert_close(step.log_values["text"], 10 * features @ problem.text)
+        assert not any(t.requires_grad for t in (step.images, step.features, step.text_scores))
+
+
+def test_scores_are_those_of_pictures_without_augmentation():
+    tower = ToyTower()
+    problem = toy_problem(tower=tower)
+    views = TextLikelihood(tower, problem.text, cutouts=3)
+    first = next(refine(replace(problem, conditions=((views, 1.0),)), toy_particles(4), FlowSettings()))
+    torch.testing.assert_close(first.text_scores, tower(first.images) @ problem.text)
+
+
+def test_works_under_no_grad():
+    settings = FlowSettings(steps=3)
+    expected = latents_of(list(refine(toy_problem(), toy_particles(3), settings)))[-1]
+    with torch.no_grad():
+        assert torch.equal(latents_of(list(refine(toy_problem(), toy_particles(3), settings)))[-1], expected)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_raises_the_text_score(preset: str):
+    *_, last = (steps := list(refine(toy_problem(), toy_particles(6), PRESETS[preset])))
+    assert last.text_scores.mean() > steps[0].text_scores.mean() + 0.2
+
+
+# ---- what a step costs -----------------------------------------------------------------------------------
+
+
+def test_one_generator_forward_and_one_backward_per_step_whatever_the_terms():
+    generator = ToyGenerator()
+    list(refine(full_problem(generator=generator), toy_particles(5), EVERYTHING))
+    assert generator.forward_sizes == [5] * (EVERYTHING.steps + 1)
+    assert generator.backward_passes == EVERYTHING.steps
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_no_more_than_a_chunk_passes_through_the_generator_at_a_time(chunk: int):
+    generator = ToyGenerator()
+    settings = FlowSettings(steps=1, chunk=chunk)
+    list(refine(toy_problem(generator=generator), toy_particles(5), settings))
+    assert max(generator.forward_sizes) == chunk
+    assert sum(generator.forward_sizes) == 3 * 5  # seen, moved, seen
+    assert generator.backward_passes == math.ceil(5 / chunk)
+
+
+@pytest.mark.parametrize("name", [*PRESETS, "everything"])
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_chunks_equal_the_whole(name: str, chunk: int):
+    settings = EVERYTHING if name == "everything" else replace(PRESETS[name], steps=4)
+    whole = list(refine(full_problem(), toy_particles(7), settings))
+    chunked = list(refine(full_problem(), toy_particles(7), replace(settings, chunk=chunk)))
+    torch.testing.assert_close(latents_of(chunked), latents_of(whole), rtol=1e-9, atol=1e-11)
+
+
+# ---- resuming, sending, single particles -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [0, 1, 3, 4])
+def test_resumed_is_bit_for_bit_uninterrupted(at: int):
+    """With Langevin noise, augmentations and image-space mollifier, all drawn from (seed, step)."""
+    whole = list(refine(full_problem(), toy_particles(4), EVERYTHING))
+    resumed = list(refine(full_problem(), whole[at].particles, EVERYTHING))
+    assert len(resumed) == EVERYTHING.steps + 1 - at
+    for one, other in zip(whole[at:], resumed, strict=True):
+        assert torch.equal(one.particles.latents, other.particles.latents)
+        assert torch.equal(one.images, other.images)
+
+
+def test_send_takes_effect_before_the_next_advance():
+    """Sent after step 1: step 2 is the one that a run with the new settings reaches from step 1."""
+    before, after = FlowSettings(steps=4), FlowSettings(steps=4, diversity=1.0, step_size=0.2)
+    run = refine(toy_problem(), toy_particles(4), before)
+    next(run)
+    first = next(run)
+    second = run.send(after)
+    fresh = refine(toy_problem(), first.particles, after)
+    next(fresh)
+    expected = next(fresh)
+    assert torch.equal(second.particles.latents, expected.particles.latents)
+    old = list(refine(toy_problem(), first.particles, before))[1]
+    assert not torch.allclose(second.particles.latents, old.particles.latents)
+
+
+def test_send_can_turn_repulsion_on_and_lengthen_or_end_a_run():
+    settings = FlowSettings(steps=2, diversity=0.0)
+    run = refine(toy_problem(), toy_particles(4), settings)
+    steps = [next(run), next(run), next(run)]
+    assert "repulsion" not in steps[0].log_values
+    longer = run.send(replace(settings, steps=9, diversity=0.5))
+    assert (longer.step, longer.total) == (3, 9)
+    assert "repulsion" in longer.log_values
+    with pytest.raises(StopIteration):
+        run.send(replace(settings, steps=3))
+
+
+def test_a_single_particle_is_not_repelled():
+    settings = FlowSettings(steps=4)
+    one = list(refine(toy_problem(), toy_particles(1), replace(settings, diversity=1.5)))
+    none = list(refine(toy_problem(), toy_particles(1), replace(settings, diversity=0.0)))
+    assert all(torch.equal(a, b) for a, b in zip(latents_of(one), latents_of(none), strict=True))
+    assert all("repulsion" not in step.log_values for step in one)
+    assert one[-1].diversity == 0.0
+
+
+def test_identical_particles_stay_together():
+    particles = toy_particles(1)
+    twins = Particles(particles.latents.repeat(3, 1), (0, 0, 0))
+    last = list(refine(toy_problem(), twins, FlowSettings(steps=3)))[-1]
+    torch.testing.assert_close(last.particles.latents, last.particles.latents[:1].expand(3, -1))
+
+
+@pytest.mark.parametrize("name", [*PRESETS, "everything"])
+def test_order_of_the_particles_does_not_matter(name: str):
+    settings = EVERYTHING if name == "everything" else replace(PRESETS[name], steps=3)
+    particles, order = toy_particles(5), [3, 1, 4, 0, 2]
+    shuffled = Particles(particles.latents[order], tuple(particles.seeds[i] for i in order))
+    expected = list(refine(full_problem(), particles, settings))[-1].particles.latents[order]
+    found = list(refine(full_problem(), shuffled, settings))[-1].particles.latents
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_without_terms_nothing_moves():
+    still = FlowSettings(steps=2, diversity=0.0, condition_weight=0.0)
+    steps = list(refine(toy_problem(space=FreeSpace(LATENT)), toy_particles(3), still))
+    assert torch.equal(steps[-1].particles.latents, steps[0].particles.latents)
+
+
+# ---- the equation ----------------------------------------------------------------------------------------
+
+
+def test_paper_preset_is_equation_6_written_out():
+    """z - l1 grad A + l2 grad B + l3 grad C with three separate backward passes from end to end.
+
+    A: log sum_j alpha_j k(f_i, f_j), alpha = (K + eta I)^-1 1, k(a, b) = exp(-|a - b|^2), a and b constants.
+    """
+    settings = replace(PRESETS["paper"], mollifier=0.0, steps=1, diversity=0.7, data_weight=0.3, condition_weight=0.2)
+    references = F.normalize(numbers(4, FEATURES, seed=6), dim=1)
+    problem = toy_problem()
+    problem = replace(problem, data=DataDensity(problem.extractor, references, bandwidth=1.0, eta=0.1))
+    particles = toy_particles(5)
+
+    def log_q(f: Tensor, anchors: Tensor) -> Tensor:
+        among = (-(anchors[:, None] - anchors[None]).square().sum(2)).exp()
+        alpha = torch.linalg.inv(among + 0.1 * torch.eye(len(anchors))) @ torch.ones(len(anchors)).double()
+        return ((-(f[:, None] - anchors[None]).square().sum(2)).exp() @ alpha).log()
+
+    def gradient(log_value: str) -> Tensor:
+        z = particles.latents.clone().requires_grad_()
+        f = problem.extractor(problem.render(z))
+        values = {"A": log_q(f, f.detach()), "B": log_q(f, references), "C": 10 * f @ problem.text}
+        return torch.autograd.grad(values[log_value].sum(), z)[0]
+
+    drift = -0.7 * gradient("A") + 0.3 * gradient("B") + 0.2 * gradient("C")
+    moved = list(refine(problem, particles, settings))[-1].particles.latents
+    torch.testing.assert_close(moved, particles.latents + settings.step_size * drift)
+
+
+def test_paper_preset_averages_the_kernel_over_noisy_images():
+    """Eq. 3 by the samples the mollifier draws: k_psi(x_i, x_j) = mean_s exp(-|d(x_i) - d(x_j + e_s)|^2)."""
+    settings = replace(PRESETS["paper"], steps=1, condition_weight=0.0, mollifier_samples=3)
+    problem, particles = replace(toy_problem(), seed=4), toy_particles(4)
+    noise = torch.randn((3, 3, 4, 4), generator=seeded("mollifier", 4, 0))
+    z = particles.latents.clone().requires_grad_()
+    images = problem.render(z)
+    anchors = torch.stack([problem.extractor(images.detach() + settings.mollifier * e.double()) for e in noise])
+    kernel = (-(problem.extractor(images)[None, :, None] - anchors[:, None]).square().sum(3)).exp().mean(0)
+    alpha = torch.linalg.inv(kernel.detach() + 0.1 * torch.eye(4)) @ torch.ones(4).double()
+    (gradient,) = torch.autograd.grad((kernel @ alpha).log().sum(), z)
+    moved = list(refine(problem, particles, settings))[-1].particles.latents
+    torch.testing.assert_close(moved, particles.latents - settings.step_size * gradient)
+
+
+def test_a_normalised_step_is_step_size_times_the_scale_long():
+    """One term: the median particle moves step_size * sqrt(dim), whatever the term's own scale."""
+    for scale in (1e-3, 1.0, 1e3):
+        settings = FlowSettings(steps=1, step_size=0.03, diversity=0.0)
+        problem = toy_problem(space=FreeSpace(LATENT))
+        term = TextLikelihood(problem.extractor, problem.text, logit_scale=scale)
+        start, end = refine(replace(problem, conditions=((term, 1.0),)), toy_particles(7), settings)
+        moves = (end.particles.latents - start.particles.latents).norm(dim=1)
+        assert moves.median().item() == pytest.approx(0.03 * math.sqrt(LATENT))
+
+
+def test_normalised_terms_add_up_by_their_weights():
+    """C twice, relative weights 1 and -.25, condition weight 2: 1.5 times the length of one term's step."""
+    settings = FlowSettings(steps=1, step_size=0.02, diversity=0.0, condition_weight=2.0)
+    problem = toy_problem(space=FreeSpace(LATENT))
+    ((text, _),) = problem.conditions
+    louder = TextLikelihood(problem.extractor, problem.text, logit_scale=77.0)
+    problem = replace(problem, conditions=((text, 1.0), (louder, -0.25)))
+    start, end = refine(problem, toy_particles(7), settings)
+    moves = (end.particles.latents - start.particles.latents).norm(dim=1)
+    assert moves.median().item() == pytest.approx(1.5 * 0.02 * math.sqrt(LATENT))
+
+
+def test_a_normalised_prior_pulls_in_proportion_to_the_distance():
+    """z - step_size * scale * prior * z / scale."""
+    settings = FlowSettings(steps=1, step_size=0.1, diversity=0.0, condition_weight=0.0, prior=0.5)
+    start, end = refine(toy_problem(space=FreeSpace(LATENT)), toy_particles(3), settings)
+    torch.testing.assert_close(end.particles.latents, 0.95 * start.particles.latents)
+
+
+def test_schedules_fall_to_zero_at_the_end():
+    assert [scheduled(2.0, "linear", step, 4) for step in range(5)] == [2.0, 1.5, 1.0, 0.5, 0.0]
+    assert {scheduled(2.0, "constant", step, 4) for step in range(5)} == {2.0}
+    settings = FlowSettings(steps=4, diversity=0.0, step_size=0.04, step_schedule="linear")
+    steps = latents_of(list(refine(toy_problem(space=FreeSpace(LATENT)), toy_particles(1), settings)))
+    lengths = [(b - a).norm().item() / math.sqrt(LATENT) for a, b in zip(steps, steps[1:], strict=False)]
+    assert lengths == pytest.approx([0.04, 0.03, 0.02, 0.01])
+
+
+# ---- repulsion that gives way ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_conflict_free_repulsion_never_opposes_the_condition(seed: int):
+    move, condition = numbers(9, 3, 4, 4, seed=seed), numbers(9, 3, 4, 4, seed=100 + seed)
+    freed = without_opposition(move, condition)
+    before, after = (move * condition).sum((1, 2, 3)), (freed * condition).sum((1, 2, 3))
+    assert (after >= -1e-12).all()
+    torch.testing.assert_close(after, before.clamp_min(0), atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(freed[before >= 0], move[before >= 0], atol=0, rtol=0)
+    assert (freed.flatten(1).norm(dim=1) <= move.flatten(1).norm(dim=1) + 1e-12).all()
+
+
+def test_without_a_condition_repulsion_is_left_alone():
+    move = numbers(4, 3, 4, 4)
+    assert torch.equal(without_opposition(move, torch.zeros_like(move)), move)
+
+
+def evaluated(role: Role, weight: float, log_value: Tensor | None = None) -> Evaluated:
+    value = torch.zeros(2) if log_value is None else log_value
+    return Evaluated(role, LatentPrior(DoubleSpace(2)), weight, "diversity", value)
+
+
+def test_terms_of_one_role_are_added_with_their_weights():
+    """Conditions (1, 0) and 2 (0, .5) sum to (1, 1), a repulsion of weight -1 turns (-1, 3) into (1, -3)."""
+    terms = [evaluated("A", -1.0), evaluated("C", 1.0), evaluated("C", 2.0), evaluated("B", 1.0)]
+    gradients = [torch.tensor([g]) for g in ([-1.0, 3.0], [1.0, 0.0], [0.0, 0.5], [10.0, 10.0])]
+    sums = add_by_role(terms, gradients)
+    assert {role: move.tolist() for role, move in sums.items()} == {
+        "A": [[1.0, -3.0]],
+        "C": [[1.0, 1.0]],
+        "B": [[10.0, 10.0]],
+    }
+
+
+@pytest.mark.parametrize("name", ["robust", "kde", "stein"])
+def test_a_conflict_free_step_never_loses_likelihood_to_first_order(name: str):
+    """Through a generator that turns and stretches, a step's product with the latent gradient of C is at least
+    that of the condition alone: repulsion gives way at the latents, not at the images."""
+    pixels = 48
+    matrix = numbers(pixels, pixels, seed=1)
+    problem = toy_problem(generator=lambda z: (z @ matrix).view(-1, 3, 4, 4), space=FreeSpace(pixels))
+    particles = Particles(numbers(8, pixels, seed=2), tuple(range(8)))
+    z = particles.latents.clone().requires_grad_()
+    (by_latents,) = torch.autograd.grad((problem.extractor(problem.render(z)) @ problem.text).sum(), z)
+
+    def gain(settings: FlowSettings) -> Tensor:
+        start, end = refine(problem, particles, settings)
+        return ((end.particles.latents - start.particles.latents) * by_latents).sum(1)
+
+    settings = replace(PRESETS[name], steps=1, diversity=1.0, normalise=False)
+    condition_alone = gain(replace(settings, diversity=0.0))
+    assert (gain(settings) >= condition_alone - 1e-12).all()
+    assert (gain(replace(settings, conflict_free=False)) < condition_alone).any()
+
+
+# ---- f-divergences and noise -----------------------------------------------------------------------------
+
+
+def test_ratio_weights_of_each_divergence():
+    """log r = B + C - A with weights 1: (0, log 2, log 8), centred on its median log 2, so r = 1/2, 1, 4."""
+    log_r = torch.tensor([0.0, math.log(2), math.log(8)]).double()
+    terms = [
+        evaluated("A", -1.0, -0.5 * log_r),
+        evaluated("C", 1.0, 0.5 * log_r),
+        evaluated("prior", 1.0, 50 * numbers(3)),
+    ]
+    r = torch.tensor([0.5, 1.0, 4.0]).double()
+    like = numbers(3, 2)
+    expected: dict[Divergence, Tensor] = {"reverse_kl": r, "js": r / (2 * (1 + r)), "hellinger": r.sqrt() / 2}
+    for divergence, rho in expected.items():
+        weights = ratio_weights(terms, divergence, like=like)
+        torch.testing.assert_close(weights[:, 0], rho / rho.mean())
+    assert ratio_weights(terms, "kl", like=like) == 1
+
+
+def test_ratio_weights_are_clipped():
+    terms = [evaluated("C", 1.0, torch.tensor([0.0, 0.0, 500.0] + [0.0] * 20))]
+    weights = ratio_weights(terms, "reverse_kl", like=torch.zeros(23, 1))
+    assert (weights.min().item(), weights.max().item()) == pytest.approx((0.1, 10.0))
+
+
+def test_langevin_dynamics_samples_the_latent_prior():
+    """With the prior alone, z becomes (1 - e) z + sqrt(2 e) noise: stationary variance 1 / (1 - e / 2)."""
+    settings = replace(
+        PRESETS["paper"],
+        steps=300,
+        step_size=0.1,
+        diversity=0.0,
+        condition_weight=0.0,
+        prior=1.0,
+        langevin=1.0,
+    )
+    start = Particles(torch.zeros(64, LATENT).double(), tuple(range(64)))
+    problem = toy_problem(space=FreeSpace(LATENT))
+    tail = [step.particles.latents for step in refine(problem, start, settings) if step.step > 50]
+    # 250 correlated steps of 384 numbers, worth about 5,000 independent ones: standard error 2 %.
+    assert torch.stack(tail).var().item() == pytest.approx(1 / (1 - 0.05), rel=0.06)
+
+
+def test_langevin_noise_of_a_particle_depends_on_its_seed_only():
+    settings = FlowSettings(steps=2, diversity=0.0, condition_weight=0.0, langevin=0.5)
+    together = list(refine(toy_problem(), toy_particles(3), settings))[-1].particles.latents
+    alone = list(refine(toy_problem(), toy_particles(1, first_seed=2), settings))[-1].particles.latents
+    assert torch.equal(together[2:], alone)
+
+
+def test_normalised_noise_counts_in_units_of_the_space():
+    """Each coordinate moves by sqrt(2 step_size langevin) in a white space."""
+    settings = FlowSettings(steps=1, step_size=0.02, diversity=0.0, condition_weight=0.0, langevin=0.25)
+    particles = Particles(torch.zeros(400, LATENT).double(), tuple(range(400)))
+    _, end = refine(toy_problem(space=FreeSpace(LATENT)), particles, settings)
+    assert end.particles.latents.std().item() == pytest.approx(0.1, rel=0.05)  # 2,400 numbers: 1.4 %
+
+
+# ---- what goes wrong -------------------------------------------------------------------------------------
+
+
+@dataclass
+class BreaksAt:
+    """A generator whose pictures are NaN from its k-th call on."""
+
+    call: int
+    inner: ToyGenerator
+    calls: int = 0
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        self.calls += 1
+        images = self.inner(latents)
+        return images * float("nan") if self.calls > self.call else images
+
+
+def test_broken_pictures_stop_the_run_with_the_last_good_step():
+    problem = replace(toy_problem(), render=BreaksAt(3, ToyGenerator()))
+    run = refine(problem, toy_particles(3), FlowSettings(steps=9, step_size=0.5))
+    seen = [next(run) for _ in range(3)]
+    with pytest.raises(DivergenceError, match=r"Lower the step size \(now 0.5\)") as caught:
+        next(run)
+    assert caught.value.last_good is seen[-1]
+    assert caught.value.setting == "step_size"
+
+
+def test_a_model_that_never_worked_leaves_no_step():
+    problem = replace(toy_problem(), render=BreaksAt(0, ToyGenerator()))
+    with pytest.raises(DivergenceError) as caught:
+        next(refine(problem, toy_particles(2), FlowSettings()))
+    assert caught.value.last_good is None
+
+
+@dataclass(frozen=True)
+class BrokenTerm:
+    """A term that has a value, but at some particle no gradient: sqrt at 0."""
+
+    name: str = "broken"
+
+    def log_value(self, batch: Batch) -> Tensor:
+        zero = (batch.images * 0).flatten(1).sum(1)
+        return zero.square().sqrt()
+
+
+@pytest.mark.parametrize(
+    ("parts", "setting", "words"),
+    [
+        ({"data": BrokenTerm()}, "data_weight", "Lower the data weight"),
+        ({"conditions": ((BrokenTerm(), 1.0),)}, "condition_weight", "Lower the condition weight"),
+        ({"realism": BrokenTerm()}, "realism", "Lower the realism"),
+    ],
+)
+def test_a_broken_term_names_its_own_slider(parts: dict[str, Any], setting: str, words: str):
+    problem = replace(toy_problem(), **parts)
+    run = refine(problem, toy_particles(3), FlowSettings(realism=0.5))
+    first = next(run)
+    with pytest.raises(DivergenceError, match=words) as caught:
+        next(run)
+    assert caught.value.setting == setting
+    assert caught.value.last_good is first
+
+
+def test_particles_that_run_away_stop_the_run():
+    settings = replace(PRESETS["paper"], step_size=1.0, condition_weight=1000.0)
+    problem = replace(toy_problem(space=FreeSpace(LATENT)), conditions=((LatentSlope(), 1.0),))
+    with pytest.raises(DivergenceError, match="ran away. Lower the step size"):
+        list(refine(problem, toy_particles(3), settings))
+
+
+@dataclass(frozen=True)
+class LatentSlope:
+    """A density that rises for ever."""
+
+    name: str = "slope"
+
+    def log_value(self, batch: Batch) -> Tensor:
+        return batch.latents.sum(1)
+
+
+# ---- the point of it all ---------------------------------------------------------------------------------
+
+
+MODES = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]).double()
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """log p(c | x): four Gaussians of width .3 around the origin, of which the first weighs a little more."""
+
+    name: str = "mixture"
+
+    def log_value(self, batch: Batch) -> Tensor:
+        squares = (batch.images.flatten(1)[:, None, :2] - MODES).square().sum(2)
+        return (-squares / (2 * 0.3**2) + torch.tensor([0.5, 0.0, 0.0, 0.0])).logsumexp(1)
+
+
+def modes_reached(settings: FlowSettings) -> float:
+    """Modes with a particle within one width, mean over four clouds of eight that start in one place."""
+
+    def draw(z: Tensor) -> Tensor:
+        return F.pad(z, (0, 1)).view(-1, 3, 1, 1)
+
+    def position(images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :2]
+
+    problem = Problem(draw, FreeSpace(2), position, text=MODES[0], conditions=((Mixture(), 1.0),))
+    found = 0
+    for seed in range(3, 7):
+        start = torch.tensor([0.1, 0.0]) + 0.05 * numbers(8, 2, seed=seed)
+        *_, last = refine(problem, Particles(start, tuple(range(8))), settings)
+        found += int((torch.cdist(last.particles.latents, MODES) < 0.3).any(0).sum())
+    return found / 4
+
+
+def test_without_repulsion_the_particles_collapse_on_one_mode():
+    assert modes_reached(FlowSettings(steps=80, step_size=0.08, diversity=0.0)) <= 1.25
+
+
+@pytest.mark.parametrize("estimator", ["krr", "kde", "stein"])
+@pytest.mark.parametrize(("conflict_free", "diversity"), [(False, 0.7), (True, 1.0)])
+def test_repulsion_spreads_them_over_the_modes(estimator: Estimator, conflict_free: bool, diversity: float):
+    preset = PRESETS["stein" if estimator == "stein" else "robust"]
+    gain = 6.0 if conflict_free else 1.0  # repulsion that does not give way has to be weak
+    settings = replace(preset, estimator=estimator, steps=80, step_size=0.08, diversity_gain=gain)
+    assert modes_reached(replace(settings, conflict_free=conflict_free, diversity=diversity)) > 2.25
+
+
+def test_diversity_of_known_features():
+    """Pairs of (e1, e1, e2): cosines 1, 0, 0."""
+    assert pairwise_diversity(torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]])) == pytest.approx(2 / 3)
+    assert pairwise_diversity(torch.ones(4, 3)) == pytest.approx(0.0, abs=1e-12)
+    assert pairwise_diversity(torch.ones(1, 3)) == 0.0

@@ -1,0 +1,290 @@
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.inference import kernels
+from engine.inference.terms import (
+    AugmentedFeatures,
+    Batch,
+    DataDensity,
+    LatentPrior,
+    NoisyFeatures,
+    Realism,
+    Repulsion,
+    Stage,
+    Term,
+    TextLikelihood,
+    random_view,
+)
+from engine.latents.spaces import SphereSpace, seeded
+from tests.engine.toys import FEATURES, LATENT, SIDE, ToyTower, numbers
+
+TOWER = ToyTower()
+TEXT = F.normalize(numbers(FEATURES, seed=3), dim=0)
+CONTRAST = F.normalize(numbers(3, FEATURES, seed=4), dim=1)
+REFERENCES = F.normalize(numbers(6, FEATURES, seed=5), dim=1)
+
+
+def logit(images: Tensor) -> Tensor:
+    return (images.flatten(1) * numbers(images[0].numel(), seed=8)).sum(1, keepdim=True)
+
+
+TERMS: dict[str, Term] = {
+    "repulsion krr": Repulsion(TOWER),
+    "repulsion kde": Repulsion(TOWER, estimator="kde", bandwidth="median"),
+    "repulsion with a fixed eta": Repulsion(TOWER, bandwidth=1.0, eta=0.1),
+    "repulsion stein": Repulsion(TOWER, estimator="stein", bandwidth=0.5, eta=0.2),
+    "repulsion mollified": Repulsion(TOWER, mollifier=0.7),
+    "repulsion mollified in image space": Repulsion(TOWER, mollifier=0.1, mollifier_space="image"),
+    "data": DataDensity(TOWER, REFERENCES),
+    "data kde": DataDensity(TOWER, REFERENCES, estimator="kde", bandwidth=0.4),
+    "text": TextLikelihood(TOWER, TEXT),
+    "text with contrast": TextLikelihood(TOWER, TEXT, contrast=CONTRAST, logit_scale=5.0),
+    "text with cutouts": TextLikelihood(TOWER, TEXT, cutouts=3),
+    "realism": Realism(logit),
+    "prior": LatentPrior(SphereSpace(LATENT)),
+}
+
+
+def batch(n: int = 5, *, step: int = 0, chunk: int | None = None) -> Batch:
+    images = numbers(n, 3, SIDE, SIDE, seed=6).tanh()
+    return Batch(numbers(n, LATENT, seed=7), images, step=step, chunk=chunk)
+
+
+@pytest.fixture(params=TERMS)
+def term(request: pytest.FixtureRequest) -> Term:
+    return TERMS[request.param]
+
+
+def gradients(term: Term, among: Batch) -> tuple[Tensor, Tensor]:
+    (by_images,), (by_latents,) = among.gradients([term.log_value(among)])
+    return by_images, by_latents
+
+
+class TestEveryTerm:
+    def test_one_finite_value_per_particle(self, term: Term):
+        for n in (1, 5):
+            value = term.log_value(batch(n))
+            assert value.shape == (n,)
+            assert value.isfinite().all()
+
+    def test_order_of_the_particles_does_not_matter(self, term: Term):
+        whole, order = batch(), torch.tensor([3, 1, 0, 4, 2])
+        shuffled = Batch(whole.latents[order], whole.images[order])
+        torch.testing.assert_close(term.log_value(shuffled), term.log_value(whole)[order])
+        for shuffled_gradient, gradient in zip(gradients(term, shuffled), gradients(term, whole), strict=True):
+            torch.testing.assert_close(shuffled_gradient, gradient[order])
+
+    @pytest.mark.parametrize("chunk", [1, 2, 5])
+    def test_chunks_equal_the_whole(self, term: Term, chunk: int):
+        torch.testing.assert_close(term.log_value(batch(chunk=chunk)), term.log_value(batch()))
+        for chunked, whole in zip(gradients(term, batch(chunk=chunk)), gradients(term, batch()), strict=True):
+            torch.testing.assert_close(chunked, whole)
+
+    def test_gradients_are_also_found_by_a_caller_without_gradients(self, term: Term):
+        """Networks run with a graph whatever the surroundings; only log_value is the caller's to enable."""
+        expected = gradients(term, batch())[0]
+        with torch.no_grad():
+            among = batch()
+            with torch.enable_grad():
+                value = term.log_value(among)
+            torch.testing.assert_close(among.gradients([value])[0][0], expected)
+
+
+@pytest.mark.parametrize("name", [name for name in TERMS if not name.startswith("repulsion")])
+def test_gradients_are_those_of_finite_differences(name: str):
+    """Value i depends on particle i alone, so all particles can be moved at once."""
+    term, whole = TERMS[name], batch()
+    by_images, by_latents = gradients(term, whole)
+    to_images, to_latents = numbers(5, 3, SIDE, SIDE, seed=11), numbers(5, LATENT, seed=12)
+    slope = (by_images * to_images).sum((1, 2, 3)) + (by_latents * to_latents).sum(1)
+    e = 1e-5
+    ahead = Batch(whole.latents + e * to_latents, whole.images + e * to_images)
+    behind = Batch(whole.latents - e * to_latents, whole.images - e * to_images)
+    change = (term.log_value(ahead) - term.log_value(behind)) / (2 * e)
+    torch.testing.assert_close(slope, change, rtol=1e-6, atol=1e-8)  # e^2, and rounding / e
+
+
+def held_repulsion(term: Repulsion, features: Tensor, held: Tensor) -> Tensor:
+    """A_i at `features` [N, D] by Eq. 4 written out, anchors, weights and bandwidth taken from `held`."""
+    squares = (held[:, None] - held[None]).square().sum(2)
+    h = kernels.choose_bandwidth(squares, term.bandwidth)
+    kernel = (-squares / h).exp()
+    eta = max(1e-3, (kernel.sum(1) - 1).max().item() - 1) if term.eta == "positive" else float(term.eta)
+    alpha = torch.linalg.inv(kernel + eta * torch.eye(len(held))) @ torch.ones(len(held)).double()
+    alpha = alpha if term.estimator == "krr" else torch.ones_like(alpha)
+    return ((-(features[:, None] - held[None]).square().sum(2) / h).exp() @ alpha).log()
+
+
+@pytest.mark.parametrize("name", ["repulsion krr", "repulsion kde", "repulsion with a fixed eta"])
+def test_repulsion_moves_each_particle_among_constants(name: str):
+    """The gradient of the written-out density in which only f_i varies, carried to the images."""
+    term = TERMS[name]
+    assert isinstance(term, Repulsion)
+    images = batch().images.detach().requires_grad_()
+    features = TOWER(images)
+    value = held_repulsion(term, features, features.detach())
+    torch.testing.assert_close(term.log_value(batch()), value)
+    torch.testing.assert_close(gradients(term, batch())[0], torch.autograd.grad(value.sum(), images)[0])
+
+
+def test_repulsion_with_a_single_sample_of_no_noise_is_the_plain_one():
+    plain = Repulsion(TOWER).log_value(batch())
+    sampled = Repulsion(TOWER, mollifier=1e-9, mollifier_space="image", mollifier_samples=1).log_value(batch())
+    torch.testing.assert_close(sampled, plain, atol=1e-6, rtol=0)  # the noise moves features by 1e-8
+
+
+def test_image_space_mollifier_is_the_closed_form_where_features_are_pixels():
+    """Features = the first two pixels: noise s in pixels equals a feature-space mollifier of s / sqrt(h)."""
+
+    def two_pixels(images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :2]
+
+    h, s = 0.5, 0.3
+    sampled = Repulsion(
+        two_pixels, "kde", bandwidth=h, mollifier=s, mollifier_space="image", mollifier_samples=20_000
+    ).log_value(batch())
+    closed = Repulsion(two_pixels, "kde", bandwidth=h, mollifier=s / math.sqrt(h)).log_value(batch())
+    prefactor = math.log(1 + 2 * s * s / h)  # (1 + 2 s^2 / h)^(-D / 2) with D = 2, dropped by the closed form
+    torch.testing.assert_close(sampled, closed - prefactor, atol=0.02, rtol=0)  # standard error .004
+
+
+def test_stein_repulsion_has_the_estimated_score_as_its_gradient():
+    term = Repulsion(lambda images: images.flatten(1)[:, :2], "stein", bandwidth=0.5, eta=0.2)
+    f = batch().images.detach().flatten(1)[:, :2]
+    squares = (f[:, None] - f[None]).square().sum(2)
+    kernel = (-squares / 0.5).exp()
+    pushes = torch.stack([(2 / 0.5 * kernel[i][:, None] * (f[i] - f)).sum(0) for i in range(5)])
+    expected = -torch.linalg.inv(kernel + 0.2 * torch.eye(5)) @ pushes
+    torch.testing.assert_close(gradients(term, batch())[0].flatten(1)[:, :2], expected)
+
+
+def test_data_density_pulls_to_a_single_reference():
+    """B_i = log beta - |f_i - r|^2 / h with h = 1 for a single reference: grad B_i = -2 (f_i - r)."""
+
+    def pixels(images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+    reference = numbers(1, 3 * SIDE * SIDE, seed=9)
+    by_images, _ = gradients(DataDensity(pixels, reference), batch())
+    torch.testing.assert_close(by_images.flatten(1), -2 * (batch().images.detach().flatten(1) - reference))
+
+
+def test_text_likelihood_is_the_scaled_cosine():
+    features = TOWER(batch().images)
+    torch.testing.assert_close(TextLikelihood(TOWER, TEXT).log_value(batch()), 100 * features @ TEXT)
+
+
+def test_text_likelihood_against_contrast_prompts_is_a_softmax():
+    """Against a prompt of the opposite direction: log sigmoid of twice the logit."""
+    term = TextLikelihood(TOWER, TEXT, contrast=-TEXT[None], logit_scale=5.0)
+    expected = F.logsigmoid(2 * 5.0 * TOWER(batch().images) @ TEXT)
+    torch.testing.assert_close(term.log_value(batch()), expected)
+
+
+def test_cutouts_are_the_mean_over_views():
+    generator = seeded("cutouts", 0, 7)
+    views = [random_view(batch().images, generator) for _ in range(3)]
+    expected = torch.stack([100 * TOWER(view) @ TEXT for view in views]).mean(0)
+    torch.testing.assert_close(TextLikelihood(TOWER, TEXT, cutouts=3).log_value(batch(step=7)), expected)
+
+
+def test_cutouts_are_the_same_for_all_particles_and_new_at_every_step():
+    same = batch(1).images.expand(4, -1, -1, -1)
+    views = AugmentedFeatures(TOWER, 3, seed=0, step=5)(same)
+    torch.testing.assert_close(views, views[:1].expand_as(views))
+    assert not torch.allclose(views, AugmentedFeatures(TOWER, 3, seed=0, step=6)(same))
+    assert not torch.allclose(views, AugmentedFeatures(TOWER, 3, seed=1, step=5)(same))
+    assert torch.equal(views, AugmentedFeatures(TOWER, 3, seed=0, step=5)(same))
+
+
+def test_a_random_view_keeps_flat_pictures_and_small_changes():
+    """A picture of one colour has no geometry: only contrast and brightness, each at most 10 %, change it."""
+    flat = torch.full((2, 3, 16, 16), 0.5).double()
+    for seed in range(20):
+        view = random_view(flat, torch.Generator().manual_seed(seed))
+        assert view.shape == flat.shape
+        torch.testing.assert_close(view, view[:1, :1, :1, :1].expand_as(view))
+        assert 0.5 * 0.9 - 0.1 <= view[0, 0, 0, 0] <= 0.5 * 1.1 + 0.1
+
+
+def test_noisy_features_share_their_noise_among_the_particles():
+    same = batch(1).images.expand(3, -1, -1, -1)
+    noisy = NoisyFeatures(TOWER, sigma=0.5, samples=4, seed=0, step=2)(same)
+    assert noisy.shape == (3, 4, FEATURES)
+    torch.testing.assert_close(noisy, noisy[:1].expand_as(noisy))
+    assert not torch.allclose(noisy[:, 0], noisy[:, 1])
+
+
+class TestBatch:
+    def test_each_extractor_runs_once_whatever_asks(self):
+        tower, among = ToyTower(), batch()
+        values = [
+            Repulsion(tower).log_value(among),
+            TextLikelihood(tower, TEXT).log_value(among),
+            DataDensity(tower, REFERENCES).log_value(among),
+        ]
+        among.constant_features(tower)
+        among.gradients(values)
+        assert tower.calls == [5]
+
+    def test_equal_views_run_once_even_when_terms_are_made_anew(self):
+        tower, among = ToyTower(), batch()
+        for _ in range(2):
+            TextLikelihood(tower, TEXT, cutouts=3).log_value(among)
+        assert tower.calls == [5, 5, 5]
+
+    def test_gradients_of_several_terms_stay_apart(self):
+        terms: list[Callable[[Batch], Tensor]] = [
+            Repulsion(TOWER).log_value,
+            TextLikelihood(TOWER, TEXT).log_value,
+            Realism(logit).log_value,
+            LatentPrior(SphereSpace(LATENT)).log_value,
+        ]
+        among = batch()
+        by_images, by_latents = among.gradients([term(among) for term in terms])
+        for k, term in enumerate(terms):
+            alone = batch()
+            (image_part,), (latent_part,) = alone.gradients([term(alone)])
+            torch.testing.assert_close(by_images[k], image_part)
+            torch.testing.assert_close(by_latents[k], latent_part)
+        assert not by_images[3].any()
+        assert not by_latents[0].any()
+        torch.testing.assert_close(by_latents[3], -among.latents.detach())
+
+    def test_a_value_that_depends_on_nothing_has_no_gradient(self):
+        by_images, by_latents = batch().gradients([torch.zeros(5).double()])
+        assert not by_images[0].any()
+        assert not by_latents[0].any()
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 2, 4])
+def test_stage_pulls_several_cotangents_back(chunk: int | None):
+    inputs, cotangents = numbers(4, LATENT), [numbers(4, 2, seed=k) for k in range(3)]
+
+    def function(x: Tensor) -> Tensor:
+        return torch.stack([x.square().sum(1), x.sin().prod(1)], dim=1)
+
+    free = inputs.clone().requires_grad_()
+    expected = [torch.autograd.grad(function(free), free, cotangent)[0] for cotangent in cotangents]
+    stage = Stage(function, inputs, chunk)
+    torch.testing.assert_close(stage.output.detach(), function(inputs))
+    torch.testing.assert_close(stage.pull_back(cotangents), expected)
+
+
+def test_stage_frees_its_graph_once_pulled_back():
+    stage = Stage(TOWER, batch().images, chunk=None)
+    cotangent = torch.ones(5, FEATURES).double()
+    stage.pull_back([cotangent, 2 * cotangent])
+    with pytest.raises(RuntimeError, match="second time"):
+        stage.pull_back([cotangent])
+
+
+def test_stage_holds_no_more_than_a_chunk():
+    tower = ToyTower()
+    Stage(tower, batch(7).images, chunk=3).pull_back([torch.ones(7, FEATURES).double()])
+    assert tower.calls == [3, 3, 1, 3, 3, 1]

@@ -1,0 +1,339 @@
+"""The table of models, loading, and what is said when a file is missing, damaged or not what it should be."""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.checkpoints import convert, open_checkpoint, read_safetensors, verify, write_safetensors
+from engine.errors import ModelError
+from engine.latents.spaces import WSpace
+from engine.models.loading import GeneratorModel, inspect_file, load_generator, load_other, load_prompt_model
+from engine.models.table import ASSETS, list_models, read_row
+from engine.networks import dfgan, stargan2
+from engine.networks.stylegan2 import Generator
+from tests.engine.tiny import CHANNELS, RESOLUTION, W_DIM, Z_DIM, write_row
+from tests.goldens import SHARED, require_shared
+
+
+@pytest.fixture
+def generator(tiny_assets: Path) -> GeneratorModel:
+    return load_generator("avatars", assets=tiny_assets)
+
+
+def test_the_table_reads_rows_without_torch(tiny_assets: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from engine import list_models;"
+        "print([row.name for row in list_models(Path(sys.argv[1]))], 'torch' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", script, str(tiny_assets)], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "['avatars', 'clip-mini'] False"
+
+
+def test_rows_tell_size_and_files(tiny_assets: Path) -> None:
+    avatars, clip_mini = list_models(tiny_assets)
+    on_disk = sum(path.stat().st_size for path in (tiny_assets / "avatars").glob("*.safetensors"))
+    assert avatars.size == on_disk > 0
+    assert clip_mini.file("weights").path == tiny_assets / "clip-mini" / "clip-mini.safetensors"
+    assert (avatars.kind, avatars.resolution, avatars.examples) == ("generator", RESOLUTION, ("a smile",))
+
+
+def test_every_bundled_row_is_complete() -> None:
+    rows = list_models(ASSETS)
+    assert {"avatars", "clip-mini"} <= {row.name for row in rows}
+    for row in rows:
+        assert row.licence and row.files
+        assert row.size < 25_000_000
+        for file in row.files.values():
+            assert verify(file.path, file.sha256) == file.sha256
+
+
+def test_render_agrees_between_spaces(generator: GeneratorModel) -> None:
+    """z, w and w+ are three ways to the same picture: ws = w for every layer, w = mapping(z)."""
+    z = generator.spaces["z"].sample([3, 4])
+    w = generator.network.mapping.to_w(z)
+    from_z = generator.render(z, "z")
+    assert from_z.shape == (2, 3, RESOLUTION, RESOLUTION)
+    w_space = generator.spaces["w"]
+    assert isinstance(w_space, WSpace)
+    torch.testing.assert_close(generator.render(w - w_space.statistics.mean, "w_plain"), from_z)
+    truncated = generator.spaces["z"].truncated(0.5)
+    halfway = 0.5 * (w - w_space.statistics.mean)
+    torch.testing.assert_close(generator.render(z, truncated), generator.render(halfway, "w_plain"))
+    u = generator.spaces["w"].sample([3, 4])
+    in_every_layer = u[:, None].repeat(1, generator.network.num_ws, 1)
+    torch.testing.assert_close(generator.render(in_every_layer, "w+"), generator.render(u, "w"))
+
+
+def test_render_is_differentiable_and_weights_are_frozen(generator: GeneratorModel) -> None:
+    latents = generator.spaces["w"].sample([0]).requires_grad_()
+    generator.render(latents, "w").square().sum().backward()
+    assert latents.grad is not None and latents.grad.abs().max() > 0
+    assert not any(parameter.requires_grad for parameter in generator.network.parameters())
+    assert not generator.network.training
+
+
+def test_render_names_the_spaces(generator: GeneratorModel) -> None:
+    with pytest.raises(ValueError, match=r"no latent space 'v'; it has z, w, w_plain, w\+"):
+        generator.render(torch.zeros(1, 8), "v")
+
+
+def test_realism_of_a_picture_does_not_depend_on_the_others(generator: GeneratorModel) -> None:
+    assert generator.discriminator is not None
+    images = generator.render(generator.spaces["w"].sample(range(5)), "w")
+    alone = torch.cat([generator.discriminator(image) for image in images.split(1)])
+    torch.testing.assert_close(generator.discriminator(images), alone)
+
+
+def test_encoder_gives_w(generator: GeneratorModel) -> None:
+    assert generator.encoder is not None
+    assert generator.encoder(torch.zeros(2, 3, 64, 64)).shape == (2, W_DIM)
+
+
+def test_stored_statistics_are_used(generator: GeneratorModel, tiny_assets: Path) -> None:
+    stored = read_safetensors(tiny_assets / "avatars" / "latents.safetensors")
+    u = torch.randn(3, *generator.spaces["w"].shape, generator=torch.Generator().manual_seed(0))
+    expected = (stored["mean"] + u @ stored["factor"].T).clamp(stored["low"], stored["high"])
+    torch.testing.assert_close(generator.spaces["w"].decode(u), expected)
+
+
+@pytest.mark.parametrize("change", [{"mean": torch.zeros(3)}, {"factor": torch.ones(3, 3)}])
+def test_statistics_of_another_generator(damaged_assets: Path, change: dict[str, torch.Tensor]) -> None:
+    folder = damaged_assets / "avatars"
+    path = folder / "latents.safetensors"
+    values = json.loads((folder / "model.json").read_text())
+    values["files"]["latents"]["sha256"] = write_safetensors(path, {**read_safetensors(path), **change})
+    write_row(folder, **values)
+    with pytest.raises(ModelError, match="does not fit a generator whose w has 8 numbers"):
+        load_generator("avatars", assets=damaged_assets)
+
+
+def test_a_model_is_loaded_once_even_by_two_threads(tiny_assets: Path) -> None:
+    found: list[GeneratorModel] = []
+    ask = lambda: found.append(load_generator("avatars", "cpu", assets=tiny_assets))  # noqa: E731
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(model) for model in found}) == 1
+
+
+def test_own_file_and_own_folder(tiny_assets: Path) -> None:
+    """A bare StyleGAN2 file has no statistics: they are estimated, and the pictures stay the same."""
+    bundled = load_generator("avatars", assets=tiny_assets)
+    own = load_generator(str(tiny_assets / "avatars" / "generator.safetensors"))
+    z = bundled.spaces["z"].sample([1])
+    torch.testing.assert_close(own.render(z, "z"), bundled.render(z, "z"), rtol=0, atol=0)
+    assert own.sha256 == bundled.sha256
+    assert own.default_space == "w" and own.discriminator is None
+    assert load_generator(str(tiny_assets / "avatars")).name == "avatars"
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "space"),
+    [
+        ("rosinality_32.pt", "stylegan2", "w"),
+        ("sg2_tf_legacy32.pkl", "stylegan2", "w"),
+        ("biggan-deep-tiny", "biggan_deep", "z"),
+        ("vqgan_tiny.ckpt", "vqgan", "codes"),
+        ("dalle_decoder.pkl", "dalle_dvae", "codes"),
+    ],
+)
+def test_own_files_of_public_formats(
+    name: str, family: str, space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they come, and converted to safetensors, they give the same pictures."""
+    monkeypatch.setenv("GMI_CACHE", str(tmp_path / "cache"))
+    path = require_shared(SHARED / "checkpoints" / name)
+    own = load_generator(str(path))
+    assert (own.family, own.default_space) == (family, space)
+    latents = own.spaces[space].sample([1])
+    images = own.render(latents, space)
+    assert images.shape == (1, 3, own.resolution, own.resolution) and images.isfinite().all()
+    convert(open_checkpoint(path), tmp_path / "own.safetensors")
+    again = load_generator(str(tmp_path / "own.safetensors"))
+    torch.testing.assert_close(again.render(latents, space), images, rtol=0, atol=0)
+
+
+def test_stargan_opens_as_networks_and_says_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GMI_CACHE", str(tmp_path / "cache"))
+    path = require_shared(SHARED / "checkpoints" / "stargan_100000_nets_ema.ckpt")
+    with pytest.raises(ModelError, match=r"family 'stargan2'; .* made for another task \(translate\)"):
+        load_generator(str(path))
+    model = load_other(str(path))
+    assert (model.family, set(model.networks)) == ("stargan2", {"generator", "mapping_network", "style_encoder"})
+    generator, mapping = model.networks["generator"], model.networks["mapping_network"]
+    assert isinstance(generator, stargan2.Generator) and isinstance(mapping, stargan2.MappingNetwork)
+    styles = mapping(torch.zeros(1, mapping.latent_dim), torch.tensor([0]))
+    side = generator.img_size
+    assert generator(torch.zeros(1, 3, side, side), styles).isfinite().all()
+    found = inspect_file(path)
+    assert (found.kind, found.family, found.resolution) == ("generator", "stargan2", side)
+
+
+def test_dfgan_files_draw_from_z_and_a_sentence_that_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`{"model": {"netG": {"module.": ...}}}`, as DF-GAN's training writes."""
+    monkeypatch.setenv("GMI_CACHE", str(tmp_path / "cache"))
+    network = dfgan.Generator(10, 6, (8, 8, 4)).eval()
+    state = {f"module.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"model": {"netG": state}}, tmp_path / "dfgan.pth")
+    model = load_generator(str(tmp_path / "dfgan.pth"))
+    assert (model.family, model.resolution, model.default_space) == ("dfgan", 16, "z")
+    space = model.spaces["z"]
+    latents = space.sample([1, 2]).requires_grad_()
+    assert latents.shape == (2, 16) and torch.equal(space.sample([2])[0], latents[1])
+    decoded = space.decode(latents)
+    assert float(decoded[:, :10].abs().max()) <= 2 * 0.88 and float(decoded[:, 10:].abs().max()) <= 1
+    torch.testing.assert_close(model.render(latents, "z"), network(decoded[:, :10], decoded[:, 10:]))
+    model.render(latents, "z").square().sum().backward()
+    assert latents.grad is not None and (latents.grad[:, 10:].abs().sum(1) > 0).all()
+    torch.testing.assert_close(space.constrain(latents.detach()), latents.detach())
+    halved = space.truncated(0.5).decode(latents)
+    torch.testing.assert_close(halved, torch.cat([decoded[:, :10] / 2, decoded[:, 10:]], dim=1))
+
+
+def test_inspecting_tells_what_a_file_is(tiny_assets: Path) -> None:
+    generator = tiny_assets / "avatars" / "generator.safetensors"
+    found = inspect_file(generator)
+    assert (found.kind, found.family, found.resolution, found.bytes) == (
+        "generator",
+        "stylegan2",
+        RESOLUTION,
+        generator.stat().st_size,
+    )
+    assert found.name == str(generator) and found.label == "generator.safetensors"
+    assert inspect_file(tiny_assets / "avatars").label == "avatars/"
+    prompt = inspect_file(tiny_assets / "clip-mini" / "clip-mini.safetensors")
+    assert (prompt.kind, prompt.family, prompt.resolution) == ("prompt", "open_clip", 64)
+    with pytest.raises(ModelError, match="There is no file"):
+        inspect_file(tiny_assets / "nothing.pkl")
+    with pytest.raises(ModelError, match="no architecture 'ViT-X'"):
+        inspect_file(generator, architecture="ViT-X")
+
+
+def test_unknown_names_list_the_valid_ones(tiny_assets: Path) -> None:
+    with pytest.raises(ModelError, match=r"no generator model 'avatarz'; did you mean avatars\? Bundled: avatars"):
+        load_generator("avatarz", assets=tiny_assets)
+    with pytest.raises(ModelError, match=r"no prompt model 'qqq'\. Bundled: clip-mini"):
+        load_prompt_model("qqq", assets=tiny_assets)
+    with pytest.raises(ModelError, match="'clip-mini' is a prompt model; a generator model is needed"):
+        load_generator("clip-mini", assets=tiny_assets)
+
+
+def test_missing_file(damaged_assets: Path) -> None:
+    (damaged_assets / "avatars" / "generator.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"generator\.safetensors is missing\. Fetch the file again"):
+        load_generator("avatars", assets=damaged_assets)
+    with pytest.raises(ModelError, match=r"There is no file nowhere/g\.safetensors"):
+        load_generator("nowhere/g.safetensors")
+
+
+@pytest.mark.parametrize("role", ["generator", "discriminator", "encoder", "latents"])
+def test_one_flipped_bit_is_found(damaged_assets: Path, role: str) -> None:
+    path = damaged_assets / "avatars" / f"{role}.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match=rf"{role}\.safetensors is damaged or was changed"):
+        load_generator("avatars", assets=damaged_assets)
+
+
+def test_a_failed_load_is_tried_again(damaged_assets: Path) -> None:
+    path = damaged_assets / "avatars" / "generator.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:100])
+    with pytest.raises(ModelError):
+        load_generator("avatars", assets=damaged_assets)
+    path.write_bytes(data)
+    assert load_generator("avatars", assets=damaged_assets).resolution == RESOLUTION
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04]", b"\xff" * 100, b'\x02\0\0\0\0\0\0\0{"'])
+def test_own_file_that_is_no_safetensors(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "own.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"own\.safetensors is refused: it"):
+        load_generator(str(path))
+
+
+def test_own_file_with_other_weights(tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    write_safetensors(path, {"layer.weight": torch.zeros(2)})
+    with pytest.raises(ModelError, match="belong to no network that is known here; its first keys: layer.weight"):
+        load_generator(str(path))
+
+
+def test_class_conditional_generators_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "classes.safetensors"
+    write_safetensors(path, Generator(Z_DIM, 3, W_DIM, RESOLUTION, channels=CHANNELS).state_dict())
+    with pytest.raises(ModelError, match=r"needs a class \(3 classes\)"):
+        load_generator(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"family": "diffusion"}, "family 'diffusion'; generators are: stylegan2"),
+        ({"kind": "toaster"}, "kind is 'toaster'"),
+        ({"resolution": "wide"}, "not a valid model description"),
+        (
+            {"files": {"generator": {"path": "../../x", "sha256": "0" * 64}}},
+            "not a file name in the model's own folder",
+        ),
+        ({"files": {"generator": {"path": "x", "sha256": "0"}}}, "not 64 hexadecimal digits"),
+        ({"files": {}}, "names no 'generator' file"),
+        ({"default_space": "v"}, "default_space is 'v'; there are z, w"),
+    ],
+)
+def test_wrong_rows(damaged_assets: Path, change: dict[str, object], message: str) -> None:
+    folder = damaged_assets / "avatars"
+    values = json.loads((folder / "model.json").read_text())
+    write_row(folder, **{**values, **change})
+    with pytest.raises(ModelError, match=message):
+        load_generator("avatars", assets=damaged_assets)
+
+
+def test_incomplete_and_unreadable_rows(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"is not a model: it holds no model\.json"):
+        read_row(tmp_path)
+    (tmp_path / "model.json").write_text("{")
+    with pytest.raises(ModelError, match=r"model\.json is damaged"):
+        read_row(tmp_path)
+    (tmp_path / "model.json").write_text('{"kind": "prompt"}')
+    with pytest.raises(ModelError, match="it lacks 'name'"):
+        read_row(tmp_path)
+    (tmp_path / "model.json").write_text("[]")
+    with pytest.raises(ModelError, match="not a valid model description"):
+        read_row(tmp_path)
+
+
+def test_duplicate_names_are_refused(damaged_assets: Path) -> None:
+    values = json.loads((damaged_assets / "avatars" / "model.json").read_text())
+    (damaged_assets / "copy").mkdir()
+    write_row(damaged_assets / "copy", **values)
+    with pytest.raises(ModelError, match="Two models are called 'avatars'"):
+        list_models(damaged_assets)
+
+
+def test_safetensors_round_trip(tmp_path: Path) -> None:
+    """float16 storage keeps 11 significant bits; integers stay; equal tensors give equal bytes."""
+    values = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    tensors = {"b": values, "a": torch.arange(3), "view": values[::2]}
+    first = write_safetensors(tmp_path / "1.safetensors", tensors, dtype=torch.float16)
+    second = write_safetensors(tmp_path / "2.safetensors", dict(reversed(tensors.items())), dtype=torch.float16)
+    assert first == second
+    read = read_safetensors(tmp_path / "1.safetensors")
+    assert read["b"].dtype == torch.float32 and read["a"].tolist() == [0, 1, 2]
+    torch.testing.assert_close(read["b"], values, rtol=2**-11, atol=2**-24)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.safetensors", "2.safetensors"]
+
+
+def test_values_beyond_the_storage_type_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="big holds a value that is not finite"):
+        write_safetensors(tmp_path / "x.safetensors", {"big": torch.tensor([1e6])}, dtype=torch.float16)
+    assert not list(tmp_path.iterdir())

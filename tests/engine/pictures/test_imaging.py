@@ -1,0 +1,217 @@
+"""Pictures and files: exact pixels, metadata that come back, forged ones that do not, full disks."""
+
+import errno
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from engine.errors import MetadataError, SaveError
+from engine.pictures import imaging
+from engine.settings import GenerateSettings
+from engine.system import files
+
+METADATA = imaging.picture_metadata(
+    settings=GenerateSettings("a woman with “pink” hair 🎩", n=2).to_dict(),
+    seeds=[7, 2**32 - 1],
+    index=1,
+    models={"avatars": "ab" * 32},
+)
+
+
+def picture(side: int = 8) -> imaging.Pixels:
+    return np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+def png_with(text: str, *, key: str = "gmi", compressed: bool = False) -> bytes:
+    chunks = PngInfo()
+    chunks.add_text(key, text, zip=compressed)
+    buffer = io.BytesIO()
+    Image.fromarray(picture()).save(buffer, "PNG", pnginfo=chunks)
+    return buffer.getvalue()
+
+
+def test_pixels_are_rounded_and_clamped() -> None:
+    """uint8 = floor(127.5 x + 128): -1 and 1 are the ends, the middle is 128, beyond is clamped."""
+    values = torch.tensor([-9.0, -1.0, 0.0, 1.0, 9.0, 0.5 / 127.5])
+    images = values.view(1, 1, 1, 6).expand(1, 3, 1, 6)
+    assert imaging.to_uint8(images)[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255, 128]
+
+
+def test_channels_go_last() -> None:
+    images = torch.zeros(2, 3, 4, 5)
+    images[1, 2, 3, 4] = 1
+    pixels = imaging.to_uint8(images)
+    assert pixels.shape == (2, 4, 5, 3) and pixels.dtype == np.uint8
+    assert pixels[1, 3, 4].tolist() == [128, 128, 255]
+
+
+def test_jpeg_is_reduced_and_never_enlarged() -> None:
+    assert Image.open(io.BytesIO(imaging.to_jpeg(picture(64), max_side=16))).size == (16, 16)
+    small = Image.open(io.BytesIO(imaging.to_jpeg(picture(8))))
+    assert (small.size, small.format) == ((8, 8), "JPEG")
+
+
+def test_grid_places_row_by_row() -> None:
+    images = np.arange(5, dtype=np.uint8)[:, None, None, None] + np.ones((5, 2, 2, 3), dtype=np.uint8)
+    joined = imaging.grid(images)
+    assert joined.shape == (4, 6, 3)
+    assert joined[::2, ::2, 0].tolist() == [[1, 2, 3], [4, 5, 0]]
+    assert imaging.grid(images, columns=5).shape == (2, 10, 3)
+
+
+def test_png_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "00.png"
+    imaging.save_png(path, picture(), METADATA)
+    assert imaging.read_metadata(path) == METADATA == imaging.read_metadata(path.read_bytes())
+    restored = GenerateSettings.from_dict(imaging.read_metadata(path)["settings"])
+    assert restored.prompt == "a woman with “pink” hair 🎩"
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), picture())
+
+
+def test_equal_pictures_give_equal_bytes(tmp_path: Path) -> None:
+    data = imaging.encode_png(picture(), METADATA)
+    assert data == imaging.encode_png(picture(), METADATA)
+    for name in ("a.zip", "b.zip"):
+        imaging.save_zip(tmp_path / name, {"00.png": data, "baseline/00.png": data})
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.namelist() == ["00.png", "baseline/00.png"]
+        assert imaging.read_metadata(archive.read("baseline/00.png")) == METADATA
+
+
+def test_the_largest_kept_latent_fits() -> None:
+    """W+ of a 1024 px StyleGAN2 has 18 x 512 numbers; float32 values need up to 22 characters in JSON."""
+    start = torch.randn(18 * 512, generator=torch.Generator().manual_seed(0)).tolist()
+    settings = GenerateSettings("x", start=tuple(start)).to_dict()
+    metadata = imaging.picture_metadata(settings=settings, seeds=[0], index=0, models={})
+    assert imaging.read_metadata(imaging.encode_png(picture(), metadata)) == metadata
+
+
+def test_metadata_that_could_not_be_read_back_are_not_written() -> None:
+    with pytest.raises(ValueError, match="can be read back"):
+        imaging.encode_png(picture(), {**METADATA, "settings": {"prompt": "x" * imaging.MAX_METADATA_BYTES}})
+    with pytest.raises(ValueError, match="JSON"):
+        imaging.encode_png(picture(), {**METADATA, "index": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": []}, "impossible value of 'seeds'"),
+        ({"seeds": [0] * 65}, "impossible value of 'seeds'"),
+        ({"seeds": [True]}, "impossible value of 'seeds'"),
+        ({"seeds": [0.5]}, "impossible value of 'seeds'"),
+        ({"seeds": [-1]}, "impossible value of 'seeds'"),
+        ({"seeds": [2**32]}, "impossible value of 'seeds'"),
+        ({"index": 2}, "index beyond their seeds"),
+        ({"index": "0"}, "impossible value of 'index'"),
+        ({"settings": []}, "impossible value of 'settings'"),
+        ({"models": {"avatars": "../../etc"}}, "impossible value of 'models'"),
+        ({"version": "v" * 33}, "impossible value of 'version'"),
+        ({"run": "rm"}, "unknown entries: run"),
+    ],
+)
+def test_forged_metadata(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(MetadataError, match=message):
+        imaging.read_metadata(png_with(json.dumps({**METADATA, **change})))
+
+
+@pytest.mark.parametrize("name", list(METADATA))
+def test_incomplete_metadata(name: str) -> None:
+    left = {key: value for key, value in METADATA.items() if key != name}
+    with pytest.raises(MetadataError, match=f"lack '{name}'"):
+        imaging.read_metadata(png_with(json.dumps(left)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[" * 100_000,
+        '{"seeds": NaN}',
+        "1" * 10_000,
+        '{"a": 1e999, "b": -Infinity}',
+        "null",
+        "[]",
+        "\x00",
+    ],
+    ids=["empty", "open", "deep", "nan", "huge number", "infinity", "null", "list", "zero byte"],
+)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_metadata_that_are_no_settings(text: str, compressed: bool) -> None:
+    with pytest.raises(MetadataError):
+        imaging.read_metadata(png_with(text, compressed=compressed))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("size", [imaging.MAX_METADATA_BYTES + 1, 20_000_000])
+def test_oversized_metadata(size: int, compressed: bool) -> None:
+    """A zipped chunk of 20 MB is 20 kB in the file: it must not be unpacked."""
+    with pytest.raises(MetadataError):
+        imaging.read_metadata(png_with(" " * size, compressed=compressed))
+
+
+def test_pictures_without_settings_and_no_pictures() -> None:
+    with pytest.raises(MetadataError, match="carries no settings"):
+        imaging.read_metadata(png_with("x", key="comment"))
+    with pytest.raises(MetadataError, match="carries no settings"):
+        imaging.read_metadata(imaging.encode_png(picture()))
+    for data in (b"", b"GIF89a", imaging.to_jpeg(picture()), b"<svg/>"):
+        with pytest.raises(MetadataError, match="not a readable PNG"):
+            imaging.read_metadata(data)
+    with pytest.raises(MetadataError, match="not a readable PNG"):
+        imaging.read_metadata(Path("/nonexistent.png"))
+
+
+def test_damaged_pngs_never_raise_anything_else() -> None:
+    """Every prefix, and 2,000 files with a few bytes changed: settings or a MetadataError, nothing else."""
+    data = imaging.encode_png(picture(), METADATA)
+    rng = np.random.default_rng(0)
+    damaged = [data[:length] for length in range(0, len(data), 7)]
+    for _ in range(2000):
+        changed = bytearray(data)
+        for place in rng.integers(0, len(data), 3):
+            changed[place] = rng.integers(256)
+        damaged.append(bytes(changed))
+    refused = 0
+    for candidate in damaged:
+        try:
+            assert imaging.read_metadata(candidate).keys() == METADATA.keys()
+        except MetadataError:
+            refused += 1
+    assert 0 < refused < len(damaged)
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    path = tmp_path / "00.png"
+    path.write_bytes(b"old")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if call == "write":
+        monkeypatch.setattr(files.os, "fdopen", full)
+    else:
+        monkeypatch.setattr(files.os, call, full)
+    with pytest.raises(SaveError, match=r"00\.png could not be saved: no space is left on the disk\. Free some"):
+        imaging.save_png(path, picture(), METADATA)
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["00.png"]
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SaveError, match=r"could not be saved: .*Choose another folder"):
+        imaging.save_png(tmp_path / "file" / "00.png", picture(), METADATA)

@@ -1,0 +1,105 @@
+"""The functions that the page calls directly: nothing in a request is trusted."""
+
+import asyncio
+import json
+import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from fastapi import Response
+
+from gmi_ui.components.server_functions import HOLD, grid_functions
+from gmi_ui.runs.run import Run
+from gmi_ui.services import Services
+from tests.gmi_ui.tiny import tiny_settings
+from tests.gmi_ui.waiting import wait_for_end, wait_until
+
+TOKEN = "ab" * 16
+
+
+def functions(services: Services) -> dict[str, Any]:
+    return {function.__name__: function for function in grid_functions(services)}
+
+
+def newest_frame(services: Services, **request: Any) -> Response:
+    return awaited(functions(services)["newest_frame"]({"token": TOKEN, **request}))
+
+
+def awaited(answer: Coroutine[Any, Any, Response]) -> Response:
+    """On a thread of its own: a browser test of the same session leaves a loop running on this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, answer).result()
+
+
+def frame(services: Services, **request: Any) -> dict[str, Any]:
+    return json.loads(bytes(newest_frame(services, **request).body))
+
+
+def started(services: Services, **changes: Any) -> Run:
+    run = Run(tiny_settings(**changes))
+    services.start(services.sessions.get(TOKEN), run)
+    return run
+
+
+def test_a_frame_comes_at_once_when_it_is_new_and_not_again(services: Services) -> None:
+    wait_for_end(started(services))
+    first = frame(services)
+    assert first["phase"] == "done"
+    assert frame(services, seen=first["version"]) == {}
+
+
+def test_a_request_waits_for_the_next_step_and_no_longer_than_the_hold(slow_services: Services) -> None:
+    run = started(slow_services, flow={"steps": 500})
+    wait_until(lambda: run.moment.step >= 1)
+    first = frame(slow_services)
+    second = frame(slow_services, seen=first["version"])
+    assert second["step"] >= first["step"] and second["version"] != first["version"]
+    run.pause()
+    wait_until(lambda: slow_services.queue.is_held)
+    began = time.monotonic()
+    newest_frame(slow_services, seen=slow_services.painter.version(slow_services.sessions.get(TOKEN)))
+    assert time.monotonic() - began < HOLD / 2  # a paused run is asked for again, not waited for
+    run.stop()
+
+
+def test_a_slow_page_gets_the_newest_frame(services: Services) -> None:
+    run = started(services, flow={"steps": 40})
+    first = frame(services)
+    wait_for_end(run)
+    assert frame(services, seen=first["version"])["step"] == 40
+
+
+@pytest.mark.parametrize("request_", [{}, {"token": "x"}, {"token": None}, [], "text", None, 5])
+def test_requests_without_a_token_get_nothing(services: Services, request_: Any) -> None:
+    calls = functions(services)
+    assert calls["command"](request_) is False
+    assert calls["save_pictures"](request_) == {}
+    assert awaited(calls["newest_frame"](request_)).status_code == 400
+
+
+def test_commands_reach_the_run_and_unknown_ones_do_not(slow_services: Services) -> None:
+    command = functions(slow_services)["command"]
+    assert command({"token": TOKEN, "action": "stop"}) is False  # nothing runs
+    run = started(slow_services, flow={"steps": 500})
+    wait_until(lambda: run.moment.step >= 1)
+    assert command({"token": TOKEN, "action": "explode"}) is False and not run.moment.phase.is_over
+    assert command({"token": TOKEN, "action": "pause"}) is True and run.moment.phase == "paused"
+    assert command({"token": TOKEN, "action": "resume"}) is True and run.moment.phase == "running"
+    assert command({"token": TOKEN, "action": "stop"}) is True
+    wait_for_end(run)
+
+
+@pytest.mark.parametrize("which", [{"index": 99, "side": "ours"}, {"index": "x"}, {"index": 0, "side": "../etc"}])
+def test_a_picture_that_is_not_there_is_told_in_the_page(services: Services, which: dict[str, Any]) -> None:
+    wait_for_end(started(services))
+    assert functions(services)["save_pictures"]({"token": TOKEN, **which}) == {}
+    assert services.sessions.get(TOKEN).newest_notice
+
+
+def test_saved_files_lie_where_the_server_may_serve_them(services: Services) -> None:
+    wait_for_end(started(services))
+    for which in ({"index": 0, "side": "ours"}, {}):
+        saved = functions(services)["save_pictures"]({"token": TOKEN, **which})
+        assert saved["path"].startswith(str(services.pictures.folder))

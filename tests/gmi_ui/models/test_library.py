@@ -1,0 +1,413 @@
+"""The Models tab's shelf without a page: what it shows, refuses and begins; loading through the worker; the pace."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+import torch
+
+from engine.errors import LoadingStopped, ModelError
+from engine.inference.flow import Particles
+from engine.models import store
+from engine.models.public import PUBLIC_MODELS
+from engine.models.store import OwnModel
+from engine.models.table import TASKS
+from engine.system.files import Watch
+from gmi_ui.models.library import FAMILY_NAMES, PAGE_TASKS, Errand, Shelf, told, use_of_family
+from gmi_ui.models.library_functions import shelf_functions
+from gmi_ui.models.models import Loaders, Models
+from gmi_ui.notices import Notice, NotPossibleError
+from gmi_ui.runs.run import Phase, Run
+from gmi_ui.runs.timing import SLOW_DRAWING, STEP_PER_DRAWING, Pace, duration, foretell, notice_of, pictures_of
+from gmi_ui.services import Services
+from gmi_ui.tabs.models import menu_changes
+from tests.gmi_ui.tiny import (
+    GENERATOR,
+    PROMPT_MODEL,
+    TinyGenerator,
+    TinyPromptModel,
+    only,
+    three_models,
+    tiny_models,
+    tiny_row,
+    tiny_settings,
+)
+from tests.gmi_ui.waiting import wait_for_end, wait_until
+
+TOKEN = "0" * 32
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GMI_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+class Machine:
+    """Loaders of one tiny generator that takes its time, and tells what is asked of it."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.watches: list[Watch] = []
+        self.served = 0
+
+    @contextmanager
+    def serving(self, watch: Watch) -> Iterator[None]:
+        self.served += 1
+        self.watches.append(watch)
+        try:
+            yield
+        finally:
+            self.served -= 1
+
+    def load(self, name: str) -> Any:
+        for step in range(1000):
+            self.watches[-1](f"Reading {name}", step / 1000)
+            if self.go_on.wait(0.01):
+                return TinyGenerator()
+        raise AssertionError("nobody let it go on")
+
+    def inspect(self, path: Path, architecture: str) -> OwnModel:
+        if path.suffix == ".bad":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        self.load(path.name)
+        family = "stargan2" if path.suffix == ".ckpt" else "stylegan2"
+        return OwnModel(str(path), "generator", family, 32, path.stat().st_size, "a format", str(path))
+
+    def models(self) -> Models:
+        return Models(
+            Loaders(
+                generator=self.load,
+                prompt_model=only(PROMPT_MODEL, TinyPromptModel()),  # type: ignore[arg-type]
+                rows=lambda: [tiny_row()],
+                stored=store.stored_rows,
+                inspect=self.inspect,
+                serving=self.serving,
+                memory=lambda: (3_000_000_000, 4_000_000_000),
+            )
+        )
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+def end_of(shelf: Shelf) -> Errand:
+    errand = shelf._errands[-1]
+    wait_until(lambda: errand.state != "going on")
+    return errand
+
+
+# ---- what is shown ---------------------------------------------------------------------------------------
+
+
+def test_every_family_is_named_and_says_what_it_is_for() -> None:
+    assert TASKS.keys() == PAGE_TASKS.keys() == FAMILY_NAMES.keys() - {"open_clip"}
+    for family, tasks in PAGE_TASKS.items():
+        assert use_of_family(family) and (tasks or "not run yet" in use_of_family(family))
+
+
+def test_the_state_has_what_is_here_and_what_can_be_had() -> None:
+    state = Shelf(three_models()).state(4)
+    assert [row["name"] for row in state["here"]][:3] == ["avatars", "fashion", "mosaic"]
+    assert {row["source"] for row in state["here"]} == {"bundled"}
+    assert [row["name"] for row in state["public"]] == [model.name for model in PUBLIC_MODELS]
+    ffhq = next(row for row in state["public"] if row["name"] == "stylegan2-ada-ffhq")
+    assert "not commercially" in ffhq["conditions"] and not ffhq["accepted"]
+    assert state["n"] == 4 and state["memory"]["kept"] == 0
+
+
+def test_what_does_not_fit_the_memory_is_told(machine: Machine) -> None:
+    shelf = Shelf(machine.models())
+    assert [shelf.state(n)["here"][0]["fits"] for n in (1, 64)] == [True, True]
+    large = replace(tiny_row(), resolution=1024)
+    models = Models(replace(machine.models()._loaders, rows=lambda: [large]))
+    assert [Shelf(models).state(n)["here"][0]["fits"] for n in (1, 8)] == [True, False]
+
+
+@pytest.mark.parametrize("gigabytes", [0, -1, "3", None, True, float("nan"), 1e9])
+def test_a_budget_is_an_amount_that_there_is(machine: Machine, gigabytes: Any) -> None:
+    with pytest.raises(NotPossibleError, match=r"may keep 0\.1 to 4\.0 GB"):
+        Shelf(machine.models()).set_budget(gigabytes)
+    assert store.stored_budget() is None
+
+
+# ---- opening ---------------------------------------------------------------------------------------------
+
+
+def test_an_opened_file_tells_how_far_it_is_and_is_listed(machine: Machine, tmp_path: Path) -> None:
+    models = machine.models()
+    shelf, path = Shelf(models), tmp_path / "own.pt"
+    path.write_bytes(b"1234")
+    before = shelf.state()["changes"]
+    shelf.open(f' "{path}" ')
+    wait_until(lambda: shelf._errands[-1].share is not None)
+    shown = shelf.state()["errands"][-1]
+    assert shown["state"] == "going on" and shown["doing"] == "Reading own.pt"
+    with pytest.raises(NotPossibleError, match="is being opened already"):
+        shelf.open(str(path))
+    machine.go_on.set()
+    assert end_of(shelf).message == (
+        "own.pt: StyleGAN2, 32 px, a format. Choose it as model in Generate or Edit or Inpaint."
+    )
+    assert machine.served == 0
+    row = next(row for row in shelf.state()["here"] if row["source"] == "own")
+    assert (row["label"], row["size"], row["usable"]) == ("own.pt", 4, True)
+    assert shelf.state()["changes"] != before
+    assert ("own.pt", str(path)) in models.choices(task="edit")
+    found = models.row(str(path))
+    assert found is not None and found.family == "stylegan2"
+
+
+def test_opening_can_be_cancelled_and_then_dismissed(machine: Machine, tmp_path: Path) -> None:
+    shelf, path = Shelf(machine.models()), tmp_path / "own.pt"
+    path.write_bytes(b"1234")
+    shelf.open(str(path))
+    errand = shelf._errands[-1]
+    wait_until(lambda: errand.share is not None)
+    shelf.cancel(errand.number)
+    assert end_of(shelf).state == "stopped" and not store.own_models()
+    shelf.cancel(errand.number)
+    assert shelf.state()["errands"] == []
+
+
+def test_files_for_tasks_without_a_tab_are_opened_and_say_so(machine: Machine, tmp_path: Path) -> None:
+    models = machine.models()
+    shelf, path = Shelf(models), tmp_path / "nets.ckpt"
+    path.write_bytes(b"1234")
+    machine.go_on.set()
+    shelf.open(str(path))
+    assert "Redraws a picture in another domain" in end_of(shelf).message
+    assert all(name != str(path) for task in ("generate", "edit") for _, name in models.choices(task=task))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("", "Write the path"), ("  ", "Write the path"), ("a\0b", "no path"), ("x" * 5000, "no path")],
+)
+def test_what_is_no_path_is_refused_at_once(machine: Machine, path: str, message: str) -> None:
+    with pytest.raises(NotPossibleError, match=message):
+        Shelf(machine.models()).open(path)
+
+
+def test_a_missing_file_and_a_full_disk_are_told(machine: Machine, tmp_path: Path) -> None:
+    shelf = Shelf(machine.models())
+    shelf.open(str(tmp_path / "nothing.pt"))
+    assert end_of(shelf).message == f"There is no file {tmp_path / 'nothing.pt'}."
+    (tmp_path / "x.bad").write_bytes(b"x")
+    shelf.open(str(tmp_path / "x.bad"))
+    assert "The disk is full" in end_of(shelf).message and end_of(shelf).state == "failed"
+    assert "not enough memory to load it" in told(RuntimeError("DefaultCPUAllocator: not enough memory"))
+
+
+def test_an_upload_that_is_refused_is_not_kept(machine: Machine, tmp_path: Path, own_folder: Path) -> None:
+    shelf = Shelf(machine.models())
+    for name in ("good.pt", "evil.bad"):
+        (tmp_path / name).write_bytes(b"12")
+    machine.go_on.set()
+    shelf.take({"evil.bad": tmp_path / "evil.bad"})
+    assert end_of(shelf).state == "failed"
+    shelf.take({"good.pt": tmp_path / "good.pt"})
+    assert end_of(shelf).state == "done"
+    assert [path.name for path in (own_folder / "own").iterdir()] == ["good"]
+    name = store.own_models()[0].name
+    assert "2 bytes" not in shelf.remove(name) and not list((own_folder / "own").iterdir())
+
+
+def test_what_cannot_be_removed() -> None:
+    shelf = Shelf(tiny_models())
+    with pytest.raises(NotPossibleError, match="comes with the studio"):
+        shelf.remove(GENERATOR)
+    with pytest.raises(NotPossibleError, match="is not there any more"):
+        shelf.remove("nobody")
+
+
+# ---- requests of a page ----------------------------------------------------------------------------------
+
+
+def call(services: Services, function_name: str, /, **request: Any) -> dict[str, Any]:
+    functions = {function.__name__: function for function in shelf_functions(services)}
+    answer: dict[str, Any] = functions[function_name]({"token": TOKEN, **request})
+    return answer
+
+
+def test_requests_without_a_token_get_nothing() -> None:
+    services = Services.around(tiny_models())
+    requests: list[Any] = [{}, {"token": "x"}, None, [], {"token": 3}]
+    for function in shelf_functions(services):
+        for request in requests:
+            answer = function(request)
+            assert answer == {} or answer["kind"] == "error"
+
+
+@pytest.mark.parametrize("name", [None, 3, "", "x" * 9000, ["a"], "../../etc", "open_clip:", "open_clip:/"])
+def test_forged_names_are_answered_with_words(name: Any) -> None:
+    services = Services.around(tiny_models())
+    for function in ("fetch_model", "remove_model"):
+        assert call(services, function, name=name)["message"]
+    assert call(services, "cancel_errand", number="x")["message"]
+    assert call(services, "set_budget", gigabytes={})["message"]
+    assert call(services, "shelf_state", n="many")["n"] == 8
+
+
+def test_conditions_are_asked_for_before_anything_is_fetched(own_folder: Path) -> None:
+    services = Services.around(tiny_models())
+    answer = call(services, "fetch_model", name="stylegan2-ada-ffhq")
+    assert "not commercially" in answer["conditions"] and not services.shelf._errands
+    assert not own_folder.exists()
+
+
+# ---- menus -----------------------------------------------------------------------------------------------
+
+
+class Menus:
+    """Stands for a panel with its menus."""
+
+    task = "generate"
+
+    def __init__(self) -> None:
+        with gr.Blocks():
+            beside = gr.Dropdown([("Without", "baseline"), ("Nothing", "none"), ("Another model: x", "x")])
+            self.components = {"model": gr.Dropdown(), "beside": beside, "prompt_model": gr.Dropdown()}
+
+
+def test_menus_offer_what_is_here_now() -> None:
+    panel: Any = Menus()
+    changes = {name: menu_changes(panel, three_models())[one]["choices"] for name, one in panel.components.items()}
+    names = ["avatars", "fashion", "mosaic"]
+    assert [value for _, value in changes["model"]] == names
+    assert [value for _, value in changes["beside"]] == ["baseline", "none", *names]
+    assert changes["beside"][2] == ("Another model: avatars", "avatars")
+    assert [value for _, value in changes["prompt_model"]] == [PROMPT_MODEL, "clip-wide"]
+
+
+def test_files_of_one_name_are_told_apart() -> None:
+    rows = [replace(tiny_row(), name=name) for name in ("/a/x.pt", "/b/x.pt", "/c/y.pt")]
+    models = Models(replace(tiny_models()._loaders, stored=lambda: rows))
+    assert models.choices()[1:] == [("/a/x.pt", "/a/x.pt"), ("/b/x.pt", "/b/x.pt"), ("y.pt", "/c/y.pt")]
+
+
+# ---- through the worker ----------------------------------------------------------------------------------
+
+
+def test_a_run_shows_the_loading_and_can_be_stopped_in_it(machine: Machine) -> None:
+    services = Services.around(machine.models())
+    run = Run(tiny_settings())
+    services.queue.submit(run)
+    wait_until(lambda: run.moment.doing == "Reading avatars")
+    loading = run.moment
+    assert loading.phase is Phase.LOADING and loading.share is not None and machine.served == 1
+    run.stop()
+    wait_for_end(run)
+    stopped = run.moment
+    assert stopped.phase is Phase.STOPPED and stopped.notice is None
+    wait_until(lambda: machine.served == 0)
+    machine.go_on.set()
+    again = Run(tiny_settings())
+    services.queue.submit(again)
+    wait_for_end(again)
+    assert again.moment.phase is Phase.DONE
+
+
+def test_a_watch_stops_whoever_is_stopping(machine: Machine) -> None:
+    errand = Errand("open", "x", 1)
+    with machine.models().serving(errand):
+        machine.watches[-1]("Reading", 0.5)
+        assert (errand.doing, errand.share) == ("Reading", 0.5)
+        errand.cancel.set()
+        with pytest.raises(LoadingStopped):
+            machine.watches[-1]("Reading", 0.6)
+
+
+def test_models_without_an_inspector_open_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be opened here"):
+        tiny_models().inspect(tmp_path)
+
+
+# ---- how long it takes -----------------------------------------------------------------------------------
+
+
+def settings(**changes: Any) -> Any:
+    return tiny_settings(n=4, baseline=True, **changes)
+
+
+def test_pictures_of_all_sides_count() -> None:
+    assert pictures_of(settings()) == 8
+    assert pictures_of(tiny_settings(n=4, baseline=False)) == 4
+    assert pictures_of(SimpleNamespace(n=2, baseline="none")) == 2
+
+
+def test_the_pace_is_measured_and_foretells_the_next_run() -> None:
+    pace = Pace()
+    assert pace.of(GENERATOR) is None
+    assert pace.took(settings(), 8.0) == 8.0 and pace.of(GENERATOR) == 1.0
+    assert pace.took(settings(), 4.0) == 6.0  # the mean of both
+    assert foretell(tiny_settings(n=2, baseline=False), {}, pace) == 1.5
+    assert foretell(settings(), {}, Pace()) is None
+
+
+class Task:
+    """A side whose pictures take so many seconds to draw by its own clock, and whose steps three times as long."""
+
+    def __init__(self, seconds: float) -> None:
+        self.particles = Particles(torch.zeros(8, 2), tuple(range(8)))
+        self.seconds, self.steps_made, self.now = seconds, 0, 0.0
+        self.problem = SimpleNamespace(render=self.render)
+
+    def render(self, latents: torch.Tensor) -> None:
+        self.now += self.seconds * len(latents)
+
+    def steps(self, flow: None, particles: Particles) -> Iterator[None]:
+        assert len(particles.latents) == len(particles.seeds) == 1
+        self.steps_made += 1
+        self.now += 3 * self.seconds
+        yield
+
+
+@pytest.mark.parametrize(("seconds", "factor", "steps"), [(0.02, STEP_PER_DRAWING, 0), (SLOW_DRAWING + 0.05, 3.0, 1)])
+def test_without_a_run_before_a_trial_foretells_it(
+    seconds: float, factor: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight pictures on two sides: drawing one tells enough of a quick model, of a slow one a step is tried."""
+    tasks = {"ours": Task(seconds), "baseline": Task(seconds)}
+    monkeypatch.setattr("gmi_ui.runs.timing.time.perf_counter", lambda: sum(task.now for task in tasks.values()))
+    assert foretell(settings(), tasks, Pace()) == pytest.approx(factor * seconds * 8)
+    assert [task.steps_made for task in tasks.values()] == [steps, steps]
+
+
+def test_long_runs_are_announced() -> None:
+    assert notice_of(settings(), 1.0) is None  # six steps
+    notice = notice_of(settings(), 120.0)
+    assert notice is not None and "about 12 min on this machine: 6 steps of 2 min for 8 pictures" in notice.text
+    assert [duration(seconds) for seconds in (0.42, 40, 600, 9000)] == ["0.4 s", "40 s", "10 min", "2.5 h"]
+
+
+def test_a_run_measures_its_model_and_tells_the_time_left() -> None:
+    services = Services.around(tiny_models(delay=0.005))
+    run = Run(tiny_settings(n=3))
+    services.queue.submit(run)
+    wait_for_end(run)
+    seconds = services.models.pace.of(GENERATOR)
+    assert seconds is not None and 0.005 / 3 < seconds < 1 and run.step_seconds is not None
+
+
+@pytest.mark.parametrize("passing", [True, False])
+def test_how_long_it_takes_is_not_said_any_more_when_it_is_over(passing: bool) -> None:
+    notice = notice_of(settings(), 120.0) if passing else Notice("The scores do not compare.")
+    assert notice is not None
+    run = Run(tiny_settings())
+    run.say(notice)
+    run.enter(Phase.RUNNING)
+    during = run.moment.notice
+    run.enter(Phase.DONE)
+    assert (during, run.moment.notice) == (notice, None if passing else notice)

@@ -1,0 +1,471 @@
+"""Own pictures on the page: opened, found, edited, gone on from, returned to; and repainted under a mask."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engine.errors import MetadataError, PictureError
+from engine.pictures import imaging
+from engine.pictures.picture_files import Picture
+from engine.settings import EditSettings, FlowSettings, InpaintSettings, SettingsError
+from gmi_ui.components.server_functions import easel_functions, grid_functions
+from gmi_ui.notices import NotPossibleError
+from gmi_ui.pictures import workspace as easel_module
+from gmi_ui.pictures.opening import Opening, colour_of
+from gmi_ui.pictures.redrawing import step_of
+from gmi_ui.pictures.restoring import restored
+from gmi_ui.pictures.saving import Pictures
+from gmi_ui.pictures.start_metadata import MOST_NUMBERS, packed, start_from_dict, start_to_dict, unpacked
+from gmi_ui.pictures.workspace import Easel, picture_jpeg
+from gmi_ui.runs.editing import EditJob
+from gmi_ui.runs.inpainting import InpaintJob, mask_of, variation_of
+from gmi_ui.runs.run import BASELINE, OURS, Phase, Run
+from gmi_ui.services import Services
+from gmi_ui.sessions import Session
+from gmi_ui.tabs.inpaint import no_mask, png_of
+from tests.gmi_ui.tiny import GENERATOR, PROMPT_MODEL, STYLE_SIDE, style_models, tiny_settings
+from tests.gmi_ui.waiting import wait_for_end, wait_until
+
+TOKEN = "cd" * 16
+FLOW = FlowSettings(steps=4)
+
+
+def plain(side: int = 8, colour: tuple[int, int, int] = (200, 30, 60), width: int | None = None) -> Picture:
+    return Picture(np.full((side, width or side, 3), colour, dtype=np.uint8), "plain.png")
+
+
+def file_of(picture: Picture, path: Path) -> Path:
+    Image.fromarray(picture.pixels).save(path)
+    return path
+
+
+def edit_settings(**changes: Any) -> EditSettings:
+    values = {"prompt": "red", "method": "clip", "n": 2, "seed": 4, "flow": {"steps": 4}, "baseline": "no repulsion"}
+    return EditSettings.from_dict({**values, **changes})
+
+
+def inpaint_settings(**changes: Any) -> InpaintSettings:
+    return InpaintSettings.from_dict({"n": 2, "seed": 4, "flow": {"steps": 3}, "feather": 0, **changes})
+
+
+def ended(services: Services, session: Session, run: Run) -> Run:
+    services.start(session, run)
+    run.job.adopt(run)
+    wait_for_end(run)
+    assert run.moment.phase is Phase.DONE, run.moment.notice
+    return run
+
+
+def edited(services: Services, session: Session, **changes: Any) -> Run:
+    link = session.easel.current
+    assert link
+    return ended(services, session, Run(edit_settings(**changes), EditJob(link)))
+
+
+def opened_example(services: Services, session: Session, index: int = 0, *, finds: bool = True) -> None:
+    Opening(services, finds=finds).gallery(session, index, GENERATOR)
+
+
+# ---- the easel itself
+
+
+def test_links_are_added_returned_to_and_the_oldest_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    easel = Easel()
+    first = easel.add(plain(), "first")
+    second = easel.add(plain(), "second", parent=first)
+    assert easel.current is second and second.parent == first.number
+    version = easel.version
+    assert easel.go_to(first.number) is first and easel.current is first and easel.version > version
+    monkeypatch.setattr(easel_module, "MOST_LINKS", 3)
+    for name in "abcd":
+        easel.add(plain(), name)
+    assert [link.text for link in easel.links] == ["b", "c", "d"]
+    with pytest.raises(NotPossibleError, match="not there any more"):
+        easel.go_to(first.number)
+
+
+def test_large_pictures_are_forgotten_sooner_but_never_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(easel_module, "MOST_PIXELS", 150)
+    easel = Easel()
+    easel.add(plain(10), "a")
+    easel.add(plain(10), "b")
+    assert [link.text for link in easel.links] == ["b"]
+
+
+def test_a_picture_on_the_page_keeps_its_colour_profile_and_shrinks() -> None:
+    profile = b"\0" * 128
+    jpeg = picture_jpeg(Picture(plain(40, width=80).pixels, "a", profile), 20)
+    shown = Image.open(io.BytesIO(base64.b64decode(jpeg)))
+    assert shown.size == (20, 10) and shown.info["icc_profile"] == profile
+
+
+# ---- opening
+
+
+def test_an_uploaded_picture_is_found_in_the_model_while_the_page_looks(
+    style_services: Services, tmp_path: Path
+) -> None:
+    session = Session()
+    path = file_of(plain(20), tmp_path / "mine.png")
+    link = Opening(style_services, finds=True).file(session, str(path), GENERATOR, PROMPT_MODEL)
+    assert link.inversion and session.active is link.inversion
+    wait_for_end(link.inversion)
+    assert link.inversion.moment.phase is Phase.DONE and link.starts[GENERATOR] is link.inversion.start
+    frame = json.loads(style_services.painter.frame(session))
+    assert frame["phase"] == "idle" and frame["easel"]["inversion"]["is_over"]
+    assert frame["easel"]["name"] == "mine.png" and frame["easel"]["start"]["distance"] > 0
+    assert Image.open(io.BytesIO(base64.b64decode(frame["easel"]["start"]["cell"]))).format == "JPEG"
+
+
+def test_a_search_can_be_stopped_and_its_newest_guess_used(style_services: Services, tmp_path: Path) -> None:
+    session = Session()
+    path = file_of(plain(20), tmp_path / "mine.png")
+    link = Opening(style_services, finds=True).file(session, str(path), GENERATOR, PROMPT_MODEL)
+    search = link.inversion
+    assert search
+    wait_until(lambda: search.start is not None)
+    search.stop()
+    wait_for_end(search)
+    assert edited(style_services, session).moment.step == 4
+
+
+def test_turning_to_another_picture_ends_a_search_and_coming_back_resumes_it(
+    style_services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.tasks.inversion.STEPS_WITHOUT", 3000)
+    session = Session()
+    opening = Opening(style_services, finds=True)
+    first = opening.file(session, str(file_of(plain(), tmp_path / "a.png")), GENERATOR, PROMPT_MODEL)
+    left = first.inversion
+    assert left
+    wait_until(lambda: left.start is not None)
+    opened_example(style_services, session)
+    wait_for_end(left)
+    assert left.moment.phase is Phase.STOPPED and session.active is None
+    monkeypatch.setattr("engine.tasks.inversion.STEPS_WITHOUT", 3)
+    opening.go_to(session, first.number)
+    assert first.inversion and first.inversion is not left
+    wait_for_end(first.inversion)
+    assert first.inversion.moment.phase is Phase.DONE
+
+
+@pytest.mark.parametrize(
+    ("text", "colour"),
+    [("#0a10ff", (10, 16, 255)), ("rgba(1.5, 20, 300, 1)", (1, 20, 255)), ("red", (255, 255, 255)), (None, (255,) * 3)],
+)
+def test_the_colour_behind_transparent_parts(text: str | None, colour: tuple[int, int, int], tmp_path: Path) -> None:
+    assert colour_of(text) == colour
+    Image.new("RGBA", (3, 3), (9, 9, 9, 0)).save(tmp_path / "clear.png")
+    session = Session()
+    services = Services.around(style_models())
+    path = str(tmp_path / "clear.png")
+    link = Opening(services, finds=False).file(session, path, GENERATOR, PROMPT_MODEL, background=text or "")
+    assert tuple(link.picture.pixels[0, 0]) == colour
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\0\0\0\x18ftypmp42" + b"\0" * 64])
+def test_what_is_no_picture_changes_nothing(style_services: Services, tmp_path: Path, data: bytes) -> None:
+    session = Session()
+    opened_example(style_services, session)
+    before = session.easel.current
+    (tmp_path / "broken.jpg").write_bytes(data)
+    with pytest.raises(PictureError):
+        Opening(style_services, finds=True).file(session, str(tmp_path / "broken.jpg"), GENERATOR, PROMPT_MODEL)
+    assert session.easel.current is before and len(session.easel.links) == 1
+
+
+def test_a_cell_of_generate_needs_no_search(style_services: Services) -> None:
+    generate, session = Session(), Session()
+    run = Run(tiny_settings(flow={"steps": 2}))
+    style_services.start(generate, run)
+    wait_for_end(run)
+    link = Opening(style_services, finds=True).cell(session, run, OURS, 1, None)
+    assert link.inversion is None and link.text == "blue"
+    shown = imaging.to_uint8(run.moment.sides[OURS].step.images)[1]
+    assert (link.picture.pixels == shown).all()
+    assert np.abs(imaging.to_uint8(link.starts[GENERATOR].image)[0].astype(int) - shown).max() <= 1
+
+
+def test_a_new_picture_waits_until_the_run_is_over(style_services: Services) -> None:
+    session = Session()
+    opened_example(style_services, session)
+    assert session.easel.current
+    run = Run(edit_settings(flow={"steps": 900}), EditJob(session.easel.current))
+    style_services.start(session, run)
+    with pytest.raises(NotPossibleError, match="going on"):
+        opened_example(style_services, session, 1)
+    assert len(session.easel.links) == 1
+    run.stop()
+    wait_for_end(run)
+
+
+# ---- edits
+
+
+def test_an_edit_shows_both_sides_and_three_figures(style_services: Services) -> None:
+    session = Session()
+    opened_example(style_services, session)
+    run = edited(style_services, session)
+    frame = json.loads(style_services.painter.frame(session))
+    assert list(frame["titles"]) == [OURS, BASELINE] and frame["titles"][BASELINE] == "The same without repulsion"
+    assert [figure["key"] for figure in frame["figures"]] == ["text", "diversity", "distance"]
+    for side in frame["sides"].values():
+        assert all(len(curve) == 5 for curve in side["curves"].values())
+        assert side["seeds"] == [4, 5]
+    assert 0 < run.moment.sides[OURS].curves["distance"][0] < 0.3
+
+
+def test_without_a_baseline_there_is_one_side(style_services: Services) -> None:
+    session = Session()
+    opened_example(style_services, session)
+    assert list(edited(style_services, session, baseline="none").moment.sides) == [OURS]
+
+
+def test_directions_that_nobody_measured_are_measured_and_told(
+    style_services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    session = Session()
+    opened_example(style_services, session)
+    assert session.easel.current
+    run = Run(edit_settings(method="gmi", disentanglement=0.0), EditJob(session.easel.current))
+    told: list[str] = []
+    tell = run.tell
+    run.tell = lambda doing, share=None: (told.append(doing), tell(doing, share))  # type: ignore[method-assign, func-returns-value, assignment]
+    style_services.start(session, run)
+    wait_until(lambda: run.is_over, 60)
+    assert run.moment.phase is Phase.DONE, run.moment.notice
+    assert any("Measuring once" in words for words in told)
+
+
+def test_an_edit_goes_on_from_a_result_and_every_link_can_be_returned_to(style_services: Services) -> None:
+    session = Session()
+    opening = Opening(style_services, finds=True)
+    opened_example(style_services, session)
+    first = session.easel.current
+    run = edited(style_services, session)
+    second = opening.cell(session, run, BASELINE, 1, None)
+    assert first and second.parent == first.number and second.text == "red"
+    assert not session.works
+    image = run.moment.sides[BASELINE].step.images[1]
+    assert torch.allclose(second.starts[GENERATOR].image[0], image)
+    next_run = edited(style_services, session, prompt="green")
+    opening.go_to(session, first.number)
+    assert session.easel.current is first and session.run is run
+    opening.go_to(session, second.number)
+    assert session.run is next_run and len(session.easel.links) == 2
+
+
+def test_a_result_of_an_earlier_step_can_be_gone_on_from(style_services: Services) -> None:
+    session = Session()
+    opened_example(style_services, session)
+    run = edited(style_services, session)
+    drawn = step_of(run, OURS, 2)
+    link = Opening(style_services, finds=True).cell(session, run, OURS, 0, 2)
+    assert (link.picture.pixels == imaging.to_uint8(drawn.images)[0]).all()
+
+
+def test_a_saved_edit_is_made_again_without_the_picture(style_services: Services, tmp_path: Path) -> None:
+    session = Session()
+    opened_example(style_services, session)
+    run = edited(style_services, session)
+    saved = Pictures(tmp_path).save_one(run, OURS, 1)
+    found = restored(saved, style_services.models)
+    assert found.settings == run.settings and found.text == "An example"
+    other = Session()
+    Opening(style_services, finds=True).saved(other, str(saved), found)
+    assert other.active is None  # nothing is searched for
+    link = other.easel.current
+    assert link
+    again = ended(style_services, other, Run(found.settings, EditJob(link)))
+    assert torch.equal(again.moment.sides[OURS].step.images, run.moment.sides[OURS].step.images)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [3, {}, {"latents": [1, "AAAA"]}, {"latents": "x", "residual": [1, "AAAAAA=="]}, {"latents": [-1, ""]}],
+)
+def test_a_forged_start_is_refused(style_services: Services, start: Any) -> None:
+    with pytest.raises(SettingsError, match="start"):
+        start_from_dict(start, style_services.models.generator(GENERATOR))
+
+
+def test_a_start_survives_and_one_that_is_too_large_is_left_out(style_services: Services) -> None:
+    session = Session()
+    opened_example(style_services, session)
+    assert session.easel.current
+    start = session.easel.current.starts[GENERATOR]
+    values = json.loads(json.dumps(start_to_dict(start)))
+    back = start_from_dict(values, style_services.models.generator(GENERATOR))
+    assert torch.equal(back.latents, start.latents) and torch.equal(back.residual, start.residual)
+    assert torch.equal(unpacked(packed(torch.tensor([[0.1, -2.5e-7]]))), torch.tensor([[0.1, -2.5e-7]]))
+    object.__setattr__(start, "noise", {"b16": torch.zeros(MOST_NUMBERS)})
+    assert start_to_dict(start) is None
+
+
+# ---- inpainting
+
+
+def left_half(side: int = STYLE_SIDE) -> bytes:
+    mask = np.zeros((side, side), dtype=bool)
+    mask[:, : side // 2] = True
+    return png_of(mask)
+
+
+def repainted(services: Services, session: Session, mask: bytes, **changes: Any) -> Run:
+    link = session.easel.current
+    assert link
+    return ended(services, session, Run(inpaint_settings(**changes), InpaintJob(link, mask)))
+
+
+def test_only_the_mask_is_repainted_in_the_saved_picture(style_services: Services, tmp_path: Path) -> None:
+    session = Session()
+    picture = plain(40, width=56)
+    path = file_of(picture, tmp_path / "mine.png")
+    Opening(style_services, finds=False).file(session, str(path), GENERATOR, PROMPT_MODEL)
+    assert session.active is None  # looked at once there is a mask
+    mask = np.zeros((40, 56), dtype=bool)
+    mask[10:30, 20:40] = True
+    run = repainted(style_services, session, png_of(mask))
+    for side in (OURS, BASELINE):
+        saved = np.asarray(Image.open(Pictures(tmp_path).save_one(run, side, 1)))
+        assert saved.shape == (40, 56, 3) and (saved[~mask] == picture.pixels[~mask]).all()
+        assert (saved[mask] != picture.pixels[mask]).any()
+
+
+def test_an_earlier_step_of_a_repainting_is_composed_as_it_was(style_services: Services) -> None:
+    session = Session()
+    opened_example(style_services, session, finds=False)
+    run = Run(inpaint_settings(), InpaintJob(session.easel.current, left_half()))  # type: ignore[arg-type]
+    seen: dict[int, torch.Tensor] = {}
+    show = run.show
+
+    def looking(sides: Any) -> None:
+        show(sides)
+        seen.update({sides[OURS].step.step: sides[OURS].step.images} if OURS in sides else {})
+
+    run.show = looking  # type: ignore[method-assign]
+    ended(style_services, session, run)
+    assert sorted(seen) == [0, 1, 2, 3]
+    assert all(torch.equal(step_of(run, OURS, step).images, images) for step, images in seen.items())
+
+
+def test_without_words_there_is_no_text_score(style_services: Services) -> None:
+    session = Session()
+    opened_example(style_services, session, finds=False)
+    repainted(style_services, session, left_half())
+    frame = json.loads(style_services.painter.frame(session))
+    assert [figure["key"] for figure in frame["figures"]] == ["diversity"]
+    assert frame["sides"][OURS]["scores"] is None
+    repainted(style_services, session, left_half(), prompt="green")
+    frame = json.loads(style_services.painter.frame(session))
+    assert [figure["key"] for figure in frame["figures"]] == ["text", "diversity"]
+    assert len(frame["sides"][OURS]["scores"]) == 2
+
+
+def test_the_variation_is_kept_for_every_run_of_a_picture(style_services: Services) -> None:
+    session = Session()
+    opened_example(style_services, session, finds=False)
+    first = repainted(style_services, session, left_half())
+    everything = png_of(np.ones((STYLE_SIDE, STYLE_SIDE), dtype=bool))
+    repainted(style_services, session, everything)
+    frame = json.loads(style_services.painter.frame(session))
+    assert [share for share, _, _ in frame["easel"]["variations"]] == [0.5, 1.0]
+    shown = variation_of(first)
+    assert shown and shown.ours == first.moment.sides[OURS].curves["diversity"][-1]
+    opened_example(style_services, session, 1, finds=False)
+    assert json.loads(style_services.painter.frame(session))["easel"]["variations"] == []
+
+
+def test_a_saved_repainting_restores_its_picture_and_mask(style_services: Services, tmp_path: Path) -> None:
+    session = Session()
+    opened_example(style_services, session, finds=False)
+    run = repainted(style_services, session, left_half())
+    saved = Pictures(tmp_path).save_one(run, OURS, 0)
+    found = restored(saved, style_services.models)
+    other = Session()
+    link = Opening(style_services, finds=False).saved(other, str(saved), found)
+    assert link.mask == left_half() and link.mask_number == 1
+    again = ended(style_services, other, Run(found.settings, InpaintJob(link, link.mask)))
+    for one, two in zip(run.moment.sides.values(), again.moment.sides.values(), strict=True):
+        assert torch.allclose(one.step.images, two.step.images, atol=0.02)
+
+
+def test_a_mask_that_is_forged_or_of_another_size() -> None:
+    with pytest.raises(PictureError, match="did not arrive"):
+        mask_of(b"nonsense", plain())
+    small = mask_of(left_half(4), plain(8))  # painted on a smaller copy
+    assert small.shape == (8, 8) and small[:, :4].all() and not small[:, 4:].any()
+    assert not mask_of(no_mask(), plain(5)).any()
+
+
+def test_a_damaged_mask_inside_a_picture_is_told(style_services: Services, tmp_path: Path) -> None:
+    settings = inpaint_settings().to_dict()
+    metadata = imaging.picture_metadata(settings=settings, seeds=[1], index=0, models={}, extra={"mask": "%%%"})
+    imaging.save_png(tmp_path / "a.png", plain().pixels, metadata)
+    with pytest.raises(MetadataError, match="mask"):
+        assert restored(tmp_path / "a.png", style_services.models).mask
+
+
+# ---- what the page calls
+
+
+def calls(services: Services, task: str) -> dict[str, Any]:
+    functions = [*grid_functions(services, task), *easel_functions(services, task)]
+    return {function.__name__: function for function in functions}
+
+
+def test_the_page_opens_examples_paints_masks_and_goes_back(style_services: Services) -> None:
+    page = calls(style_services, "inpaint")
+    session = style_services.sessions.get(TOKEN, "inpaint")
+    assert page["start_from_example"]({"token": TOKEN, "index": 3}) is True
+    assert session.easel.current
+    number = session.easel.current.number
+    assert page["easel_picture"]({"token": TOKEN, "number": number, "small": True})["jpeg"]
+    png = base64.b64encode(left_half()).decode()
+    assert page["put_mask"]({"token": TOKEN, "number": number, "png": png}) is True
+    assert page["mask_of_link"]({"token": TOKEN, "number": number}) == {"png": png}
+    page["start_from_example"]({"token": TOKEN, "index": 4})
+    assert page["go_to_link"]({"token": TOKEN, "number": number}) is True
+    assert session.easel.current.number == number
+
+
+@pytest.mark.parametrize(
+    ("call", "request_"),
+    [
+        ("start_from_example", {"index": 99}),
+        ("start_from_example", {}),
+        ("easel_picture", {"number": 7}),
+        ("easel_picture", {"number": "x"}),
+        ("go_to_link", {"number": None}),
+        ("put_mask", {"number": 1, "png": "%%"}),
+        ("mask_of_link", {"number": -1}),
+    ],
+)
+def test_requests_that_cannot_be_followed_are_told(style_services: Services, call: str, request_: dict) -> None:
+    assert not calls(style_services, "edit")[call]({"token": TOKEN, **request_})
+    assert style_services.sessions.get(TOKEN, "edit").newest_notice
+    assert not calls(style_services, "edit")[call]({"token": "short", **request_})
+
+
+def test_a_picture_is_taken_to_another_tab_and_shown_large(style_services: Services) -> None:
+    generate = style_services.sessions.get(TOKEN, "generate")
+    run = Run(tiny_settings(flow={"steps": 2}))
+    style_services.start(generate, run)
+    wait_for_end(run)
+    page = calls(style_services, "generate")
+    assert page["open_cell"]({"token": TOKEN, "side": OURS, "index": 0, "step": None, "to": "edit"}) is True
+    assert page["open_cell"]({"token": TOKEN, "side": OURS, "index": 0, "to": "nowhere"}) is False
+    edit = style_services.sessions.get(TOKEN, "edit")
+    assert edit.run is None and edit.easel.current and generate.run is run  # nothing is shared but the picture
+    edited(style_services, edit)
+    shown = calls(style_services, "edit")["large_picture"]({"token": TOKEN, "side": OURS, "index": 0})
+    assert set(shown) == {"after", "before"}
+    assert set(page["large_picture"]({"token": TOKEN, "side": OURS, "index": 0})) == {"after"}
