@@ -1,4 +1,8 @@
-"""The golden tensors of the reference networks, found at `../shared/goldens` beside the repository root."""
+"""The golden tensors of the reference networks and tiny files of public formats.
+
+What the readers' tests need lies in `tests/data`. The larger rest, parity of every architecture, is optional: it is
+looked for in `../shared` beside the repository, or where GMI_TEST_SHARED says.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-GOLDENS = SHARED / "goldens"
+DATA = Path(__file__).resolve().parent / "data"
+SHARED_VARIABLE = "GMI_TEST_SHARED"
+SHARED = Path(os.environ.get(SHARED_VARIABLE) or Path(__file__).resolve().parents[2] / "shared")
 
 
 @dataclass(frozen=True)
@@ -34,25 +39,32 @@ class Golden:
         return {key: value.to(dtype) if value.is_floating_point() else value for key, value in found.items()}
 
 
-def require_shared(path: Path) -> Path:
-    """`path` where it exists. Elsewhere skips the test, or fails it in continuous integration (CI=true)."""
-    if path.exists():
-        return path
-    message = f"{path} is absent: put the shared folder with the golden tensors beside the repository"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
+class ReferenceAbsent(pytest.skip.Exception):  # type: ignore[name-defined]
+    """A test's skip because the machine has none of the optional reference files, no fault of the machine's."""
+
+
+def reference(name: str) -> Path:
+    """The file or folder `goldens/...` or `checkpoints/...`: of `tests/data`, else of the optional set.
+
+    Skips the test where that set is absent. Fails it where the set is there but lacks this file.
+    """
+    for folder in (DATA, SHARED):
+        if (folder / name).exists():
+            return folder / name
+    if SHARED.is_dir():
+        pytest.fail(f"{SHARED} lacks {name}: fetch the set of reference files again, or set {SHARED_VARIABLE}")
+    raise ReferenceAbsent(f"{name} is of the optional set of reference files, which is not at {SHARED}")
 
 
 def golden(name: str) -> Golden:
     """Load `<name>.json` and `<name>.safetensors`."""
-    about = json.loads(require_shared(GOLDENS / f"{name}.json").read_text())
-    return Golden(about, load_file(require_shared(GOLDENS / f"{name}.safetensors")))
+    about = json.loads(reference(f"goldens/{name}.json").read_text())
+    return Golden(about, load_file(reference(f"goldens/{name}.safetensors")))
 
 
 def manifest(name: str) -> dict[str, Any]:
     """Load `manifests/<name>.json`: every key and shape of one full-size public checkpoint under "keys"."""
-    loaded: dict[str, Any] = json.loads(require_shared(GOLDENS / "manifests" / f"{name}.json").read_text())
+    loaded: dict[str, Any] = json.loads(reference(f"goldens/manifests/{name}.json").read_text())
     return loaded
 
 

@@ -1,4 +1,4 @@
-"""The files of `../shared/checkpoints`, opened, and what the reference networks made of them."""
+"""Tiny files of the public formats, opened, and what the reference networks made of them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from torch import Tensor
 
 from engine.checkpoints import Checkpoint
 from engine.checkpoints.building import build
-from tests.goldens import SHARED, require_shared
+from tests.goldens import reference
 
-FILES = SHARED / "checkpoints"
 TOLERANCE = 1e-4  # float32: sums in another order differ by about 1e-7 of the largest entry, a few layers deep
 
 
 def tensors(name: str) -> dict[str, Tensor]:
     """`in.*`, `out.*` and, in some, `state.*` of `<name>_expected.safetensors`."""
-    return load_file(require_shared(FILES / f"{name}_expected.safetensors"))
+    return load_file(path(f"{name}_expected.safetensors"))
 
 
 def assert_near(found: Tensor, expected: Tensor) -> None:
@@ -135,4 +134,5 @@ CHECKS: dict[str, tuple[str, tuple[Check, ...]]] = {
 
 
 def path(name: str) -> Path:
-    return require_shared(FILES / name)
+    """A file or folder of the public formats."""
+    return reference(f"checkpoints/{name}")

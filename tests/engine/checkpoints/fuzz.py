@@ -43,7 +43,7 @@ def seeds(folder: Path) -> dict[str, bytes]:
 
     names = (
         "dalle_encoder.pkl", "rosinality_32.pt", "sg2_tf_legacy32.pkl", "stargan_100000_nets_ema.ckpt",
-        "vqgan_tiny_plcallbacks.ckpt", "biggan-deep-tiny/pytorch_model.bin", "biggan-deep-tiny-zip.bin",
+        "vqgan_tiny.ckpt", "biggan-deep-tiny/pytorch_model.bin",
     )  # fmt: skip
     files = {name: expected.path(name).read_bytes() for name in names}
     files["ada"] = ada_pickle(folder / "ada.pkl").read_bytes()

@@ -17,7 +17,7 @@ from engine.models.table import ASSETS, list_models, read_row
 from engine.networks import dfgan, stargan2
 from engine.networks.stylegan2 import Generator
 from tests.engine.tiny import CHANNELS, RESOLUTION, W_DIM, Z_DIM, write_row
-from tests.goldens import SHARED, require_shared
+from tests.goldens import reference
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_own_files_of_public_formats(
 ) -> None:
     """As they come, and converted to safetensors, they give the same pictures."""
     monkeypatch.setenv("GMI_CACHE", str(tmp_path / "cache"))
-    path = require_shared(SHARED / "checkpoints" / name)
+    path = reference(f"checkpoints/{name}")
     own = load_generator(str(path))
     assert (own.family, own.default_space) == (family, space)
     latents = own.spaces[space].sample([1])
@@ -162,7 +162,7 @@ def test_own_files_of_public_formats(
 
 def test_stargan_opens_as_networks_and_says_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GMI_CACHE", str(tmp_path / "cache"))
-    path = require_shared(SHARED / "checkpoints" / "stargan_100000_nets_ema.ckpt")
+    path = reference("checkpoints/stargan_100000_nets_ema.ckpt")
     with pytest.raises(ModelError, match=r"family 'stargan2'; .* made for another task \(translate\)"):
         load_generator(str(path))
     model = load_other(str(path))

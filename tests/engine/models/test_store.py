@@ -317,7 +317,8 @@ def test_convert_takes_a_description_from_elsewhere(
     from engine.checkpoints import open_checkpoint
 
     config = expected.path("biggan-deep-tiny/config.json")
-    source, out = expected.path("biggan-deep-tiny-zip.bin"), tmp_path / "model.safetensors"
+    source, out = tmp_path / "generator.bin", tmp_path / "model.safetensors"
+    shutil.copy(expected.path("biggan-deep-tiny/pytorch_model.bin"), source)
     assert run(capsys, "convert", str(source), "--out", str(out), "--config", str(config))[0] == 0
     opened = open_checkpoint(out)
     assert opened.configuration["generator"]["up"].source == "its config.json"

@@ -1,6 +1,7 @@
 """StarGAN v2: the golden tensors, the public shapes, and its own mathematics.
 
-Tolerances as for StyleGAN2: 1e-10 in float64 and 1e-4 in float32, both relative to the largest entry.
+Tolerances as for StyleGAN2: 1e-10 in float64 and 1e-4 in float32, both relative to the largest entry; for float32
+gradients see `ACROSS_A_KINK`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ PRECISIONS = [
     pytest.param(torch.float64, "out64", 1e-10, id="float64"),
     pytest.param(torch.float32, "out", 1e-4, id="float32"),
 ]
+# A gradient jumps where an input of a leaky ReLU changes its sign, and these networks have such inputs within some
+# float32 roundings of zero: which side they fall on is the machine's. In float64, weights moved by 6e-7 (ten roundings)
+# move grad_s of hpf1 by 8.6e-4 and grad_z by 1.1e-3, pictures by 1.5e-5 only. So float32 gradients get twice that jump;
+# the float64 run, which no rounding carries across, has to meet all gradients, those of the float32 reference too.
+ACROSS_A_KINK = 2.5e-3
 
 
 def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -95,7 +101,11 @@ def test_networks_match_golden(name: str, dtype: torch.dtype, prefix: str, toler
         found["img_masked"] = generator(x, styles, (inputs["mask0"], inputs["mask1"]))
     assert len(expected) >= 5 and expected.keys() <= found.keys()
     for key, value in expected.items():
-        assert_near(found[key], value, tolerance)
+        may_jump = key.startswith("grad_") and dtype == torch.float32
+        assert_near(found[key], value, ACROSS_A_KINK if may_jump else tolerance)
+    for key in ("grad_z", "grad_s"):
+        if dtype == torch.float64:
+            assert_near(found[key], about.group("out", dtype)[key], 1e-4)
 
 
 @pytest.mark.parametrize("name", ["starganv2_afhq", "starganv2_celeba_hq"])
