@@ -5,15 +5,15 @@
     python -m experiments.classes_and_codes --part mosaic --figure figure.png
 
 fashion: classes are found from the prompt, n particles, without repulsion (the baseline) and with it. The classifier
-of `training/fashion/classifier.py`, which no run optimised, says whether a picture is of the right class; diversity
-is the mean over pairs of 1 - cosine of its features, centred on the test pictures' mean.
+of `training/judges/fashion`, which no run optimised, says whether a picture is of the right class; diversity is the
+mean over pairs of 1 - cosine of its features, centred on the test pictures' mean.
 
 mosaic: held-out captions of every source, n particles, both stages with the pull to the codes, and without either.
 Every picture is drawn from the nearest codes alone, so that nothing counts which only vectors between the codes can
 show; "between codes" is the text score of what the run showed. A picture passes where its prompt's score is above the
 95 % quantile of those of other held-out captions. Scores are of the whole picture, no random views. The judge is a
-second prompt model (`python -m training.clip_mosaic --stage judge`), which no run optimised: what pleases the first
-one by tricks does not please it. Its features also measure diversity, and how near the pictures are to real ones
+second prompt model (`training/judges/mosaic`), which no run optimised: what pleases the first one by tricks does not
+please it. Its features also measure diversity, and how near the pictures are to real ones
 (realism, Kynkäänniemi et al. 2019, Eq. 3: k = 3, 2,048 of the training's pictures).
 """
 
@@ -38,8 +38,9 @@ from engine.models.clip import PromptModel
 from engine.models.family_defaults import first_settings
 from engine.models.table import find_row
 from engine.settings import GenerateSettings
-from training import clip_mosaic
-from training.fashion import classifier, data
+from experiments import options
+from training import judges
+from training.fashion import data
 from training.figures import clip_features
 from training.jobs import save_sheet
 
@@ -47,7 +48,8 @@ CAPTIONS = Path(__file__).with_name("captions.json")
 PROMPTS_OF_SOURCE, OTHERS_OF_SOURCE = 6, 60
 PROMPT_WORDS = 3  # at least, where a picture has no name
 QUANTILE = 0.95
-REAL_PICTURES, NEIGHBOURS = 2048, 3  # of the realism
+QUICK = {"prompts": 1, "n": 2, "steps": 4, "candidates": 8, "shown": 2}
+NEIGHBOURS = 3  # of the realism
 
 # Each class in its own name and in other words.
 FASHION = {
@@ -92,13 +94,19 @@ def carry_out(settings: GenerateSettings) -> Run:
     return Run(problem, step, seconds)
 
 
-def base_settings(model: str, changes: Mapping[str, object]) -> GenerateSettings:
-    """What a run of a bundled model begins with. changes: fields of the settings, or of the flow."""
+def base_settings(model: str, arguments: argparse.Namespace) -> GenerateSettings:
+    """What a run of a bundled model begins with, and what the arguments change in it or in its flow."""
     row = find_row(model, "generator")
-    settings = first_settings(model, row.family, row)
+    settings, changes = first_settings(model, row.family, row), arguments.changes
+    if arguments.steps:
+        changes = {"steps": arguments.steps, **changes}
+        if settings.flow.detail_steps:
+            changes = {"detail_steps": arguments.steps // 2, **changes}
+    if arguments.candidates and settings.candidates > 1:
+        changes = {"candidates": arguments.candidates, **changes}
     of_flow = {name: value for name, value in changes.items() if hasattr(settings.flow, name)}
     rest = {name: value for name, value in changes.items() if name not in of_flow}
-    return replace(settings, flow=replace(settings.flow, **of_flow), **rest)  # type: ignore[arg-type]
+    return replace(settings, flow=replace(settings.flow, **of_flow), **rest)
 
 
 def prompts_of(
@@ -125,11 +133,9 @@ def table(rows: Mapping[str, Sequence[tuple[float, ...]]], columns: Mapping[str,
 class Judge:
     """The classifier, and the mean of its features over the test pictures."""
 
-    def __init__(self, pictures: int = 2000) -> None:
-        self.network = classifier.load()
-        pixels, _ = data.load("t10k")
-        with torch.no_grad():
-            self.mean = self.network.features(data.to_images(pixels[:pictures])).mean(0)
+    def __init__(self, *, fresh: bool = False) -> None:
+        self.network = judges.load_fashion(fresh=fresh)
+        self.mean = judges.reference("fashion")["mean"]
 
     @torch.no_grad()
     def measure(self, images: Tensor, wanted: str) -> tuple[float, float]:
@@ -142,8 +148,8 @@ class Judge:
 
 def measure_fashion(arguments: argparse.Namespace) -> str:
     """The table of fashion: the baseline, and ours."""
-    judge, wanted = Judge(), dict(list(FASHION.items())[: arguments.prompts])
-    base = base_settings("fashion", arguments.changes)
+    judge, wanted = Judge(fresh=arguments.fresh_judge), dict(list(FASHION.items())[: arguments.prompts])
+    base = base_settings("fashion", arguments)
     rows: dict[str, list[tuple[float, ...]]] = {}
     lines, ratios = [], []
     for settings in prompts_of(base, list(wanted), arguments):
@@ -233,27 +239,14 @@ class Reader:
         return float((features @ text).mean()), 100 * float((features @ text > bars).double().mean())
 
 
-def real_features(judge: Reader) -> Tensor:
-    """Of pictures that mosaic was trained on, by the shares of its sources: [REAL_PICTURES, D]."""
-    import numpy as np
-
-    from training.mosaic import dvae, pool
-
-    everything, rng = pool.open_pool(), np.random.default_rng(20_260_102)
-    parts = {source: everything.rows(held_out=False, source=source) for source in pool.SOURCES}
-    return clip_features(judge.model, dvae.load_batch(everything, dvae.sample_rows(parts, REAL_PICTURES, rng), rng))
-
-
 def measure_mosaic(arguments: argparse.Namespace) -> str:
-    """The table of mosaic, and its figure: a prompt a row, the variants side by side. FileNotFoundError: no judge."""
+    """The table of mosaic, and its figure: a prompt a row, the variants side by side."""
     by_source, others = read_captions()
     prompts = [texts[i] for i in range(PROMPTS_OF_SOURCE) for texts in by_source.values()][: arguments.prompts]
-    base = base_settings("mosaic", arguments.changes)
-    if not clip_mosaic.JUDGE.exists():
-        raise FileNotFoundError(f"{clip_mosaic.JUDGE} is missing: `python -m training.clip_mosaic --stage judge`")
+    base = base_settings("mosaic", arguments)
     reader = Reader(engine.load_prompt_model(base.prompt_model), others)
-    judge = Reader(engine.load_prompt_model(str(clip_mosaic.JUDGE)), others)
-    real = real_features(judge)
+    judge = Reader(judges.load_mosaic(fresh=arguments.fresh_judge), others)
+    real = judges.reference("mosaic")["real"]
     radii = neighbour_radii(real, NEIGHBOURS)
     rows: dict[str, list[tuple[float, ...]]] = {}
     sheet = []
@@ -298,12 +291,15 @@ def main() -> None:
     parser.add_argument("--n", type=int, help="particles (8 of fashion, 4 of mosaic)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="other settings of every run")
+    parser.add_argument("--steps", type=int, help="of every run; half of them the second stage, where there are two")
+    parser.add_argument("--candidates", type=int, help="starts that each particle of mosaic tries (512)")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="of mosaic")
     parser.add_argument("--shown", type=int, default=4, help="pictures of each run in the figure")
     parser.add_argument("--figure", type=Path, help="write mosaic's pictures there")
     parser.add_argument("--write-captions", action="store_true", help="draw mosaic's prompts anew, and end")
     parser.add_argument("--out", type=Path, help="also write the tables there")
-    arguments = parser.parse_args()
+    options.add_judge(parser)
+    arguments = options.parse(parser, QUICK)
     if arguments.write_captions:
         write_captions()
         return

@@ -30,6 +30,7 @@ from engine.inference.flow import pairwise_diversity
 from engine.pictures import picture_files
 from engine.settings import EditSettings
 from engine.tasks import inversion, styleclip
+from experiments import options
 from experiments.text_guidance import Judge
 from training.avatars import classifier, pool, traits
 from training.figures import judge_features
@@ -72,7 +73,7 @@ EDITS = (
     Edit("green hair", "hair_colour", ("green",)),
 )  # fmt: skip
 METHODS = ("gmi", "no repulsion", "clip", "direction", "optimise")
-RENDERS = 600  # to choose faces from
+QUICK = {"renders": 1, "faces": 1, "edits": 1, "n": 2, "steps": 2, "judge_renders": 16, "among": 60}
 
 
 class Result(NamedTuple):
@@ -191,7 +192,7 @@ def judge_edit(edit: Edit, images: Tensor, before: dict[str, int], judge: Judge)
 def run_edits(arguments: argparse.Namespace, judge: Judge) -> str:
     """The table of the methods, means over edits and faces; all begin at the same inversions."""
     model, prompt_model = engine.load_generator("avatars"), engine.load_prompt_model("clip-mini")
-    held_out = pool.held_out(RENDERS)
+    held_out = pool.held_out(arguments.among)
     seen = seen_rightly(held_out, judge)
     results: dict[str, list[Result]] = {method: [] for method in arguments.methods}
     lines = []
@@ -243,6 +244,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("all", "inversion", "edits", "domain"), default="all")
     parser.add_argument("--renders", type=int, default=200, help="renders to invert")
     parser.add_argument("--faces", type=int, default=25, help="faces for each edit")
+    parser.add_argument("--among", type=int, default=600, help="renders to choose those faces from")
     parser.add_argument("--edits", type=int, default=len(EDITS), help="only the first so many")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["gmi", "no repulsion", "direction"])
     parser.add_argument("--n", type=int, default=8)
@@ -252,9 +254,10 @@ def main() -> None:
     parser.add_argument("--files", type=Path, nargs="*", default=[], help="other pictures, for --part domain")
     parser.add_argument("--sheet", type=Path, help="write the pictures there, the start first in every row")
     parser.add_argument("--out", type=Path, help="also write the tables there")
-    arguments = parser.parse_args()
+    options.add_judge(parser)
+    arguments = options.parse(parser, QUICK)
     engine.set_threads(None)
-    judge, parts = Judge(arguments.judge_renders), []
+    judge, parts = Judge(arguments.judge_renders, fresh=arguments.fresh_judge), []
     if arguments.part in ("all", "inversion"):
         sheet = arguments.sheet if arguments.part == "inversion" else None
         parts.append(invert_renders(arguments.renders, judge, sheet))

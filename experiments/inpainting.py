@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from engine.metrics.manifold import covered_share
 from engine.pictures import masks, picture_files
 from engine.settings import InpaintSettings
 from engine.tasks import inversion
+from experiments import options
 from experiments.text_guidance import Judge
 from training.avatars import classifier, pool, traits
 from training.figures import judge_features
@@ -33,6 +35,7 @@ from training.jobs import save_sheet
 
 SIDE = 128  # pixels of the renders, in which masks are drawn
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+QUICK = {"faces": 1, "shares": [0.4], "prompts": 1, "n": 2, "steps": 2, "judge_renders": 16}
 
 
 class Wish(NamedTuple):
@@ -106,6 +109,8 @@ def run_case(
     model, prompt_model = engine.load_generator("avatars"), engine.load_prompt_model("clip-mini")
     picture = picture_files.Picture(pixels)
     settings = InpaintSettings(wish.words if wish else "", n=arguments.n, seed=seed, feather=arguments.feather)
+    if arguments.steps:
+        settings = replace(settings, flow=replace(settings.flow, steps=arguments.steps))
     *_, start = inversion.invert(picture, model, mask=mask)
     results = {}
     shown = [torch.where(torch.from_numpy(mask), torch.zeros(()), start.target)]
@@ -153,15 +158,17 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="*", default=list(SHARES), help="sizes of the masks")
     parser.add_argument("--prompts", type=int, default=len(WISHES), help="only the first so many")
     parser.add_argument("--n", type=int, default=8)
+    parser.add_argument("--steps", type=int, help="of the flow (the preset's)")
     parser.add_argument("--feather", type=int, default=InpaintSettings.feather)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--judge-renders", type=int, default=1024)
     parser.add_argument("--shown", type=int, default=4, help="pictures of each side on the sheet")
     parser.add_argument("--sheet", type=Path, help="write the pictures of the first face of every row there")
     parser.add_argument("--out", type=Path, help="also write the table there")
-    arguments = parser.parse_args()
+    options.add_judge(parser)
+    arguments = options.parse(parser, QUICK)
     engine.set_threads(None)
-    judge = Judge(arguments.judge_renders)
+    judge = Judge(arguments.judge_renders, fresh=arguments.fresh_judge)
     cases: list[tuple[str, float | Wish]] = [(f"{100 * share:.0f} % hidden", share) for share in arguments.shares]
     cases += [(wish.words, wish) for wish in WISHES[: arguments.prompts]]
     held_out = pool.held_out(arguments.judge_renders + arguments.faces * len(cases)).images

@@ -4,7 +4,7 @@
     python -m experiments.text_guidance --split tuning --diversity 0.3 0.5 0.7
 
 Every prompt runs with n particles from the same seeds, without repulsion (the baseline) and with it. The judge
-(`training/avatars/classifier.py`) counts how many of the requested attributes each picture shows. Diversity is
+(`training/judges/avatars`) counts how many of the requested attributes each picture shows. Diversity is
 measured in features that no run optimised: the mean over pairs of 1 - cosine of the judge's features (centred on
 the renders' mean), and the share of the attributes nobody requested in which two pictures differ. Precision: the
 share of pictures on the manifold of held-out renders (k = 3). The last row is what independent draws
@@ -27,10 +27,14 @@ from torch import Tensor
 import engine
 from engine.inference.flow import Step, pairwise_diversity
 from engine.metrics.manifold import covered_share, neighbour_radii
+from experiments import options
 from experiments.prompts import REPORTING, TUNING, Prompt
+from training import judges
 from training.avatars import classifier, pool, traits
 from training.figures import judge_features
 from training.jobs import to_tensor
+
+QUICK = {"prompts": 2, "n": 2, "steps": 2, "judge_renders": 16, "drawings": 200}
 
 
 class Result(NamedTuple):
@@ -47,8 +51,8 @@ class Result(NamedTuple):
 class Judge:
     """The attribute classifier and the manifold of held-out renders in its features."""
 
-    def __init__(self, renders: int = 1024) -> None:
-        self.network = classifier.load("judge")
+    def __init__(self, renders: int = 1024, *, fresh: bool = False) -> None:
+        self.network = judges.load_avatars(fresh=fresh)
         features = judge_features(self.network, to_tensor(pool.held_out(renders).images))
         self.mean = features.mean(0)
         self.centres = features.double()
@@ -97,13 +101,13 @@ def run(prompts: Sequence[Prompt], flow: engine.FlowSettings, judge: Judge, *, n
     return Result(*(sum(column) / len(results) for column in zip(*results, strict=True)))
 
 
-def independent(prompts: Sequence[Prompt], judge: Judge, *, n: int) -> Result:
+def independent(prompts: Sequence[Prompt], judge: Judge, *, n: int, drawings: int) -> Result | None:
     """What independent draws would reach: held-out drawings in which the judge finds all that was asked for.
 
-    The first `n` of each prompt; prompts that fit fewer are left out.
+    The first `n` of each prompt; prompts that fit fewer are left out, None where none is left.
     """
     prompt_model = engine.load_prompt_model("clip-mini")
-    images = to_tensor(pool.held_out(4096).images)
+    images = to_tensor(pool.held_out(drawings).images)
     parts = [classifier.predict(judge.network, part) for part in images.split(256)]
     found = {group: torch.cat([part[group] for part in parts]) for group in traits.GROUPS}
     features = judge_features(judge.network, images)
@@ -120,6 +124,8 @@ def independent(prompts: Sequence[Prompt], judge: Judge, *, n: int) -> Result:
             diversity = pairwise_diversity(features[rows] - judge.mean)
             precision = covered_share(features[rows].double(), judge.centres, judge.radii)
             results.append(Result(1.0, float(scores.mean()), diversity, differing, precision, 0.0))
+    if not results:
+        return None
     return Result(*(sum(column) / len(results) for column in zip(*results, strict=True)))
 
 
@@ -147,20 +153,28 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--diversity", type=float, nargs="*", default=None, help="default: the preset's")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="other flow settings of both")
+    parser.add_argument("--steps", type=int, help="of the flow (the preset's)")
+    parser.add_argument("--judge-renders", type=int, default=1024, help="renders for precision and the mean features")
+    parser.add_argument("--drawings", type=int, default=4096, help="drawings among which some fit the prompt")
     parser.add_argument("--out", type=Path, help="also write the table there")
-    arguments = parser.parse_args()
+    options.add_judge(parser)
+    arguments = options.parse(parser, QUICK)
     engine.set_threads(None)
     base = engine.PRESETS["robust"]
     changes = {name: json.loads(value) for name, value in (item.split("=", 1) for item in arguments.set)}
     base = replace(base, **changes)
+    if arguments.steps:
+        base = replace(base, steps=arguments.steps)
     prompts = (TUNING if arguments.split == "tuning" else REPORTING)[: arguments.prompts]
-    judge, rows = Judge(), {}
+    judge = Judge(arguments.judge_renders, fresh=arguments.fresh_judge)
+    rows: dict[str, Result] = {}
     for diversity in [0.0, *(arguments.diversity or [base.diversity])]:
         name = "baseline (no repulsion)" if diversity == 0 else f"ours, diversity {diversity:g}"
         flow = replace(base, diversity=diversity)
         rows[name] = run(prompts, flow, judge, n=arguments.n, seed=arguments.seed)
         print(f"{name}: {rows[name]}", flush=True)
-    rows["drawings that fit, independent"] = independent(prompts, judge, n=arguments.n)
+    if fitting := independent(prompts, judge, n=arguments.n, drawings=arguments.drawings):
+        rows["drawings that fit, independent"] = fitting
     text = table(rows)
     print(f"\n{len(prompts)} {arguments.split} prompts, n = {arguments.n}, {base.steps} steps\n\n{text}")
     if arguments.out:

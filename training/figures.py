@@ -21,6 +21,7 @@ from engine.metrics.manifold import precision_recall
 from engine.models.clip import PromptModel
 from engine.models.loading import GeneratorModel
 from engine.networks.mini_tower import MiniTower
+from training import judges
 from training.avatars import captions, classifier, pool, synthesis, traits
 from training.jobs import shrink, to_tensor
 
@@ -140,7 +141,7 @@ def clip_features(prompt_model: PromptModel, images: Tensor) -> Tensor:
 def main() -> None:
     engine.set_threads(None)
     model, prompt_model = engine.load_generator("avatars"), engine.load_prompt_model("clip-mini")
-    judge = classifier.load("judge")
+    judge = judges.load_avatars()
     renders = pool.held_out(COUNT)
     labels = traits.labels(renders.shown)
     real, made = to_tensor(renders.images), drawn(model, renders.shown)

@@ -20,6 +20,7 @@ from engine.latents.classes import ClassSpace
 from engine.metrics.frechet import frechet_distance
 from engine.metrics.manifold import precision_recall
 from engine.models.loading import GeneratorModel
+from training import judges
 from training.fashion import classifier, data
 
 BUNDLE = Path("assets/fashion")
@@ -80,7 +81,7 @@ def figures(model: GeneratorModel, judge: classifier.Classifier, count: int = CO
 
 def main() -> None:
     engine.set_threads(None)
-    text = json.dumps(figures(engine.load_generator("fashion"), classifier.load()), indent=2)
+    text = json.dumps(figures(engine.load_generator("fashion"), judges.load_fashion()), indent=2)
     print(text)
     (BUNDLE / "figures.json").write_text(text + "\n")
 
