@@ -104,10 +104,10 @@ def complete(
             configuration[role][option.name] = _chosen(option, role, given, keys, stated.get(role, {}))
     if open_names:
         known = [f"{role}.{name}" for role, settings in configuration.items() for name in settings]
+        names = dict.fromkeys(name for settings in configuration.values() for name in settings)
         wrong = sorted(open_names)[0]
-        raise ModelError(
-            f"A {family} has no setting {wrong!r}{did_you_mean(wrong, known)} Settings: {', '.join(known) or 'none'}."
-        )
+        hint = did_you_mean(wrong, [*names, *known])
+        raise ModelError(f"A {family} has no setting {wrong!r}{hint} Settings: {', '.join(known) or 'none'}.")
     return configuration
 
 

@@ -90,6 +90,8 @@ def vocabulary(ledger: Ledger, load_nested: Callable[[memoryview], Any]) -> Voca
         ("collections", "OrderedDict"): ordered_dict,
         ("builtins", "set"): make_set,
         ("__builtin__", "set"): make_set,
+        ("builtins", "bytes"): _no_bytes,
+        ("__builtin__", "bytes"): _no_bytes,
         ("dnnlib.util", "EasyDict"): ordered_dict,
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent_object,
         ("torch._utils", "_rebuild_tensor"): stored_array,
@@ -164,6 +166,11 @@ def _rebuild_parameter(data: Any, *_: Any) -> StoredArray:
     if not isinstance(data, StoredArray):
         raise Refused("it makes a parameter of something that is no tensor.")
     return data
+
+
+def _no_bytes() -> bytes:
+    """How pickles before protocol 3 write empty bytes, such as those of an array without elements."""
+    return b""
 
 
 def _size(lengths: Any) -> tuple[int, ...]:

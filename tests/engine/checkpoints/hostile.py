@@ -375,6 +375,8 @@ def nested(canary: Path) -> Iterator[tuple[str, Case]]:
         "encode what latin-1 lacks",
         (pickled(call("_codecs", "encode", text("€"), text("latin1"))), "bytes written as a text"),
     )
+    yield "bytes of a text", (pickled(call("builtins", "bytes", text("a"))), "with arguments that do not fit")
+    yield "bytes of a size", (pickled(call("builtins", "bytes", integer(1 << 40))), "with arguments that do not fit")
     for code in ("O", "O8", "V8", "S5", "U4", ">f4", "c8", "i4,O", "object", "M8"):
         yield (
             f"numpy type {code}",
@@ -564,6 +566,11 @@ def resources() -> Iterator[tuple[str, Case]]:
         "a set copied a thousand times",
         (pickled(many, *(call("builtins", "set", get(0)) for _ in range(1000))), "more than .* operations"),
     )
+    pair = EMPTY_LIST + put(1) + MARK + (text("a") + NONE + TUPLE2 + put(2) + get(2) * 20_000) + APPENDS + POP
+    yield (
+        "a dictionary made a thousand times of a long list",
+        (pickled(pair, *(call("collections", "OrderedDict", get(1)) for _ in range(1000))), "more than .* operations"),
+    )
     yield "a million marks", (pickled(MARK * 500_001), "more than .* operations")
     yield "a million sets", (pickled(EMPTY_SET * 500_001, protocol=PROTO4), "more than .* operations")
     yield "a million duplicates", (pickled(NONE, DUP * 500_001), "more than .* operations")
@@ -719,6 +726,19 @@ def zips() -> Iterator[tuple[str, Case]]:
         (
             archive({"m/data.pkl": evil_script, "m/constants.pkl": b"", "m/code/__torch__.py": b"def f(): pass"}),
             r"it wants os\.system",
+        ),
+    )
+    for module in ("__torch__evil", "__torch", "a.__torch__"):
+        strange = pickled(name(module, "Model"), EMPTY_TUPLE, NEWOBJ)
+        yield (
+            f"TorchScript with a class of {module}",
+            (archive({"m/data.pkl": strange, "m/constants.pkl": b""}), rf"it wants {module}\.Model"),
+        )
+    yield (
+        "TorchScript that calls a class",
+        (
+            archive({"m/data.pkl": pickled(call("__torch__.a", "Model")), "m/constants.pkl": b""}),
+            r"calls __torch__\.a\.Model, which may only be named",
         ),
     )
     yield "numpy archive", (archive({"arr_0.npy": b"\x93NUMPY"}), "holds no single data.pkl")
