@@ -27,8 +27,8 @@ from engine.commands.shared import (
     write_report,
 )
 from engine.errors import ModelError, PictureError, SaveError
-from engine.models.family_defaults import first_settings, kind_of
-from engine.models.table import list_models
+from engine.families import find_family
+from engine.models.table import first_settings, list_models
 from engine.settings import CodeOrder, FlowSettings, GenerateSettings, SettingsError
 from engine.version import VERSION
 
@@ -114,9 +114,9 @@ def _settings(options: argparse.Namespace) -> GenerateSettings:
         cutouts=options.cutouts,
         candidates=settings.candidates if options.candidates is None else options.candidates,
     )
-    settings = replace(settings.with_preset(options.preset), flow=kind_of(family).flow(options.preset))
+    settings = replace(settings.with_preset(options.preset), flow=find_family(family).flow(options.preset))
     chosen = {name: getattr(options, name) for name in FLOW_OPTIONS if getattr(options, name) is not None}
-    flow = _with_stages(settings.flow, options, has_stages=row is None or kind_of(family).has_stages)
+    flow = _with_stages(settings.flow, options, has_stages=row is None or find_family(family).has_stages)
     return replace(settings, flow=replace(flow, **chosen))
 
 

@@ -35,8 +35,7 @@ from engine.inference.flow import Problem, Step, pairwise_diversity
 from engine.latents.codebook import CodeSpace
 from engine.metrics.manifold import neighbour_radii, realism
 from engine.models.clip import PromptModel
-from engine.models.family_defaults import first_settings
-from engine.models.table import find_row
+from engine.models.table import find_row, first_settings
 from engine.settings import GenerateSettings
 from experiments import options
 from training import judges

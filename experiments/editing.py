@@ -132,15 +132,19 @@ def share_kept(kept: Tensor, seen: Tensor) -> float:
 
 
 def measure_domain(files: Sequence[Path], count: int) -> str:
-    """Distances of held-out renders and of other pictures, between which the threshold lies."""
+    """Distances of held-out renders and of other pictures, between which the model's `in_domain_distance` lies."""
     model = engine.load_generator("avatars")
     groups = {
         "held-out renders": [picture_files.Picture(pixels) for pixels in pool.held_out(count).images],
         "noise and stripes": list(other_pictures()),
         "files": [picture_files.read_picture(path) for path in files],
     }
-    threshold = inversion.LARGEST_DISTANCE_IN_DOMAIN
-    lines = [f"threshold {threshold:g}", "", "| | n | least | median | greatest |", "|---|---|---|---|---|"]
+    lines = [
+        f"in_domain_distance {model.in_domain_distance}",
+        "",
+        "| | n | least | median | greatest |",
+        "|---|---|---|---|---|",
+    ]
     for name, members in groups.items():
         distances = [list(inversion.invert(picture, model))[-1].distance for picture in members]
         if distances:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 from gradio.components import Component
 
-from engine.models.family_defaults import STYLES, Kind
+from engine.families import find_family
+from engine.families.declaration import Family
 from engine.settings import LIMITS, PRESETS, FlowSettings, GenerateSettings, RunSettings, SettingsError
 from gmi_ui.runs.editing import BASELINES, METHODS
 from gmi_ui.runs.jobs import as_moved
@@ -50,8 +51,8 @@ AUTO = "auto"  # the choice of classes that leaves them to the prompt
 BASELINE, NOTHING = "baseline", "none"  # choices of what runs beside, other than a model
 # What stays when another model is chosen; everything else is each model's own.
 COMMON_FIELDS = ("prompt", "n", "seed", "beside")
-# Controls that only some kinds of generators have.
-KIND_FIELDS = (
+# Controls that only some families of generators have.
+FAMILY_FIELDS = (
     "classes",
     "class_count",
     "relaxed_classes",
@@ -263,7 +264,7 @@ class Panel:
         """Makes the component of a control here."""
         control = self._controls[field]
         value, choices = value_of(self._defaults, field), self._choices.get(field, ())
-        place = Place(self.elem_id(field), value, choices, is_shown(field, STYLES))
+        place = Place(self.elem_id(field), value, choices, is_shown(field, find_family("")))
         self.components[field] = control.make(control, place)
         return self.components[field]
 
@@ -409,11 +410,11 @@ def value_of(settings: RunSettings, field: str) -> Any:
     return getattr(settings, field)
 
 
-def is_shown(field: str, kind: Kind) -> bool:
-    """Whether a control means something to generators of that kind."""
+def is_shown(field: str, family: Family) -> bool:
+    """Whether a control means something to generators of that family."""
     if field == "space":
-        return bool(kind.spaces)
-    return field not in KIND_FIELDS or field in kind.choices
+        return bool(family.spaces)
+    return field not in FAMILY_FIELDS or field in family.choices
 
 
 def class_choices(names: Sequence[str], similarities: Mapping[str, float] | None = None) -> Choices:

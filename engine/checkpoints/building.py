@@ -1,8 +1,11 @@
-"""Networks from opened checkpoints: built from shapes and settings, then given the checkpoint's own tensors."""
+"""Networks from state dicts: built for the shapes and the settings by the family's builder, then given the weights.
+
+This is the only place that does so: what is built here for `models check` is what a run gets.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,9 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from engine.checkpoints.checkpoint import Checkpoint, State
 from engine.errors import ModelError
-from engine.networks import biggan, biggan_deep, comodgan, dalle_dvae, dfgan, stargan2, stylegan2, vqgan
-
-_Build = Callable[..., nn.Module]
+from engine.families import find_family
 
 
 class Undrawn(TorchFunctionMode):
@@ -28,27 +29,10 @@ class Undrawn(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _vqgan(state: State, *, resolution: int) -> nn.Module:
-    """The side of the training's pictures is for those who draw latents; the network takes any."""
-    return vqgan.vqgan_from_shapes(state)
-
-
-BUILDERS: Mapping[tuple[str, str], _Build] = {
-    ("stylegan2", "generator"): stylegan2.generator_from_shapes,
-    ("stylegan2", "discriminator"): stylegan2.discriminator_from_shapes,
-    ("biggan", "generator"): biggan.generator_from_shapes,
-    ("biggan", "discriminator"): biggan.discriminator_from_shapes,
-    ("biggan_deep", "generator"): biggan_deep.generator_from_shapes,
-    ("dalle_dvae", "encoder"): dalle_dvae.encoder_from_shapes,
-    ("dalle_dvae", "decoder"): dalle_dvae.decoder_from_shapes,
-    ("vqgan", "autoencoder"): _vqgan,
-    ("stargan2", "generator"): stargan2.generator_from_shapes,
-    ("stargan2", "mapping_network"): stargan2.mapping_network_from_shapes,
-    ("stargan2", "style_encoder"): stargan2.style_encoder_from_shapes,
-    ("stargan2", "discriminator"): stargan2.discriminator_from_shapes,
-    ("dfgan", "generator"): dfgan.generator_from_shapes,
-    ("comodgan", "generator"): comodgan.generator_from_shapes,
-}
+def can_build(family: str, role: str) -> bool:
+    """Whether there is a network for that role of a family."""
+    network = find_family(family).networks.get(role)
+    return network is not None and network.build is not None
 
 
 def build(checkpoint: Checkpoint, role: str, *, device: torch.device | str = "cpu") -> nn.Module:
@@ -59,16 +43,35 @@ def build(checkpoint: Checkpoint, role: str, *, device: torch.device | str = "cp
     name = checkpoint.provenance.path.name
     if role not in checkpoint.networks:
         raise ModelError(f"{name} holds no {role}; it holds {', '.join(checkpoint.networks)}.")
-    builder = BUILDERS.get((checkpoint.family, role))
-    if builder is None:
-        raise ModelError(f"{name}: there is no network for the {role} of a {checkpoint.family} yet.")
-    state = {k: v.float() if v.is_floating_point() else v for k, v in checkpoint.networks[role].items()}
-    words: dict[str, Any] = {key: setting.value for key, setting in checkpoint.configuration[role].items()}
+    settings = {key: setting.value for key, setting in checkpoint.configuration[role].items()}
+    return build_network(checkpoint.family, role, checkpoint.networks[role], settings, place=name, device=device)
+
+
+def build_network(
+    family: str,
+    role: str,
+    state: State,
+    settings: Mapping[str, Any],
+    *,
+    place: object,
+    device: torch.device | str = "cpu",
+    copied: bool = False,
+) -> nn.Module:
+    """A family's network with these weights and all of its settings, frozen, in float32.
+
+    place: where the weights are from, for the error. copied: whether the weights get memory of their own, as those
+    of runs do: the last bits of a product depend on where in memory its factors lie. Raises ModelError where weights
+    and network do not fit.
+    """
+    network = find_family(family).networks.get(role)
+    if network is None or network.build is None:
+        raise ModelError(f"{place}: there is no network for the {role} of a {family} yet.")
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     try:
         with Undrawn():
-            network = builder(state, **words)
-        network.load_state_dict(state, assign=True)
+            built = network.build(state, **settings)
+        built.load_state_dict(state, assign=not copied)
     except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{name} does not hold a {checkpoint.family} {role}: {reason}") from error
-    return network.to(device).eval().requires_grad_(False)
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{place} does not hold a {family} {role}: {reason}") from error
+    return built.to(device).eval().requires_grad_(False)

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from engine.system.files import Watch, sha256_of, write_atomic
-from engine.system.folders import own_folder
 
-FOLDER_VARIABLE = "GMI_CACHE"
 _SEEN_FILE = "seen.json"
 _SEEN_LIMIT = 2000
 _SETTLED_NS = 2_000_000_000  # a file changed this recently may change again without a newer time
-
-
-def cache_folder() -> Path:
-    """The folder for what can be made or fetched again: $GMI_CACHE, else the platform's place for such files."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
-    return Path(chosen) if chosen else own_folder("cache")
 
 
 def converted_path(folder: Path, sha256: str, version: int) -> Path:

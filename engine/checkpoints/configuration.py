@@ -2,85 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from engine.checkpoints.checkpoint import Setting
 from engine.checkpoints.refusal import Refused
 from engine.errors import ModelError, did_you_mean
+from engine.families import find_family
+from engine.families.declaration import Option
 
 USUAL = "usual value"
 GIVEN = "given"
-
-
-@dataclass(frozen=True)
-class Option:
-    """One setting: its usual value, what it may be, and when it is another."""
-
-    name: str
-    usual: Any
-    kind: str
-    accepts: Callable[[Any], bool]
-    about: str
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
-
-
-def _is_positive_or_none(value: Any) -> bool:
-    return value is None or _is_positive(value)
-
-
-def _is_count_or_none(value: Any) -> bool:
-    return value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 4096)
-
-
-def _is_side(value: Any) -> bool:
-    return value is not None and _is_count_or_none(value)
-
-
-def _are_switches(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and len(value) < 64 and all(isinstance(v, bool) for v in value))
-
-
-_LR_MULTIPLIER = Option("lr_multiplier", 0.01, "a positive number", _is_positive, "of the mapping network's layers")
-_CONV_CLAMP = Option(
-    "conv_clamp", None, "a positive number or null", _is_positive_or_none, "256 in networks trained with float16 layers"
-)
-_GROUP = Option(
-    "mbstd_group_size", 4, "a whole number or null", _is_count_or_none, "pictures per group of the batch statistic"
-)
-_UP = Option(
-    "up", None, "a list of true and false, or null", _are_switches, "blocks that double the side; null: every second"
-)
-
-OPTIONS: Mapping[tuple[str, str], tuple[Option, ...]] = {
-    ("stylegan2", "generator"): (_LR_MULTIPLIER, _CONV_CLAMP),
-    ("stylegan2", "discriminator"): (_LR_MULTIPLIER, _CONV_CLAMP, _GROUP),
-    ("biggan", "generator"): (
-        Option("bn_eps", 1e-5, "a positive number", _is_positive, "1e-4 in ports of TensorFlow's weights"),
-    ),
-    ("biggan_deep", "generator"): (
-        _UP,
-        Option("eps", 1e-4, "a positive number", _is_positive, "of the batch norms"),
-    ),
-    ("comodgan", "generator"): (
-        Option(
-            "arithmetic",
-            "original",
-            '"original" or "port"',
-            lambda value: value in ("original", "port"),
-            "of the TensorFlow original, or of the PyTorch port, which lacks one of its sums",
-        ),
-        _LR_MULTIPLIER,
-    ),
-    ("vqgan", "autoencoder"): (
-        Option("resolution", 256, "a whole number", _is_side, "side of the pictures it was trained on"),
-    ),
-}
 
 
 def complete(
@@ -98,7 +30,7 @@ def complete(
     open_names = set(given)
     for role in roles:
         configuration[role] = {}
-        for option in OPTIONS.get((family, role), ()):
+        for option in _options(family, role):
             keys = [key for key in (f"{role}.{option.name}", option.name) if key in given]
             open_names -= set(keys)
             configuration[role][option.name] = _chosen(option, role, given, keys, stated.get(role, {}))
@@ -117,16 +49,23 @@ def _chosen(
     if keys:
         value = given[keys[0]]
         if not option.accepts(value):
-            raise ModelError(f"{keys[0]} should be {option.kind} ({option.about}), got {value!r}.")
+            raise ModelError(f"{keys[0]} should be {option.expected} ({option.about}), got {value!r}.")
         return Setting(value, GIVEN)
     setting = stated.get(option.name)
     if setting is None:
         return Setting(option.usual, USUAL)
     if not option.accepts(setting.value):
-        raise Refused(f"{setting.source} states {role}.{option.name} = {str(setting.value)[:40]}, not {option.kind}.")
+        raise Refused(
+            f"{setting.source} states {role}.{option.name} = {str(setting.value)[:40]}, not {option.expected}."
+        )
     return setting
 
 
 def about(family: str, role: str, name: str) -> str:
     """What a setting is and when it differs from the usual value."""
-    return next(option.about for option in OPTIONS[family, role] if option.name == name)
+    return next(option.about for option in _options(family, role) if option.name == name)
+
+
+def _options(family: str, role: str) -> tuple[Option, ...]:
+    network = find_family(family).networks.get(role)
+    return network.options if network else ()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoints import (
-    biggan,
+    biggan_deep,
     converted,
     dalle_dvae,
     dfgan,
@@ -28,13 +28,14 @@ from engine.checkpoints import (
     torchscript,
     vqgan,
 )
-from engine.checkpoints.cache import cache_folder, converted_path, known_sha256
+from engine.checkpoints.cache import converted_path, known_sha256
 from engine.checkpoints.checkpoint import Checkpoint, Parts, Provenance, check_amount
 from engine.checkpoints.configuration import complete
 from engine.checkpoints.content import MAX_JSON, Content, is_safetensors, parse_json, read_content
 from engine.checkpoints.refusal import Refused, printable
 from engine.errors import ModelError
 from engine.system.files import Watch
+from engine.system.folders import cache_folder
 
 WEIGHT_SUFFIXES = (".safetensors", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin")
 INDEX_SUFFIXES = (".safetensors.index.json", ".bin.index.json")
@@ -49,7 +50,7 @@ _READERS = (
     dalle_dvae,
     stargan2,
     dfgan,
-    biggan,
+    biggan_deep,
     vqgan,
     state_dict,
 )
@@ -244,7 +245,7 @@ def _described(parts: Parts, sources: Sources) -> Parts:
         return parts
     try:
         if is_biggan:
-            settings = biggan.settings_of(parts.networks[role], _read_json(path))
+            settings = biggan_deep.settings_of(parts.networks[role], _read_json(path))
         else:
             settings = vqgan.settings_of(parts.networks[role], vqgan.read_description(path))
     except Refused as error:

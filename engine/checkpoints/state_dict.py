@@ -8,27 +8,11 @@ from torch import Tensor
 
 from engine.checkpoints.checkpoint import Parts, is_state_dict, tensors_of, without_prefix
 from engine.checkpoints.refusal import Refused, printable
+from engine.families import FAMILIES
 
 FORMAT = "state dict"
 OPEN_CLIP = "open_clip"
 _WRAPPERS = ("state_dict", "model", "g_ema", "G_ema", "ema", "params_ema")
-
-# Family, role and keys that together no other network here has.
-_SIGNATURES: tuple[tuple[str, str, frozenset[str]], ...] = tuple(
-    (family, role, frozenset(keys.split()))
-    for family, role, keys in (
-        ("biggan", "generator", "shared.weight linear.weight blocks.0.0.conv1.weight output_layer.2.weight"),
-        ("biggan", "discriminator", "embed.weight linear.weight blocks.0.0.conv1.weight"),
-        ("stylegan2", "generator", "mapping.fc0.weight synthesis.b4.const synthesis.b4.conv1.weight"),
-        ("stylegan2", "discriminator", "b4.conv.weight b4.fc.weight b4.out.weight b8.conv0.weight"),
-        ("dfgan", "generator", "fc.weight GBlocks.0.c1.weight to_rgb.1.weight"),
-        ("dfgan", "discriminator", "conv_img.weight DBlocks.0.gamma"),
-        ("comodgan", "generator", "G_mapping.G_mapping.Dense0.weight G_synthesis.G_4x4.ToRGB.bias"),
-        ("stargan2", "generator", "from_rgb.weight to_rgb.2.weight encode.0.conv1.weight"),
-        ("stargan2", "mapping_network", "shared.0.weight unshared.0.0.weight"),
-        ("stargan2", "style_encoder", "shared.0.weight shared.1.conv1.weight unshared.0.weight"),
-    )
-)
 
 
 def matches(value: Any) -> bool:
@@ -62,12 +46,10 @@ def _inner(value: Any) -> dict[str, Any] | None:
 
 
 def _family(state: dict[str, Tensor]) -> tuple[str, str]:
-    if {"blocks.input.w", "blocks.output.conv.w"} <= state.keys():
-        # The first layer of the encoder looks at 7 x 7 pixels, that of the decoder at single codes.
-        return "dalle_dvae", "encoder" if state["blocks.input.w"].shape[-1:] == (7,) else "decoder"
-    for family, role, keys in _SIGNATURES:
-        if keys <= state.keys():
-            return family, role
+    for family in FAMILIES.values():
+        for role, network in family.networks.items():
+            if network.is_in(state):
+                return family.name, role
     if "logit_scale" in state and any(key.startswith(("visual.", "image_encoder.")) for key in state):
         return OPEN_CLIP, "model"
     some = ", ".join(printable(key, 40) for key in list(state)[:3])

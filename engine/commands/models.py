@@ -13,7 +13,7 @@ from engine.errors import ModelError, did_you_mean
 from engine.models import store, table
 from engine.models.public import PUBLIC_MODELS, PublicFile, PublicModel, public_model
 from engine.models.store import OWN_LICENCE
-from engine.models.table import PUBLIC_PREFIX, ModelRow
+from engine.models.table import PUBLIC_PREFIX, ROW_FILE, ModelRow
 
 if TYPE_CHECKING:
     from engine.checkpoints import Checkpoint
@@ -106,7 +106,7 @@ def _show(options: argparse.Namespace) -> int:
     rows = {row.name: row for row in table.list_models()}
     public = {model.name: model for model in PUBLIC_MODELS}
     if options.name in rows:
-        _print_facts(_bundled_facts(rows[options.name]))
+        _print_facts(_row_facts(rows[options.name], "bundled"))
     elif options.name in public:
         _print_facts(_public_facts(public[options.name]))
     elif Path(options.name).exists():
@@ -121,10 +121,10 @@ def _show(options: argparse.Namespace) -> int:
     return OPENED
 
 
-def _bundled_facts(row: ModelRow) -> list[tuple[str, str]]:
+def _row_facts(row: ModelRow, where: str) -> list[tuple[str, str]]:
     return [
         ("name", row.name),
-        ("kind", f"{row.kind}, bundled"),
+        ("kind", f"{row.kind}, {where}"),
         ("family", row.family),
         ("pixels", str(row.resolution)),
         ("licence", row.licence),
@@ -163,12 +163,14 @@ def _print_facts(facts: Iterable[tuple[str, str]]) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    """Prints what a file is; 0 if it opens and its networks can be built, 1 if not."""
+    """Prints what a file is; 0 if it loads, 1 if not."""
     from engine.checkpoints import Refused
+    from engine.models import loading
 
+    if (options.file / ROW_FILE).is_file():
+        return _check_described(options.file)
     try:
         opened = _open(options)
-        problems = _problems(opened)
     except Refused as error:
         print(f"refused: {error.reason}" if error.file == options.file.name else str(error))
         for name in error.wants:
@@ -178,11 +180,30 @@ def _check(options: argparse.Namespace) -> int:
         print(error)
         return NOT_OPENED
     _print_facts(_checkpoint_facts(opened))
-    for problem in problems:
-        print(f"problem: {problem}")
-    if not problems:
-        print("nothing was refused")
-    return NOT_OPENED if problems else OPENED
+    for problem in loading.unused_problems(opened):
+        print(f"not used: {problem}")
+    try:
+        loading.try_to_load(opened)
+    except ModelError as error:
+        print(f"problem: {error}")
+        return NOT_OPENED
+    print("nothing was refused")
+    return OPENED
+
+
+def _check_described(folder: Path) -> int:
+    """As `_check`, for a folder with a model.json."""
+    from engine.models import loading
+
+    try:
+        row = table.read_row(folder)
+        _print_facts(_row_facts(row, "in a folder of its own"))
+        loading.inspect_file(folder.resolve())
+    except ModelError as error:
+        print(f"problem: {error}")
+        return NOT_OPENED
+    print("nothing was refused")
+    return OPENED
 
 
 def _open(options: argparse.Namespace) -> Checkpoint:
@@ -203,20 +224,6 @@ def _given(pairs: Iterable[str]) -> dict[str, Any]:
         except ValueError:
             given[name] = value
     return given
-
-
-def _problems(opened: Checkpoint) -> list[str]:
-    """Why its networks cannot be built, one sentence each; for prompt models that is open_clip's business."""
-    from engine.checkpoints.building import BUILDERS, build
-
-    problems = []
-    for role in opened.networks:
-        if (opened.family, role) in BUILDERS:
-            try:
-                build(opened, role)
-            except ModelError as error:
-                problems.append(str(error))
-    return problems
 
 
 def _checkpoint_facts(opened: Checkpoint) -> list[tuple[str, str]]:
@@ -244,13 +251,13 @@ def _checkpoint_facts(opened: Checkpoint) -> list[tuple[str, str]]:
 
 def _convert(options: argparse.Namespace) -> None:
     from engine.checkpoints import convert
-    from engine.checkpoints.building import BUILDERS, build
+    from engine.checkpoints.building import build, can_build
 
     if options.out.suffix != ".safetensors":
         raise ModelError(f"--out must end in .safetensors, got {options.out.name!r}.")
     opened = _open(options)
     for role in opened.networks:
-        if (opened.family, role) in BUILDERS:
+        if can_build(opened.family, role):
             build(opened, role)  # what does not fit its network must not look like a model
     convert(opened, options.out)
     size = options.out.stat().st_size

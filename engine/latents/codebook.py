@@ -9,7 +9,6 @@ turn: `moving` says whose turn it is, `waiting` whose is to come. k = h w codes,
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from engine.latents.spaces import seeded
 from engine.settings import CodeOrder, SettingsError
+from engine.system.memory import total_memory
 
 NEAREST_AT_ONCE = 1 << 24  # distances computed at a time: 64 MB
 SOFT_SHARE = 0.95  # of the code that a mixture begins with: with much less, all mixtures look alike
@@ -213,7 +213,7 @@ class SoftCodeSpace(CodeSpace):
 
 def check_memory(needed: int, space: CodeSpace) -> None:
     """Raises SettingsError where `needed` bytes are more than this machine has."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total = total_memory()
     if needed > total:
         raise SettingsError(
             f"n: mixtures of {len(space.book.codes):,} codes at {space.height} x {space.width} places need about "

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ModelError
-from engine.system.files import sha256_of, write_atomic
+from engine.system.files import replace, sha256_of, write_atomic
 
 MIRROR_VARIABLE = "GMI_MODEL_MIRROR"
 CHUNK = 1 << 18
@@ -134,7 +134,7 @@ def download(
                 "damaged or was exchanged. It was deleted; try again, or take it from another place."
             )
         os.chmod(part.path, 0o644)
-        os.replace(part.path, target)
+        replace(part.path, target)
         part.about.unlink(missing_ok=True)
     except OSError as error:
         raise DownloadError(f"{target} cannot be written: {error.strerror or error}.") from error

@@ -6,43 +6,29 @@ A loaded model is kept and shared, one per name and device, until the memory is 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from engine.checkpoints import Checkpoint, open_checkpoint, read_safetensors, verify
-from engine.checkpoints.building import Undrawn, build
+from engine.checkpoints.building import build, build_network, can_build
+from engine.checkpoints.configuration import complete
 from engine.checkpoints.opening import WEIGHT_SUFFIXES as GENERATOR_SUFFIXES
 from engine.checkpoints.state_dict import OPEN_CLIP
 from engine.errors import LoadingStopped, ModelError
-from engine.latents.spaces import (
-    LatentSpace,
-    MappedSphereSpace,
-    PlainWSpace,
-    WPlusSpace,
-    WSpace,
-    WStatistics,
-    w_statistics,
-)
+from engine.families import FAMILIES, find_family
+from engine.families.declaration import Assembled, Details, Family
+from engine.latents.spaces import LatentSpace
 from engine.models.clip import WEIGHT_SUFFIXES, PromptModel, find_weights, load_clip_folder, load_clip_public
-from engine.models.families import FAMILIES, Details, Synthesis
 from engine.models.pool import Loading, ModelPool
 from engine.models.precision import generator_dtype, lowered
 from engine.models.store import OWN_LICENCE, OwnModel, find_installed
-from engine.models.table import (
-    ASSETS,
-    PUBLIC_PREFIX,
-    ROW_FILE,
-    TASKS,
-    ModelFile,
-    ModelRow,
-    find_row,
-    list_models,
-    read_row,
-)
-from engine.networks import biggan, biggan_deep, dalle_dvae, dfgan, stylegan2, vqgan
+from engine.models.table import ASSETS, PUBLIC_PREFIX, ROW_FILE, ModelFile, ModelRow, find_row, list_models, read_row
 from engine.system.files import Watch
+
+if TYPE_CHECKING:
+    from engine.families.declaration import Synthesis
 
 __all__ = [
     "POOL",
@@ -60,11 +46,8 @@ __all__ = [
 
 POOL = ModelPool()
 
-UNTOLD_SPACE = "w"  # what a row says that says nothing
-
 Device = torch.device | str
 State = Mapping[str, Tensor]
-Network = TypeVar("Network", bound=nn.Module)
 Loaded = TypeVar("Loaded", "GeneratorModel", "OtherModel", PromptModel)
 
 
@@ -72,9 +55,10 @@ Loaded = TypeVar("Loaded", "GeneratorModel", "OtherModel", PromptModel)
 class GeneratorModel:
     """A frozen generator with its latent spaces.
 
-    discriminator: images [N, 3, H, W] to logits [N, 1], each image for itself; encoder: images [N, 3, 64, 64]
-    to w [N, w_dim]. Either may be missing. synthesize: for families other than stylegan2. classes: their names, in
-    the network's order.
+    synthesize: a space's decoded latents, and the space, to images. discriminator: images [N, 3, H, W] to logits
+    [N, 1], each image for itself; encoder: images [N, 3, side, side] to w [N, w_dim], side as `encoder_side` says.
+    Either may be missing. classes: their names, in the network's order. in_domain_distance: see
+    `engine.tasks.inversion`.
     """
 
     name: str
@@ -82,15 +66,17 @@ class GeneratorModel:
     network: Any  # the family's generator
     spaces: Mapping[str, LatentSpace]
     default_space: str
+    synthesize: "Synthesis"
     discriminator: Callable[[Tensor], Tensor] | None
     encoder: nn.Module | None
     sha256: str
     licence: str
     examples: tuple[str, ...]
     family: str = "stylegan2"
-    synthesize: Synthesis | None = None
     classes: tuple[str, ...] = ()
     dtype: torch.dtype = torch.float32  # what `render` computes in, see `engine.models.precision`
+    encoder_side: int = 0  # 0: the resolution
+    in_domain_distance: float | None = None
 
     def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
         """Latents [N, *space.shape] to images [N, 3, H, W], nominally in [-1, 1]. Differentiable.
@@ -103,14 +89,8 @@ class GeneratorModel:
             space = self.spaces[space]
         decoded = space.decode(latents)
         with lowered(decoded.device, self.dtype):
-            return self._draw(decoded, space).float() if self.dtype != torch.float32 else self._draw(decoded, space)
-
-    def _draw(self, decoded: Tensor, space: LatentSpace) -> Tensor:
-        if self.synthesize is not None:
-            return self.synthesize(decoded, space)
-        ws = decoded[:, None].expand(-1, self.network.num_ws, -1) if decoded.ndim == 2 else decoded
-        images: Tensor = self.network.synthesis(ws)
-        return images
+            images = self.synthesize(decoded, space)
+            return images.float() if self.dtype != torch.float32 else images
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +147,7 @@ def inspect_file(path: Path, *, architecture: str = "", device: Device = "cpu", 
     opened = open_checkpoint(path, watch=watch)
     if opened.family == OPEN_CLIP:
         return _own_prompt_model(str(path), path, load_prompt_model(str(path), device, watch=watch))
-    if opened.family in _GENERATOR_FAMILIES:
+    if find_family(opened.family).is_generator:
         side = load_generator(str(path), device, watch=watch).resolution
     else:
         networks = load_other(str(path), device, watch=watch).networks
@@ -199,16 +179,34 @@ def _pooled(kind: str, name: str, device: Device, assets: Path, watch: Watch | N
     return POOL.get(key, lambda loading: read(name, device, assets, loading), watch=watch)
 
 
+def try_to_load(opened: Checkpoint) -> None:
+    """Makes what loading the file would make, and gives it up. Raises ModelError where loading it would."""
+    loading, path = Loading(None, lambda _: None), opened.provenance.path
+    if opened.family == OPEN_CLIP:
+        _own_clip(path, str(path), "cpu", loading)
+    elif find_family(opened.family).is_generator:
+        _assemble(_opened_row(opened, str(path), OWN_LICENCE), "cpu", loading)
+    else:
+        _build_all(opened, str(path), OWN_LICENCE, "cpu", loading)
+
+
+def unused_problems(opened: Checkpoint) -> list[str]:
+    """Why networks that no run of the model needs cannot be built, one sentence each."""
+    networks = find_family(opened.family).networks
+    unused = [role for role in opened.networks if role in networks and not networks[role].in_runs]
+    problems = []
+    for role in unused:
+        try:
+            if can_build(opened.family, role):
+                build(opened, role)
+        except ModelError as error:
+            problems.append(str(error))
+    return problems
+
+
 def _read_generator(name: str, device: Device, assets: Path, loading: Loading) -> GeneratorModel:
     row = _own_generator_row(Path(name), loading) if _is_path(name) else _named_row(name, assets, loading)
-    if row.family not in _GENERATOR_FAMILIES:
-        families = ", ".join(_GENERATOR_FAMILIES)
-        tasks = " and ".join(TASKS.get(row.family, ()))
-        use = f" It is made for another task ({tasks})." if tasks else ""
-        raise ModelError(f"{row.name} is of the family {row.family!r}; generators are: {families}.{use}")
-    loading.make_room(sum(_bytes_as_floats(state) for state in row.states.values()) or row.size)
-    loading.watch(f"Building {row.name}", None)
-    return _GENERATOR_FAMILIES[row.family](row, device)
+    return _assemble(row, device, loading)
 
 
 def _bytes_as_floats(state: State) -> int:
@@ -220,9 +218,7 @@ def _read_prompt_model(name: str, device: Device, assets: Path, loading: Loading
         architecture, _, weights = name.removeprefix(PUBLIC_PREFIX).partition("/")
         return load_clip_public(architecture, weights, name=name, device=device, watch=loading.watch)
     if _is_path(name):
-        path = Path(name)
-        weights_path = find_weights(path) if path.is_dir() else path
-        return load_clip_folder(weights_path, name=name, device=device, watch=loading.watch)
+        return _own_clip(Path(name), name, device, loading)
     row = find_row(name, "prompt", assets)
     config, weights_file = row.file("config"), row.file("weights")
     verify(config.path, config.sha256)
@@ -230,17 +226,25 @@ def _read_prompt_model(name: str, device: Device, assets: Path, loading: Loading
     return load_clip_folder(weights_file.path, name=row.name, device=device, watch=loading.watch)
 
 
+def _own_clip(path: Path, name: str, device: Device, loading: Loading) -> PromptModel:
+    weights = find_weights(path) if path.is_dir() else path
+    return load_clip_folder(weights, name=name, device=device, watch=loading.watch)
+
+
 def _read_other(name: str, device: Device, assets: Path, loading: Loading) -> OtherModel:
     here = None if _is_path(name) else find_installed(name)
     if here is None and not _is_path(name):
         raise ModelError(f"There is no installed model {name!r}; `python -m engine models get` fetches public ones.")
     opened = open_checkpoint(here.folder if here else Path(name), watch=loading.watch)
+    return _build_all(opened, name, here.model.licence if here else OWN_LICENCE, device, loading)
+
+
+def _build_all(opened: Checkpoint, name: str, licence: str, device: Device, loading: Loading) -> OtherModel:
     loading.make_room(sum(map(_bytes_as_floats, opened.networks.values())))
     networks = {}
     for role in opened.networks:
         loading.watch(f"Building the {role} of {name}", None)
         networks[role] = build(opened, role, device=device)
-    licence = here.model.licence if here else OWN_LICENCE
     return OtherModel(name, opened.family, networks, opened.provenance.sha256, licence)
 
 
@@ -266,159 +270,109 @@ def _own_generator_row(path: Path, loading: Loading) -> ModelRow:
 
 
 def _opened_row(opened: Checkpoint, name: str, licence: str, resolution: int = 0) -> ModelRow:
-    """A row for an opened checkpoint; its settings are the row's options, those of the first network foremost."""
-    options: dict[str, Any] = {}
-    for role in reversed(list(_BUILDERS.get(opened.family, opened.configuration))):
-        options |= {key: setting.value for key, setting in opened.configuration.get(role, {}).items()}
+    """A row for an opened checkpoint, with its settings as options."""
+    settings = {
+        f"{role}.{setting}": about.value
+        for role, configuration in opened.configuration.items()
+        for setting, about in configuration.items()
+    }
+    told = next((value for key, value in settings.items() if key.endswith(".resolution")), resolution)
     path, sha256 = opened.provenance.path, opened.provenance.sha256
     return ModelRow(
         name=name,
         kind="generator",
         family=opened.family,
-        resolution=options.get("resolution", resolution),
+        resolution=told,
         licence=licence,
         files={role: ModelFile(path, sha256) for role in opened.networks},
         folder=path.parent,
-        options=options,
+        options=settings,
         states=opened.networks,
     )
 
 
-def _stylegan2(row: ModelRow, device: Device) -> GeneratorModel:
-    """The `stylegan2` family: files `generator`, and optionally `discriminator`, `encoder` and `latents`.
-
-    `latents` holds the statistics of W. Where it is missing they are estimated from the mapping
-    network, but then a coordinate's sign may differ between machines, and a kept latent mean another picture.
-    """
-    options = _only(row.options, "lr_multiplier", "conv_clamp")
-    network = _fitted(row, "generator", lambda state: stylegan2.generator_from_shapes(state, **options), device)
-    if network.c_dim:
-        raise ModelError(f"{row.name} needs a class ({network.c_dim} classes); only generators without can be used.")
-    spaces = _spaces(network, _statistics(row, network, device), device)
-    if row.default_space not in spaces:
-        raise ModelError(f"{row.name}: default_space is {row.default_space!r}; there are {', '.join(spaces)}.")
-    has_discriminator, has_encoder = "discriminator" in row.files, "encoder" in row.files
-    return GeneratorModel(
-        name=row.name,
-        resolution=network.img_resolution,
-        network=network,
-        spaces=spaces,
-        default_space=row.default_space,
-        discriminator=_fitted(row, "discriminator", lambda state: _lone_discriminator(state, **options), device)
-        if has_discriminator
-        else None,
-        encoder=_fitted(row, "encoder", _encoder, device) if has_encoder else None,
-        sha256=row.file("generator").sha256,
-        licence=row.licence,
-        examples=row.examples,
-        dtype=generator_dtype(device),
-    )
-
-
-def _other_family(row: ModelRow, device: Device) -> GeneratorModel:
-    """A family of `families`: the networks whose files the row names, and `latents` with the codes of a bank."""
-    builders = _BUILDERS[row.family]
-    main = next(iter(builders))
-    row.file(main)
+def _assemble(row: ModelRow, device: Device, loading: Loading) -> GeneratorModel:
+    """The generator of a row: the networks that a run needs, put together by its family. Raises ModelError."""
+    family = find_family(row.family)
+    if family.assemble is None:
+        generators = ", ".join(name for name, other in FAMILIES.items() if other.is_generator)
+        use = f" It is made for another task ({' and '.join(family.tasks)})." if family.tasks else ""
+        raise ModelError(f"{row.name} is of the family {row.family!r}; generators are: {generators}.{use}")
+    main = _main_file(row, family)
+    loading.make_room(sum(_bytes_as_floats(state) for state in row.states.values()) or row.size)
+    loading.watch(f"Building {row.name}", None)
+    settings = _settings(row)
     networks = {
-        role: _fitted(row, role, lambda state, make=make: make(state, row.options), device)  # type: ignore[misc]
-        for role, make in builders.items()
-        if role in row.files
+        role: build_network(
+            row.family, role, _tensors(row, role), settings[role], place=_place(row, role), device=device, copied=True
+        )
+        for role, network in family.networks.items()
+        if network.in_runs and role in row.files
     }
-    kept = _tensors(row, "latents") if "latents" in row.files else {}
-    bank = kept.get("sentences", kept.get("codes"))
-    parts = FAMILIES[row.family](networks, Details(row.resolution, row.classes, bank, row.options))
-    if row.default_space not in parts.spaces and row.default_space != UNTOLD_SPACE:
-        raise ModelError(f"{row.name}: default_space is {row.default_space!r}; there are {', '.join(parts.spaces)}.")
-    first = next(iter(parts.spaces))
+    made = _put_together(family, networks, row, device)
+    if row.default_space and row.default_space not in made.spaces:
+        raise ModelError(f"{row.name}: default_space is {row.default_space!r}; there are {', '.join(made.spaces)}.")
     return GeneratorModel(
         name=row.name,
-        resolution=parts.resolution,
-        network=parts.network,
-        spaces=parts.spaces,
-        default_space=row.default_space if row.default_space in parts.spaces else first,
-        discriminator=parts.discriminator,
-        encoder=None,
-        sha256=row.file(main).sha256,
+        resolution=made.resolution,
+        network=made.network,
+        spaces=made.spaces,
+        default_space=row.default_space or made.default_space or next(iter(made.spaces)),
+        synthesize=made.synthesize,
+        discriminator=made.discriminator,
+        encoder=made.encoder,
+        sha256=main.sha256,
         licence=row.licence,
         examples=row.examples,
-        dtype=generator_dtype(device),
         family=row.family,
-        synthesize=parts.synthesize,
-        classes=parts.classes,
+        classes=made.classes,
+        dtype=generator_dtype(device),
+        encoder_side=row.encoder_side,
+        in_domain_distance=row.in_domain_distance,
     )
 
 
-# What each family's files hold, the one it cannot do without first; options are those of the row.
-_BUILDERS: Mapping[str, Mapping[str, Callable[[State, Mapping[str, Any]], nn.Module]]] = {
-    "biggan": {
-        "generator": lambda state, options: biggan.generator_from_shapes(state, **_only(options, "bn_eps")),
-        "discriminator": lambda state, options: biggan.discriminator_from_shapes(state, **_only(options, "down")),
-    },
-    "biggan_deep": {
-        "generator": lambda state, options: biggan_deep.generator_from_shapes(state, **_only(options, "up", "eps")),
-    },
-    "dalle_dvae": {"decoder": lambda state, options: dalle_dvae.decoder_from_shapes(state)},
-    "vqgan": {"autoencoder": lambda state, options: vqgan.vqgan_from_shapes(state)},
-    "dfgan": {"generator": lambda state, options: dfgan.generator_from_shapes(state)},
-}
-
-_GENERATOR_FAMILIES: Mapping[str, Callable[[ModelRow, Device], GeneratorModel]] = {
-    "stylegan2": _stylegan2,
-    **dict.fromkeys(_BUILDERS, _other_family),
-}
+def _main_file(row: ModelRow, family: Family) -> ModelFile:
+    """The file without which a family has no generator. Raises ModelError where it is not there."""
+    role = next(iter(family.networks))
+    if role not in row.files and row.states:
+        name, held = next(iter(row.files.values())).path.name, " and ".join(row.states)
+        raise ModelError(f"{name} holds the {held} of a {family.label}, but no {role}, which is what draws pictures.")
+    return row.file(role)
 
 
-def _only(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: options[name] for name in names if name in options}
-
-
-def _lone_discriminator(state: State, **options: Any) -> stylegan2.Discriminator:
-    """Groups of one: how real a particle looks must not depend on which others are in the batch."""
-    return stylegan2.discriminator_from_shapes(state, mbstd_group_size=1, **options)
-
-
-def _encoder(state: State) -> nn.Module:
-    from engine.networks.mini_tower import MiniTower  # brings timm, about 2 seconds
-
-    return MiniTower(num_classes=len(state["head.weight"]))
-
-
-def _fitted(row: ModelRow, role: str, make: Callable[[State], Network], device: Device) -> Network:
-    """The network that `make` makes for a file's shapes, with its weights. Raises ModelError."""
-    state = _tensors(row, role)
+def _put_together(family: Family, networks: Mapping[str, nn.Module], row: ModelRow, device: Device) -> Assembled:
+    assert family.assemble is not None
+    latents = _tensors(row, "latents") if "latents" in row.files else {}
+    place = _place(row, "latents") if latents else ""
     try:
-        with Undrawn():
-            network = make(state)
-        network.load_state_dict(state)  # copied: the last bits of a product depend on where in memory its factors lie
-    except (ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{row.file(role).path} does not hold a {row.family} {role}: {reason}") from error
-    return network.to(device).eval().requires_grad_(False)
+        return family.assemble(networks, Details(row.name, device, row.resolution, row.classes, latents, place))
+    except ModelError:
+        raise
+    except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:  # of what else a file may hold
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{row.name} does not make a {family.label}: {reason}") from error
+
+
+def _settings(row: ModelRow) -> dict[str, dict[str, Any]]:
+    """What the shapes cannot tell, by role, complete. Raises ModelError for options that its family does not know."""
+    roles = [role for role in find_family(row.family).networks if role in row.files]
+    try:
+        configuration = complete(row.family, roles, {}, row.options)
+    except ModelError as error:
+        raise ModelError(f"{row.name}: {error}") from error
+    return {role: {name: one.value for name, one in settings.items()} for role, settings in configuration.items()}
+
+
+def _place(row: ModelRow, role: str) -> str:
+    """For a person: the file that holds that role."""
+    path = row.file(role).path
+    return path.name if role in row.states else str(path)
 
 
 def _tensors(row: ModelRow, role: str) -> State:
     if role in row.states:
-        return {key: value.float() if value.is_floating_point() else value for key, value in row.states[role].items()}
+        return row.states[role]
     file = row.file(role)
     verify(file.path, file.sha256)
     return read_safetensors(file.path)
-
-
-def _statistics(row: ModelRow, network: stylegan2.Generator, device: Device) -> WStatistics:
-    if "latents" not in row.files:
-        return w_statistics(network.mapping.to_w, network.z_dim, device=device)
-    stored = _tensors(row, "latents")
-    if missing := sorted({"mean", "factor", "radius", "low", "high"} - stored.keys()):
-        raise ModelError(f"{row.file('latents').path} lacks {', '.join(missing)}.")
-    if stored["mean"].shape != (network.w_dim,) or len(stored["factor"]) != network.w_dim:
-        raise ModelError(f"{row.file('latents').path} does not fit a generator whose w has {network.w_dim} numbers.")
-    mean, factor, low, high = (stored[name].to(device) for name in ("mean", "factor", "low", "high"))
-    return WStatistics(mean, factor, float(stored["radius"]), low, high)
-
-
-def _spaces(network: stylegan2.Generator, statistics: WStatistics, device: Device) -> dict[str, LatentSpace]:
-    w = WSpace(network.mapping.to_w, network.z_dim, statistics)
-    z = MappedSphereSpace(network.z_dim, device, mapping=network.mapping.to_w, mean=statistics.mean)
-    spaces = (z, w, PlainWSpace(w), WPlusSpace(w, network.num_ws))
-    return {space.name: space for space in spaces}

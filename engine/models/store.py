@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -24,11 +23,10 @@ from typing import Any
 from engine.errors import ModelError
 from engine.models.downloads import Patience, Progress, download
 from engine.models.public import PUBLIC_MODELS, PublicFile, PublicModel
-from engine.models.table import Kind, ModelRow
+from engine.models.table import ModelKind, ModelRow
 from engine.system.files import sha256_of, write_atomic
-from engine.system.folders import own_folder
+from engine.system.folders import models_folder
 
-FOLDER_VARIABLE = "GMI_MODELS"
 INSTALLED = "installed.json"
 OWN, UPLOADS = "own.json", "own"
 OWN_LICENCE = "unknown: the user's own file"
@@ -65,7 +63,7 @@ class OwnModel:
     """A file of the user's own. name: what it is loaded by, the path or open_clip:ARCHITECTURE/PATH."""
 
     name: str
-    kind: Kind
+    kind: ModelKind
     family: str
     resolution: int
     bytes: int
@@ -77,12 +75,6 @@ class OwnModel:
         """What a person reads."""
         path = Path(self.path)
         return path.name if path.suffix else f"{path.name}/"
-
-
-def models_folder() -> Path:
-    """Where fetched models are kept: $GMI_MODELS, else the platform's place for a program's data."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
-    return Path(chosen) if chosen else own_folder("data") / "models"
 
 
 def installed(folder: Path | None = None) -> Iterator[Installed]:
@@ -195,7 +187,7 @@ def stored_rows(folder: Path | None = None) -> tuple[ModelRow, ...]:
     """The models that are here beside the bundled ones, as the rest of the program sees models."""
     root = folder or models_folder()
 
-    def row(name: str, kind: Kind, family: str, resolution: int, licence: str, place: Path) -> ModelRow:
+    def row(name: str, kind: ModelKind, family: str, resolution: int, licence: str, place: Path) -> ModelRow:
         return ModelRow(name, kind, family, resolution, licence, {}, place)
 
     rows = [

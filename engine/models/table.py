@@ -8,24 +8,16 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from engine.errors import ModelError, did_you_mean
+from engine.families import find_family
+from engine.settings import GenerateSettings
 
-Kind = Literal["generator", "prompt"]
+ModelKind = Literal["generator", "prompt"]
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 ROW_FILE = "model.json"
 PUBLIC_PREFIX = "open_clip:"
 
-# What a generator of each family can be used for.
-TASKS: Mapping[str, tuple[str, ...]] = {
-    "stylegan2": ("generate", "edit", "inpaint"),
-    "biggan": ("generate",),
-    "biggan_deep": ("generate",),
-    "dalle_dvae": ("generate",),
-    "vqgan": ("generate",),
-    "dfgan": ("generate",),
-    "comodgan": ("inpaint",),
-    "stargan2": ("translate",),
-}
+FALLBACK_PROMPT = "a picture"
 
 
 @dataclass(frozen=True)
@@ -41,7 +33,7 @@ class ModelRow:
     """What is known of a model without loading it. `files` by role: generator, discriminator, weights, ..."""
 
     name: str
-    kind: Kind
+    kind: ModelKind
     family: str
     resolution: int
     licence: str
@@ -50,10 +42,12 @@ class ModelRow:
     data: str = ""
     paper: str = ""
     examples: tuple[str, ...] = ()
-    default_space: str = "w"
+    default_space: str = ""  # of latents; "" for the family's own
     prompt_model: str = ""  # of a generator: the one that knows its pictures; "" for the usual one
     classes: tuple[str, ...] = ()  # names, in the generator's order
-    options: Mapping[str, Any] = field(default_factory=dict)  # what weights cannot tell of their network
+    options: Mapping[str, Any] = field(default_factory=dict)  # what weights cannot tell, by `name` or `role.name`
+    encoder_side: int = 0  # pixels of what the encoder was trained on; 0 for the generator's own
+    in_domain_distance: float | None = None  # see `engine.tasks.inversion`; None where nobody measured it
     states: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # state dicts by role, where opened already
 
     @property
@@ -79,7 +73,7 @@ def list_models(assets: Path = ASSETS) -> tuple[ModelRow, ...]:
     return tuple(sorted(rows.values(), key=lambda row: (row.kind, row.name)))
 
 
-def find_row(name: str, kind: Kind, assets: Path = ASSETS) -> ModelRow:
+def find_row(name: str, kind: ModelKind, assets: Path = ASSETS) -> ModelRow:
     """The bundled model of that name and kind. Raises ModelError naming the ones there are."""
     rows = {row.name: row for row in list_models(assets)}
     if name not in rows:
@@ -89,6 +83,16 @@ def find_row(name: str, kind: Kind, assets: Path = ASSETS) -> ModelRow:
     if rows[name].kind != kind:
         raise ModelError(f"{name!r} is a {rows[name].kind} model; a {kind} model is needed here.")
     return rows[name]
+
+
+def first_settings(model: str, family: str, row: ModelRow | None = None) -> GenerateSettings:
+    """What a run of a model begins with: by its family and, where the table has one, its row."""
+    prompt_model = row.prompt_model if row and row.prompt_model else GenerateSettings.prompt_model
+    prompt = row.examples[0] if row and row.examples else FALLBACK_PROMPT
+    about = find_family(family)
+    return GenerateSettings(
+        prompt, model=model, prompt_model=prompt_model, flow=about.flow(), candidates=about.candidates
+    )
 
 
 def read_row(folder: Path) -> ModelRow:
@@ -108,8 +112,8 @@ def read_row(folder: Path) -> ModelRow:
 
 
 def _row(values: Any, folder: Path) -> ModelRow:
-    if values["kind"] not in get_args(Kind):
-        raise ValueError(f"kind is {values['kind']!r}, expected one of {', '.join(get_args(Kind))}")
+    if values["kind"] not in get_args(ModelKind):
+        raise ValueError(f"kind is {values['kind']!r}, expected one of {', '.join(get_args(ModelKind))}")
     return ModelRow(
         name=str(values["name"]),
         kind=values["kind"],
@@ -119,13 +123,29 @@ def _row(values: Any, folder: Path) -> ModelRow:
         data=str(values.get("data", "")),
         paper=str(values.get("paper", "")),
         examples=tuple(str(example) for example in values.get("examples", ())),
-        default_space=str(values.get("default_space", "w")),
+        default_space=str(values.get("default_space", "")),
         prompt_model=str(values.get("prompt_model", "")),
         classes=tuple(str(name) for name in values.get("classes", ())),
         options=dict(values.get("options", {})),
+        encoder_side=_encoder_side(values.get("encoder_side", 0)),
+        in_domain_distance=_distance(values.get("in_domain_distance")),
         files={role: _file(file, folder) for role, file in values["files"].items()},
         folder=folder,
     )
+
+
+def _encoder_side(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 4096:
+        raise ValueError(f"encoder_side is {value!r}, expected a number of pixels")
+    return value
+
+
+def _distance(value: Any) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 1:
+        raise ValueError(f"in_domain_distance is {value!r}, expected a number above 0, at most 1")
+    return float(value)
 
 
 def _file(values: Mapping[str, str], folder: Path) -> ModelFile:

@@ -1,15 +1,18 @@
 """Whole-file writing and hashing. A file is either the old one or the complete new one, never half of it."""
 
+import glob
 import hashlib
 import os
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # Told what is being done and the share of it that is done, None where that is unknown; may raise to end it.
 Watch = Callable[[str, float | None], None]
 _CHUNK = 1 << 23
+_ASIDE = ".old"
 
 
 @contextmanager
@@ -23,10 +26,35 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def replace(source: Path, target: Path) -> None:
+    """Renames `source` to `target`, whatever is there. Raises OSError, and leaves both as they are, if that fails.
+
+    Windows does not overwrite a file that is mapped into memory, such as the weights of a loaded model, but it lets
+    one be renamed. So the old file steps aside, and goes once nobody has it mapped: now, or at the next such time.
+    """
+    try:
+        os.replace(source, target)
+    except PermissionError:
+        if not target.is_file():
+            raise
+        for left in target.parent.glob(f".{glob.escape(target.name)}.*{_ASIDE}"):
+            with suppress(OSError):
+                left.unlink()
+        aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_ASIDE}")
+        os.rename(target, aside)
+        try:
+            os.replace(source, target)
+        except OSError:
+            os.rename(aside, target)
+            raise
+        with suppress(OSError):
+            aside.unlink()
 
 
 def write_atomic(path: Path, data: bytes) -> None:

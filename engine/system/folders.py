@@ -1,4 +1,4 @@
-"""Where this program keeps what is its own: the places that each platform has for such files."""
+"""Where this program keeps what is its own: where a variable says, else the place that the platform has for it."""
 
 import os
 import sys
@@ -8,8 +8,22 @@ from typing import Literal
 _NAME = "gmi-studio"
 
 
-def own_folder(kind: Literal["cache", "data"]) -> Path:
-    """The folder for what can be made or fetched again, or for what is to stay; it need not exist yet."""
+def cache_folder() -> Path:
+    """The folder for what can be made or fetched again: $GMI_CACHE, else the platform's; it need not exist yet."""
+    return _chosen("GMI_CACHE") or _own_folder("cache")
+
+
+def models_folder() -> Path:
+    """Where fetched models are kept: $GMI_MODELS, else in the platform's place for data; it need not exist yet."""
+    return _chosen("GMI_MODELS") or _own_folder("data") / "models"
+
+
+def _chosen(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value) if value else None
+
+
+def _own_folder(kind: Literal["cache", "data"]) -> Path:
     home = Path.home()
     if sys.platform == "win32":
         local = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / _NAME

@@ -61,9 +61,6 @@ BOX_MOVES = 2  # at most, by each of them
 SMALLEST_BOX = 64  # pixels
 
 DISTANCE_HELP = "Mean difference of the colours, 0 (equal) to 1 (black against white)."
-# Between the groups of `python -m experiments.editing --part domain` on the bundled avatars: held-out renders reach
-# .019 at most, photographs begin at .08, noise, stripes and drawn landscapes at .05.
-LARGEST_DISTANCE_IN_DOMAIN = 0.04
 OUT_OF_DOMAIN = (
     "This picture is unlike those the model was trained on, so it can only be redrawn roughly. Editing works, but "
     "expect the result to look like the reconstruction, not like the picture."
@@ -77,7 +74,8 @@ class Start:
     latents: [L, K], whitened, of W+; residual: [S], what earlier edits of single channels added to the styles;
     noise: by layer, where it is not the network's own. image, target: [1, 3, R, R] in [-1, 1], the
     reconstruction and what it was to be. distance: see DISTANCE_HELP, over what is known; in_domain: whether the
-    generator can draw such a picture, None where that is not known. seconds: since the search began.
+    generator can draw such a picture: whether the distance is at most `in_domain_distance`, which its model.json tells;
+    None before the end of the search, and where nobody measured that of the model. seconds: since the search began.
     """
 
     latents: Tensor
@@ -180,11 +178,17 @@ def invert(
             picture=picture,
             box=box,
             distance=distance,
-            in_domain=distance <= LARGEST_DISTANCE_IN_DOMAIN if step == total else None,
+            in_domain=is_in_domain(distance, generator) if step == total else None,
             step=step,
             total=total,
             seconds=time.perf_counter() - began,
         )
+
+
+def is_in_domain(distance: float, generator: "GeneratorModel") -> bool | None:
+    """Whether pictures redrawn at that distance are of the kind that the model was trained on; None: not known."""
+    limit = generator.in_domain_distance
+    return None if limit is None else distance <= limit
 
 
 def _target(picture: Picture, box: Box, mask: Mask | None, generator: "GeneratorModel") -> tuple[Tensor, Tensor]:
@@ -229,12 +233,13 @@ def guess(generator: "GeneratorModel", target: Tensor, known: Tensor) -> Tensor:
 def _encode(generator: "GeneratorModel", images: Tensor) -> Tensor:
     """Images [N, 3, R, R] -> w [N, w_dim] by the encoder."""
     assert generator.encoder is not None
-    w: Tensor = generator.encoder(_to_encoder_size(images))
+    w: Tensor = generator.encoder(_to_encoder_size(generator, images))
     return w
 
 
-def _to_encoder_size(images: Tensor) -> Tensor:
-    return F.interpolate(images, (64, 64), mode="bicubic", antialias=True, align_corners=False)
+def _to_encoder_size(generator: "GeneratorModel", images: Tensor) -> Tensor:
+    side = generator.encoder_side or generator.resolution
+    return F.interpolate(images, (side, side), mode="bicubic", antialias=True, align_corners=False)
 
 
 def _features(
@@ -246,7 +251,7 @@ def _features(
     encoder = generator.encoder
     if encoder is not None and hasattr(encoder, "forward_stages"):
         stages = cast(Callable[[Tensor], Sequence[Tensor]], encoder.forward_stages)
-        return lambda images: stages(_to_encoder_size(images))
+        return lambda images: stages(_to_encoder_size(generator, images))
     if prompt_model is not None:
         model = prompt_model
         return lambda images: [model.image_features(images)]

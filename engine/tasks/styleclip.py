@@ -21,13 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.checkpoints import read_safetensors, write_safetensors
-from engine.checkpoints.cache import cache_folder
 from engine.errors import ModelError, SaveError
 from engine.inference.flow import DivergenceError, Evaluated, Particles, Problem, Step, describe
 from engine.inference.terms import Batch, Stage
 from engine.latents.styles import StyledSynthesis
 from engine.models.table import ASSETS
 from engine.settings import FlowSettings, SettingsError
+from engine.system.folders import cache_folder
 
 if TYPE_CHECKING:
     from engine.models.clip import PromptModel

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from engine.commands.models import fetch_from, places_of
 from engine.errors import LoadingStopped, ModelError
+from engine.families import find_family
 from engine.models import memory, store
 from engine.models.downloads import Cancelled, Patience, Progress
 from engine.models.public import PUBLIC_MODELS, PublicFile, PublicModel
-from engine.models.table import PUBLIC_PREFIX, TASKS, ModelRow
+from engine.models.table import PUBLIC_PREFIX, ModelRow
+from engine.system.folders import models_folder
 from gmi_ui.models.models import Models
 from gmi_ui.notices import NotPossibleError, explain
 from gmi_ui.runs.jobs import shown_name
@@ -28,26 +30,11 @@ if TYPE_CHECKING:
 
 Source = Literal["bundled", "fetched", "own"]
 
-TASK_NAMES = {"generate": "Generate", "edit": "Edit", "inpaint": "Inpaint", "translate": "Translate"}
-PAGE_TASKS = {  # what the page can do with a family; other tasks of `TASKS` have no tab yet
-    family: tuple(task for task in tasks if task != "translate" and family != "comodgan")
-    for family, tasks in TASKS.items()
-}
-FAMILY_NAMES = {
-    "stylegan2": "StyleGAN2",
-    "biggan": "BigGAN",
-    "biggan_deep": "BigGAN-deep",
-    "dalle_dvae": "DALL-E dVAE",
-    "vqgan": "VQGAN",
-    "dfgan": "DF-GAN",
-    "comodgan": "Co-Mod-GAN",
-    "stargan2": "StarGAN v2",
-    "open_clip": "open_clip",
-}
+TASK_NAMES = {"generate": "Generate", "edit": "Edit", "inpaint": "Inpaint"}
 MOST_PICTURES = 64
 MOST_ERRANDS = 24  # of those that are over, the oldest are forgotten
 GIGABYTE = 10**9
-NO_CODE = 2000  # characters of a path, at most
+LONGEST_PATH = 2000  # characters
 
 
 @dataclass(eq=False)
@@ -124,7 +111,7 @@ class Shelf:
                 "kept": sum(kept.values()),
             },
             "n": n,
-            "folder": str(store.models_folder()),
+            "folder": str(models_folder()),
             "changes": self._changes,
         }
 
@@ -146,9 +133,9 @@ class Shelf:
             "label": shown_name(row.name) if own and not row.name.startswith(PUBLIC_PREFIX) else row.name,
             "kind": row.kind,
             "source": source,
-            "family": FAMILY_NAMES.get(row.family, row.family),
+            "family": find_family(row.family).label,
             "use": use_of(row),
-            "usable": row.kind == "prompt" or bool(PAGE_TASKS.get(row.family)),
+            "usable": row.kind == "prompt" or bool(tasks_here(row.family)),
             "resolution": row.resolution,
             "size": size,
             "licence": row.licence,
@@ -163,7 +150,7 @@ class Shelf:
     def _offer(self, model: PublicModel) -> dict[str, Any]:
         return {
             "name": model.name,
-            "family": FAMILY_NAMES.get(model.family, model.family),
+            "family": find_family(model.family).label,
             "shows": model.shows,
             "resolution": model.resolution,
             "size": int(1e6 * model.megabytes),
@@ -224,7 +211,7 @@ class Shelf:
         told = path.strip().strip("\"'")
         if not told:
             raise NotPossibleError("Write the path of a file of weights, or upload one.")
-        if len(told) > NO_CODE or "\0" in told:
+        if len(told) > LONGEST_PATH or "\0" in told:
             raise NotPossibleError("That is no path of a file.")
         place = Path(told).expanduser()
         self._begin("open", str(place), lambda errand: self._open(errand, place, architecture.strip()))
@@ -363,23 +350,25 @@ def source_of(row: ModelRow) -> Source:
     """Where a model that is here comes from."""
     if row.licence == store.OWN_LICENCE:
         return "own"
-    return "fetched" if store.models_folder() in row.folder.parents else "bundled"
+    return "fetched" if models_folder() in row.folder.parents else "bundled"
 
 
 def use_of(row: ModelRow) -> str:
     return "Judges pictures by words" if row.kind == "prompt" else use_of_family(row.family)
 
 
+def tasks_here(family: str) -> tuple[str, ...]:
+    """What a family's models can be used for that has a tab."""
+    return tuple(task for task in find_family(family).possible_tasks if task in TASK_NAMES)
+
+
 def use_of_family(family: str) -> str:
     """What a family's models are for, and what of it the page can do."""
-    possible = PAGE_TASKS.get(family, ())
+    possible = tasks_here(family)
     if possible:
         return ", ".join(TASK_NAMES[task] for task in possible)
-    made_for = {
-        "stargan2": "Redraws a picture in another domain; opened, checked and converted here, not run yet",
-        "comodgan": "Fills holes of a picture; opened, checked and converted here, not run yet",
-    }
-    return made_for.get(family, "No tab uses it")
+    purpose = find_family(family).purpose
+    return f"{purpose}; opened, checked and converted here, not run yet" if purpose else "No tab uses it"
 
 
 def limits_of(name: str) -> str:
@@ -390,7 +379,7 @@ def limits_of(name: str) -> str:
 def _where_to_choose(family: str, kind: str) -> str:
     if kind == "prompt" or family == "open_clip":
         return "Choose it as prompt model in any tab."
-    possible = PAGE_TASKS.get(family, ())
+    possible = tasks_here(family)
     if possible:
         return f"Choose it as model in {' or '.join(TASK_NAMES[task] for task in possible)}."
     return f"{use_of_family(family)}."
@@ -398,7 +387,7 @@ def _where_to_choose(family: str, kind: str) -> str:
 
 def _description(model: "OwnModel") -> str:
     side = f", {model.resolution} px" if model.resolution else ""
-    return f"{FAMILY_NAMES.get(model.family, model.family)}{side}, {model.format}"
+    return f"{find_family(model.family).label}{side}, {model.format}"
 
 
 def _size_on_disk(row: ModelRow) -> int:

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engine.errors import LoadingStopped, ModelError
-from engine.models import memory, store
-from engine.models.table import PUBLIC_PREFIX, TASKS, ModelRow, list_models
+from engine.families import find_family
+from engine.models import store
+from engine.models.table import PUBLIC_PREFIX, ModelRow, list_models
 from engine.settings import GenerateSettings
+from engine.system import memory
 from engine.system.files import Watch
 from gmi_ui.notices import Notice, explain
 from gmi_ui.runs.timing import Pace
@@ -206,7 +208,7 @@ class Models:
         task: only generators that can be used for it.
         """
         rows = [row for row in self._rows() if row.kind == kind]
-        return [row.name for row in rows if task is None or task in TASKS.get(row.family, ())]
+        return [row.name for row in rows if task is None or task in find_family(row.family).possible_tasks]
 
     def choices(self, kind: str = "generator", *, task: str | None = None) -> list[tuple[str, str]]:
         """What a person reads, and the name, of each; files of the same name are told apart by their folder."""

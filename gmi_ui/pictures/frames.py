@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.models.table import TASKS
+from engine.families import find_family
 from gmi_ui.models.models import Models
 from gmi_ui.notices import Notice
 from gmi_ui.pictures import redrawing
@@ -255,7 +255,7 @@ def labels_of(run: Run, name: str, step: "Step") -> Sequence[str]:
 def tabs_for(run: Run, side: str) -> Sequence[str]:
     """The tabs that can work on a side's pictures: other models than the one that drew them see no sense in them."""
     task = run.tasks.get(side)
-    return TASKS.get(task.generator.family, ()) if isinstance(task, Generating) else OWN_PICTURES
+    return find_family(task.generator.family).possible_tasks if isinstance(task, Generating) else OWN_PICTURES
 
 
 def stage_of(run: Run) -> dict[str, Any] | None:

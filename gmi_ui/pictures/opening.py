@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.models.table import TASKS
+from engine.families import find_family
 from engine.settings import EditSettings, GenerateSettings
 from gmi_ui.models.models import random_latents
 from gmi_ui.notices import NotPossibleError
@@ -132,7 +132,7 @@ class Opening:
     def _editors(run: "Run", side: str) -> tuple[str, str]:
         """The models to look for the picture in: those that made it if they can edit, else the usual ones."""
         made, task = run.settings_of(side), run.tasks[side]
-        if isinstance(task, Generating) and "edit" not in TASKS.get(task.generator.family, ()):
+        if isinstance(task, Generating) and "edit" not in find_family(task.generator.family).possible_tasks:
             return EditSettings.model, EditSettings.prompt_model
         return made.model, made.prompt_model
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import gradio as gr
 from gradio.components import Component
 
-from engine.models.table import TASKS
+from engine.families import FAMILIES
 from engine.settings import RunSettings, SettingsError
 from gmi_ui.components.particle_grid import wake
 from gmi_ui.components.run_bar import bar_value
@@ -309,7 +309,7 @@ class EaselWiring(Wiring):
         self._on(layout.grid.go_on, self.go_on, inputs=self._token, outputs=layout.grid)
 
     def check_model(self, generator: Any) -> None:
-        able = [family for family, tasks in TASKS.items() if self.task in tasks]
+        able = [name for name, family in FAMILIES.items() if self.task in family.possible_tasks]
         if generator.family not in able:
             raise NotPossibleError(
                 f"{generator.name} is a {generator.family} model, which cannot {self.task} pictures; models of "

@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from engine.errors import ModelError
-from engine.models.family_defaults import STYLES
+from engine.families import find_family
 from engine.settings import GenerateSettings, SettingsError
 from gmi_ui.components.particle_grid import GridTexts, particle_grid, wake
 from gmi_ui.components.run_bar import bar_value, run_bar
@@ -20,8 +20,8 @@ from gmi_ui.controls import (
     BASELINE,
     CODE_FIELDS,
     COMMON_FIELDS,
+    FAMILY_FIELDS,
     FLOW_FIELDS,
-    KIND_FIELDS,
     NOTHING,
     REST,
     Panel,
@@ -61,7 +61,7 @@ TEXTS = GridTexts(
     own={"more_like_this": "More like this", "reseed": "Same seed again"},
 )
 NEAREST = 3  # classes that are shown where the prompt is close to none
-NO_ENTRY = Entry(STYLES, (), (), DEFAULTS)  # of a model that is not there
+NO_ENTRY = Entry(find_family(""), (), (), DEFAULTS)  # of a model that is not there
 # The choice that leaves the classes to the prompt, and named ones, exclude each other; the newer one stays.
 # Gradio takes an array for those of all outputs, hence two.
 AUTO_JS = f"(v) => [v.at(-1) === '{AUTO}' ? ['{AUTO}'] : v.filter((name) => name !== '{AUTO}')]"
@@ -132,12 +132,12 @@ class GenerateLayout:
     def changes(self, settings: GenerateSettings, entry: Entry) -> Changes:
         """Shows `settings` in every control, and only the controls that its model has."""
         changes = self.panel.updates(settings)
-        for field in KIND_FIELDS:
-            changes[self.panel.components[field]] |= {"visible": is_shown(field, entry.kind)}
+        for field in FAMILY_FIELDS:
+            changes[self.panel.components[field]] |= {"visible": is_shown(field, entry.family)}
         changes[self.panel.components["classes"]] |= {"choices": class_choices(entry.classes)}
-        changes[self.panel.components["space"]] |= {"choices": space_choices(entry.kind.spaces)}
-        changes[self.panel.components["steps"]] |= STEPS_TEXTS[entry.kind.has_stages]
-        changes[self.classes] = gr.update(visible=is_shown("classes", entry.kind))
+        changes[self.panel.components["space"]] |= {"choices": space_choices(entry.family.spaces)}
+        changes[self.panel.components["steps"]] |= STEPS_TEXTS[entry.family.has_stages]
+        changes[self.classes] = gr.update(visible=is_shown("classes", entry.family))
         changes[self.kept] = gr.update(visible=settings.start is not None)
         return changes
 
@@ -200,7 +200,7 @@ class GenerateWiring(Wiring):
         if model != rest.model:  # its controls are not on the page yet: they must not be another model's
             own = values_of(self._own(session, model))
             named = {**own, **{field: named[field] for field in COMMON_FIELDS}}
-        settings: Any = settings_from(named, DEFAULTS, flow_of=self._entry(model).kind.flow)
+        settings: Any = settings_from(named, DEFAULTS, flow_of=self._entry(model).family.flow)
         return self._with_other(session, settings, named["beside"])
 
     def _with_other(self, session: Session, settings: GenerateSettings, beside: str) -> GenerateSettings:
@@ -238,7 +238,7 @@ class GenerateWiring(Wiring):
 
         models = self._services.models
         for chosen in filter(None, (settings, settings.beside)):
-            if self._entry(chosen.model).kind == STYLES:
+            if not self._entry(chosen.model).family.has_own_choices:
                 continue
             try:
                 chosen_once = replace(chosen, candidates=1)  # looking for fitting starts takes its time
@@ -290,7 +290,7 @@ class GenerateWiring(Wiring):
     def apply_preset_of(self, values: Mapping[Component, Any]) -> Changes:
         """The three sliders take what the preset is for the model."""
         entry, settings = self._entry_and_settings(values)
-        flow = entry.kind.flow(settings.preset)
+        flow = entry.family.flow(settings.preset)
         updates = self._layout.panel.updates(replace(settings, flow=flow))
         return {self._control(field): updates[self._control(field)] for field in FLOW_FIELDS}
 
@@ -398,7 +398,7 @@ class GenerateWiring(Wiring):
             beside = chosen.beside if chosen.beside and chosen.beside.model != made.model else None
             common = {"prompt": chosen.prompt, "n": chosen.n, "seed": chosen.seed, "baseline": not beside}
             return replace(as_moved(made), beside=beside, **common)
-        own = {field: getattr(made, field) for field in KIND_FIELDS if hasattr(made, field)}
+        own = {field: getattr(made, field) for field in FAMILY_FIELDS if hasattr(made, field)}
         flow = replace(chosen.flow, **{field: getattr(made.flow, field) for field in CODE_FIELDS})
         flow = replace(flow, steps=chosen.flow.steps - chosen.flow.detail_steps + flow.detail_steps)
         return replace(chosen, flow=flow, **own)

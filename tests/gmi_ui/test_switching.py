@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engine.errors import ModelError
-from engine.models import family_defaults
+from engine.families import FAMILIES
 from engine.pictures import imaging
 from engine.settings import GenerateSettings, SettingsError
 from gmi_ui.controls import AUTO, BASELINE, NOTHING, REST, settings_from, usable_settings, values_of
@@ -221,7 +221,7 @@ def test_the_shelf_is_not_endless() -> None:
 
 def test_a_models_own_file_is_looked_up_by_loading_it() -> None:
     models = tiny_models()
-    assert look_up(models, "avatars").kind.name == "styles"
+    assert look_up(models, "avatars").family == FAMILIES["stylegan2"]
     with pytest.raises(ModelError):
         look_up(models, "other")
 
@@ -673,7 +673,7 @@ def test_a_picture_of_a_generator_that_cannot_edit_is_looked_for_in_one_that_can
 # ---- settings on their way ----------------------------------------------------------------------------------
 
 
-def test_all_controls_of_all_kinds_survive_the_page() -> None:
+def test_all_controls_of_all_families_survive_the_page() -> None:
     beside = tiny_settings(model="mosaic", baseline=False, flow={"steps": 9, "detail_steps": 4, "codebook": 0.0})
     settings = tiny_settings(
         model="fashion",
@@ -736,9 +736,7 @@ def test_only_generators_that_can_edit_are_listed_where_pictures_are_edited() ->
 
 
 def test_a_preset_is_what_it_is_for_the_model(tab: Tab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        family_defaults._KINDS, "biggan", replace(family_defaults.CLASSES, tuned={"step_size": 0.123, "prior": 0.5})
-    )
+    monkeypatch.setitem(FAMILIES, "biggan", replace(FAMILIES["biggan"], tuned={"step_size": 0.123, "prior": 0.5}))
     tab["prompt"] = "a coat"
     tab.choose("fashion")
     assert tab["step_size"] == 0.123 and tab_run_settings(tab).flow.prior == 0.5

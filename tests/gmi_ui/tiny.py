@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.errors import ModelError
+from engine.families.stylegan2 import synthesis_of
 from engine.latents.classes import ClassSpace
 from engine.latents.codebook import Codebook, CodeSpace, SoftCodeSpace, StraightThroughSpace
 from engine.latents.spaces import LatentSpace, SphereSpace, WPlusSpace, WSpace, w_statistics
@@ -244,6 +245,7 @@ def style_generator(*, delay: float = 0.0) -> GeneratorModel:
         network=network,
         spaces={space.name: space for space in spaces},
         default_space="w",
+        synthesize=synthesis_of(network),
         discriminator=None,
         encoder=None,
         sha256=hashlib.sha256(b"styles").hexdigest(),

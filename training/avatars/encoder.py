@@ -17,6 +17,7 @@ from training.avatars import classifier, pool, synthesis
 from training.jobs import Average, Job, batches, set_schedule, shrink, to_tensor
 
 FOLDER = Path("training/runs/avatars/encoder")
+SIDE = 64  # pixels of what it sees
 
 
 def build() -> MiniTower:
@@ -46,12 +47,12 @@ def main() -> None:
         set_schedule(optimizer, job.step, arguments.steps, 1e-3)
         rows = np.random.default_rng(job.step).permutation(rows)
         noise = torch.Generator().manual_seed(62_000_000 + job.step)
-        renders = shrink(to_tensor(data.images[rows[quarter:]]), 64)
+        renders = shrink(to_tensor(data.images[rows[quarter:]]), SIDE)
         renders = renders + 0.04 * torch.rand(len(renders), 1, 1, 1, generator=noise) * torch.randn(
             renders.shape, generator=noise
         )
         images = torch.cat(
-            [shrink(clip_mini.generated(generator, data.shown[rows[:quarter]], statistics), 64), renders]
+            [shrink(clip_mini.generated(generator, data.shown[rows[:quarter]], statistics), SIDE), renders]
         )
         with torch.autocast("cpu", torch.bfloat16):
             found = network(images).float()

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from engine.checkpoints import cache
-from engine.checkpoints.cache import cache_folder, converted_path, known_sha256
+from engine.checkpoints.cache import converted_path, known_sha256
+from engine.system.folders import cache_folder
 
 LONG_AGO = 1_000_000_000
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from engine.checkpoints import (
     Refused,
-    biggan,
+    biggan_deep,
     content,
     convert,
     converted,
@@ -272,8 +272,8 @@ def biggan_state(*widths: tuple[int, int], z: int = 3, classes: int = 5, embeddi
 def test_biggans_blocks_are_guessed_from_their_widths(widths: Any, up: list[bool] | None) -> None:
     """Where not every block that narrows is a second one."""
     state = biggan_state(*widths)
-    assert biggan.matches(state)
-    parts = biggan.read(state)
+    assert biggan_deep.matches(state)
+    parts = biggan_deep.read(state)
     found = parts.stated["generator"].get("up")
     assert (None if found is None else found.value) == up
     assert found is None or found.source == "guessed from the widths"
@@ -282,20 +282,20 @@ def test_biggans_blocks_are_guessed_from_their_widths(widths: Any, up: list[bool
 def test_biggans_config_must_fit_the_weights() -> None:
     state = biggan_state()
     fitting = {"class_embed_dim": 2, "num_classes": 5, "z_dim": 3}
-    assert biggan.settings_of(state, fitting) == {}
+    assert biggan_deep.settings_of(state, fitting) == {}
     for name in fitting:
         with pytest.raises(Refused, match=rf"says {name} 9, the weights have {fitting[name]}: another model's"):
-            biggan.settings_of(state, {**fitting, name: 9})
-    found = biggan.settings_of(state, {"layers": [[True, 8, 4], [False]], "eps": 1})
+            biggan_deep.settings_of(state, {**fitting, name: 9})
+    found = biggan_deep.settings_of(state, {"layers": [[True, 8, 4], [False]], "eps": 1})
     assert found["up"].value == [True, False] and found["eps"].value == 1.0
     assert {setting.source for setting in found.values()} == {"its config.json"}
     wrong: tuple[Any, ...] = (5, [5], [[]], [[1, 2]])
     for layers in wrong:
         with pytest.raises(Refused, match="no list of"):
-            biggan.settings_of(state, {"layers": layers})
+            biggan_deep.settings_of(state, {"layers": layers})
     for key in ("embeddings.weight", "generator.gen_z.weight_orig"):
         with pytest.raises(Refused, match="no matrices"):
-            biggan.settings_of({**state, key: torch.zeros(3)}, {})
+            biggan_deep.settings_of({**state, key: torch.zeros(3)}, {})
 
 
 def test_rosinalitys_files_with_and_without_average(tmp_path: Path) -> None:

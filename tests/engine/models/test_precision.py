@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine.models.loading import GeneratorModel, load_generator, load_prompt_model
 from engine.models.precision import generator_dtype, lowered, prompt_model_dtype
-from tests.engine.models.test_families import OPTIONS, write_model
+from tests.engine.families.test_families import OPTIONS, write_model
 
 IMAGE_ERROR = 0.05
 GRADIENT_COSINE = 0.98

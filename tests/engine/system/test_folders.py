@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.checkpoints.cache import cache_folder
-from engine.models.store import models_folder
+from engine.system.folders import cache_folder, models_folder
 
 VARIABLES = ("GMI_CACHE", "GMI_MODELS", "XDG_CACHE_HOME", "XDG_DATA_HOME", "LOCALAPPDATA")
 

@@ -89,7 +89,29 @@ def test_a_picture_of_another_kind_is_said_to_be(lone: GeneratorModel) -> None:
     stripes = np.zeros((16, 16, 3), np.uint8)
     stripes[::2] = 255
     *_, start = invert(Picture(stripes), lone, steps=20)
-    assert start.in_domain is False and start.distance > inversion.LARGEST_DISTANCE_IN_DOMAIN
+    assert lone.in_domain_distance is not None
+    assert start.in_domain is False and start.distance > lone.in_domain_distance
+
+
+def test_nothing_is_said_of_the_domain_of_a_model_that_was_not_measured(lone: GeneratorModel) -> None:
+    *_, start = invert(picture_of(lone), replace(lone, in_domain_distance=None), steps=2)
+    assert start.in_domain is None
+
+
+@pytest.mark.parametrize(("told", "side"), [(0, 16), (24, 24), (64, 64)])
+def test_the_encoder_sees_pictures_of_the_size_it_was_trained_on(
+    generator: GeneratorModel, told: int, side: int
+) -> None:
+    """That of the generator itself where the model does not tell."""
+    seen = []
+
+    class Encoder(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(tuple(images.shape))
+            return images.new_zeros(len(images), generator.network.w_dim)
+
+    guess(replace(generator, encoder=Encoder(), encoder_side=told), torch.zeros(2, 3, 16, 16), WHOLE)
+    assert seen == [(2, 3, side, side)]
 
 
 def test_the_hidden_part_is_not_looked_at(generator: GeneratorModel) -> None:

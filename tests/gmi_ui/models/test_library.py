@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from engine.errors import LoadingStopped, ModelError
+from engine.families import FAMILIES
 from engine.inference.flow import Particles
 from engine.models import store
 from engine.models.public import PUBLIC_MODELS
 from engine.models.store import OwnModel
-from engine.models.table import TASKS
 from engine.system.files import Watch
-from gmi_ui.models.library import FAMILY_NAMES, PAGE_TASKS, Errand, Shelf, told, use_of_family
+from gmi_ui.models.library import Errand, Shelf, tasks_here, told, use_of_family
 from gmi_ui.models.library_functions import shelf_functions
 from gmi_ui.models.models import Loaders, Models
 from gmi_ui.notices import Notice, NotPossibleError
@@ -112,9 +112,11 @@ def end_of(shelf: Shelf) -> Errand:
 
 
 def test_every_family_is_named_and_says_what_it_is_for() -> None:
-    assert TASKS.keys() == PAGE_TASKS.keys() == FAMILY_NAMES.keys() - {"open_clip"}
-    for family, tasks in PAGE_TASKS.items():
-        assert use_of_family(family) and (tasks or "not run yet" in use_of_family(family))
+    for name, family in FAMILIES.items():
+        assert family.label != name
+        assert tasks_here(name) or "opened, checked and converted here, not run yet" in use_of_family(name)
+    assert (tasks_here("stylegan2"), tasks_here("comodgan")) == (("generate", "edit", "inpaint"), ())
+    assert use_of_family("stargan2").startswith("Redraws a picture in another domain")
 
 
 def test_the_state_has_what_is_here_and_what_can_be_had() -> None:

@@ -17,13 +17,13 @@ from engine import __main__ as command_module
 from engine.__main__ import main
 from engine.checkpoints import open_checkpoint, write_safetensors
 from engine.errors import ModelError
+from engine.families import find_family
+from engine.families.common import class_names
 from engine.inference.flow import Step, refine
 from engine.latents.classes import ClassSpace
 from engine.latents.codebook import CodeSpace
-from engine.models.families import class_names
-from engine.models.family_defaults import first_settings, kind_of
 from engine.models.loading import GeneratorModel, load_generator, load_prompt_model
-from engine.models.table import read_row
+from engine.models.table import first_settings, read_row
 from engine.networks import biggan, biggan_deep, dalle_dvae, vqgan
 from engine.settings import FlowSettings, GenerateSettings, SettingsError
 from engine.tasks import generate
@@ -284,7 +284,6 @@ def test_biggan_deep_of_the_public_format(tmp_path: Path) -> None:
     model = converted(tmp_path / "m", "biggan_deep", opened("biggan-deep-tiny"), resolution=64, options={"up": up})
     expected = expected_of("biggan-deep-tiny")
     decoded = torch.cat([expected["in.z"], expected["in.class"]], dim=1)
-    assert model.synthesize is not None
     for psi in (0.4, 0.43):
         found = model.synthesize(decoded, model.spaces["z"].truncated(psi))
         assert_near(found, expected[f"out.img_t{psi}"], 1e-4)
@@ -296,7 +295,6 @@ def test_dvae_of_the_public_format(tmp_path: Path) -> None:
     space = model.spaces["soft"]
     assert isinstance(space, CodeSpace)
     vectors = torch.einsum("nvhw,vd->ndhw", expected["in.soft"], space.book.codes)
-    assert model.synthesize is not None
     found = model.synthesize(vectors, space)
     assert_near(found.clamp(-1, 1), 2 * expected["out.img"] - 1, 1e-4)
 
@@ -305,7 +303,6 @@ def test_dvae_of_the_public_format(tmp_path: Path) -> None:
 def test_vqgan_of_the_public_format(tmp_path: Path, name: str) -> None:
     model = converted(tmp_path / "m", "vqgan", opened(name), resolution=8)
     expected = expected_of("vqgan_tiny")
-    assert model.synthesize is not None
     assert_near(model.synthesize(expected["in.quant"], model.spaces["codes"]), expected["out.img"], 1e-4)
     rebuilt = model.network.quantized(model.network.encode(expected["in.x"]))
     assert_near(model.synthesize(rebuilt, model.spaces["codes"]), expected["out.rec"], 1e-4)
@@ -352,10 +349,10 @@ def test_wrong_commands_are_explained(
 
 
 def test_a_two_stage_model_has_both_stages_without_being_told(tiny_assets: Path) -> None:
-    """By the kind of a bundled model; --steps are both together, and keep their proportion."""
-    kind = kind_of("dalle_dvae")
-    assert (kind.flow().steps, kind.flow().detail_steps) == (120, 60) == (kind.flow("kde").steps, 60)
-    assert kind_of("stylegan2").flow() == FlowSettings() and kind_of("unheard of").name == "styles"
+    """By the family of a bundled model; --steps are both together, and keep their proportion."""
+    family = find_family("dalle_dvae")
+    assert (family.flow().steps, family.flow().detail_steps) == (120, 60) == (family.flow("kde").steps, 60)
+    assert find_family("stylegan2").flow() == FlowSettings() == find_family("unheard of").flow()
     row = replace(read_row(tiny_assets / "avatars"), family="dalle_dvae", prompt_model="clip-other")
     settings = first_settings("avatars", row.family, row)
     assert (settings.prompt_model, settings.prompt, settings.flow.detail_steps) == ("clip-other", "a smile", 60)

@@ -1,0 +1,132 @@
+"""StyleGAN2 (Karras et al. 2020): a mapping from z to w, then a synthesis with a w for each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import ModelError
+from engine.families.declaration import (
+    Assembled,
+    Details,
+    Family,
+    Network,
+    count_or_none,
+    has_keys,
+    positive,
+    positive_or_none,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from engine.families.declaration import State, Synthesis
+    from engine.latents.spaces import LatentSpace, WStatistics
+    from engine.networks import stylegan2
+
+STATISTICS = ("mean", "factor", "radius", "low", "high")  # of w, as the `latents` file of a model keeps them
+
+
+def _generator(state: State, **options: Any) -> nn.Module:
+    from engine.networks import stylegan2
+
+    return stylegan2.generator_from_shapes(state, **options)
+
+
+def _discriminator(state: State, **options: Any) -> nn.Module:
+    from engine.networks import stylegan2
+
+    return stylegan2.discriminator_from_shapes(state, **options)
+
+
+def _encoder(state: State) -> nn.Module:
+    from engine.networks.mini_tower import MiniTower  # brings timm, about 2 seconds
+
+    return MiniTower(num_classes=len(state["head.weight"]))
+
+
+def assemble(networks: Mapping[str, nn.Module], details: Details) -> Assembled:
+    """Spaces of z, of w and of a w for each layer. Raises ModelError for a generator that needs a class.
+
+    Where the model has no statistics of w they are estimated from the mapping network, but then a coordinate's sign
+    may differ between machines, and a kept latent mean another picture.
+    """
+    from engine.networks import stylegan2
+
+    network, judge = networks["generator"], networks.get("discriminator")
+    assert isinstance(network, stylegan2.Generator)
+    if network.c_dim:
+        raise ModelError(
+            f"{details.name} needs a class ({network.c_dim} classes); only generators without can be used."
+        )
+    if isinstance(judge, stylegan2.Discriminator):
+        judge.b4.mbstd_group_size = 1  # how real a particle looks must not depend on which others are in the batch
+    return Assembled(
+        network,
+        network.img_resolution,
+        _spaces(network, details),
+        synthesis_of(network),
+        default_space="w",
+        discriminator=judge,
+        encoder=networks.get("encoder"),
+    )
+
+
+def synthesis_of(network: stylegan2.Generator) -> Synthesis:
+    """One w is that of every layer."""
+
+    def synthesize(decoded: Tensor, space: LatentSpace) -> Tensor:
+        ws = decoded[:, None].expand(-1, network.num_ws, -1) if decoded.ndim == 2 else decoded
+        images: Tensor = network.synthesis(ws)
+        return images
+
+    return synthesize
+
+
+def _spaces(network: stylegan2.Generator, details: Details) -> dict[str, LatentSpace]:
+    from engine.latents.spaces import MappedSphereSpace, PlainWSpace, WPlusSpace, WSpace
+
+    statistics = _statistics(network, details)
+    w = WSpace(network.mapping.to_w, network.z_dim, statistics)
+    z = MappedSphereSpace(network.z_dim, details.device, mapping=network.mapping.to_w, mean=statistics.mean)
+    spaces: tuple[LatentSpace, ...] = (z, w, PlainWSpace(w), WPlusSpace(w, network.num_ws))
+    return {space.name: space for space in spaces}
+
+
+def _statistics(network: stylegan2.Generator, details: Details) -> WStatistics:
+    """Those kept with the model. Raises ModelError for those of another."""
+    from engine.latents.spaces import WStatistics, w_statistics
+
+    stored = details.latents
+    if not stored:
+        return w_statistics(network.mapping.to_w, network.z_dim, device=details.device)
+    if missing := sorted(set(STATISTICS) - stored.keys()):
+        raise ModelError(f"{details.place} lacks {', '.join(missing)}.")
+    if stored["mean"].shape != (network.w_dim,) or len(stored["factor"]) != network.w_dim:
+        raise ModelError(f"{details.place} does not fit a generator whose w has {network.w_dim} numbers.")
+    mean, factor, low, high = (stored[name].to(details.device) for name in ("mean", "factor", "low", "high"))
+    return WStatistics(mean, factor, float(stored["radius"]), low, high)
+
+
+_OPTIONS = (
+    positive("lr_multiplier", 0.01, "of the mapping network's layers"),
+    positive_or_none("conv_clamp", "256 in networks trained with float16 layers"),
+)
+_GROUP = count_or_none("mbstd_group_size", 4, "pictures per group of the batch statistic")
+
+FAMILY = Family(
+    name="stylegan2",
+    label="StyleGAN2",
+    tasks=("generate", "edit", "inpaint"),
+    networks={
+        "generator": Network(
+            _generator, has_keys("mapping.fc0.weight synthesis.b4.const synthesis.b4.conv1.weight"), _OPTIONS
+        ),
+        "discriminator": Network(
+            _discriminator, has_keys("b4.conv.weight b4.fc.weight b4.out.weight b8.conv0.weight"), (*_OPTIONS, _GROUP)
+        ),
+        "encoder": Network(_encoder),
+    },
+    assemble=assemble,
+    bytes_per_pixel=1650.0,  # fitted to 470 MB a picture at 256 px and 2.1 GB at 1024 px, in float32 on the CPU
+)

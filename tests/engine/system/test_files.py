@@ -1,0 +1,69 @@
+"""Replacing files, also where the old one is mapped into memory, which Windows does not overwrite."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.system.files import replace, write_atomic
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
+    """The files that are mapped: they can be renamed, but neither overwritten nor deleted."""
+    mapped: set[Path] = set()
+    original, rename, unlink = os.replace, os.rename, Path.unlink
+
+    def refusing(source: Path, target: Path) -> None:
+        if Path(target) in mapped:
+            raise PermissionError(13, "Access is denied", str(target))
+        original(source, target)
+
+    def renaming(source: Path, target: Path) -> None:
+        rename(source, target)
+        if Path(source) in mapped:
+            mapped.remove(Path(source))
+            mapped.add(Path(target))
+
+    def deleting(path: Path, missing_ok: bool = False) -> None:
+        if path in mapped:
+            raise PermissionError(13, "Access is denied", str(path))
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(os, "replace", refusing)
+    monkeypatch.setattr(os, "rename", renaming)
+    monkeypatch.setattr(Path, "unlink", deleting)
+    return mapped
+
+
+def test_a_mapped_file_steps_aside_and_goes_later(tmp_path: Path, windows: set[Path]) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"first")
+    windows.add(path)
+    write_atomic(path, b"second")
+    assert path.read_bytes() == b"second"
+    (aside,) = windows
+    assert aside.read_bytes() == b"first" and aside.parent == tmp_path
+    windows.clear()
+    windows.add(path)
+    write_atomic(path, b"third")
+    assert path.read_bytes() == b"third" and not aside.exists()
+
+
+def test_a_failed_replacement_leaves_both_files(tmp_path: Path, windows: set[Path]) -> None:
+    source, target = tmp_path / "new", tmp_path / "old"
+    target.write_bytes(b"old")
+    windows.add(target)
+    with pytest.raises(FileNotFoundError):
+        replace(source, target)
+    assert target.read_bytes() == b"old" and windows == {target}
+
+
+def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(target))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError):
+        write_atomic(tmp_path / "x", b"1")
+    assert not list(tmp_path.iterdir())
