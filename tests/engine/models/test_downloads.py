@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import os
 import random
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -199,6 +204,180 @@ def test_a_server_without_ranges_starts_again(server: Server, tmp_path: Path) ->
     assert_whole(tmp_path)
 
 
+def dated(at: int, **headers: str) -> Answer:
+    """Breaks off after `at` bytes, with these headers instead of a strong mark."""
+
+    def answer(handler: Handler) -> None:
+        handler.begin(200, len(CONTENT), **headers)
+        handler.wfile.write(CONTENT[:at])
+        handler.break_off()
+
+    return answer
+
+
+DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "mark"),
+    [
+        ({"ETag": 'W/"v1"'}, None),
+        ({"ETag": 'W/"v1"', "Last_Modified": DATE}, DATE),
+        ({"Last_Modified": DATE}, DATE),
+        ({"ETag": '"v1"', "Last_Modified": DATE}, '"v1"'),
+    ],
+)
+def test_what_a_server_calls_a_version(
+    server: Server, tmp_path: Path, headers: dict[str, str], mark: str | None
+) -> None:
+    """A weak mark promises a like file, not equal bytes: with nothing else a later call starts anew."""
+    with pytest.raises(DownloadError):
+        fetch(server, tmp_path, dated(300_000, **headers), status(503))
+    assert {asked for _, _, asked in server.requests[1:]} == {mark}
+    server.requests.clear()
+    fetch(server, tmp_path, whole)
+    assert server.requests[0][1:] == (None if mark is None else "bytes=300000-", mark)
+    assert_whole(tmp_path)
+
+
+def test_a_part_belongs_to_its_address(server: Server, tmp_path: Path) -> None:
+    """The same name from another address begins anew; what is damaged beside a part counts as none."""
+    with pytest.raises(DownloadError):
+        fetch(server, tmp_path, dropping(300_000), status(503))
+    server.requests.clear()
+    server.answers = [whole]
+    download(f"{server.url}?other", tmp_path / "model.pkl", max_bytes=LIMIT, patience=QUICK)
+    assert server.requests[0][1] is None
+
+
+@pytest.mark.parametrize(
+    "about", ["", "{", "[]", '{"validator": "x"}', '{"validator": "\\"v1\\"", "total": "5"}', '{"total": 1500000}']
+)
+def test_a_part_with_a_damaged_description_is_dropped(server: Server, tmp_path: Path, about: str) -> None:
+    with pytest.raises(DownloadError):
+        fetch(server, tmp_path, dropping(300_000), status(503))
+    (description,) = tmp_path.glob(".*.json")
+    description.write_text(about)
+    server.requests.clear()
+    fetch(server, tmp_path, whole, sha256=SHA256)
+    assert server.requests[0][1] is None
+    assert_whole(tmp_path)
+
+
+def test_a_part_longer_than_the_file_is_dropped(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError):
+        fetch(server, tmp_path, dropping(300_000), status(503))
+    (part,) = parts(tmp_path)
+    part.write_bytes(CONTENT + b"x")
+    server.requests.clear()
+    fetch(server, tmp_path, whole, sha256=SHA256)
+    assert server.requests[0][1] is None
+    assert_whole(tmp_path)
+
+
+def test_a_range_of_another_length_than_before(server: Server, tmp_path: Path) -> None:
+    """A mark alone is not believed: the whole length must be the one that was told."""
+
+    def longer(handler: Handler) -> None:
+        handler.begin(206, 10, Content_Range=f"bytes 300000-300009/{len(CONTENT) + 1}", ETag='"v1"')
+        handler.wfile.write(CONTENT[300_000:300_010])
+
+    fetch(server, tmp_path, dropping(300_000), longer, whole, sha256=SHA256)
+    assert_whole(tmp_path)
+    assert server.requests[-1][1] is None
+
+
+@pytest.mark.parametrize(
+    "span",
+    ["", "items 300000-9/1500000", "bytes x-9/1500000", "bytes 300000-1499999/*", "bytes 299999-1499999/1500000"],
+)
+def test_ranges_that_are_none(server: Server, tmp_path: Path, span: str) -> None:
+    def wrong(handler: Handler) -> None:
+        handler.begin(206, len(CONTENT) - 300_000, Content_Range=span)
+        handler.wfile.write(CONTENT[300_000:])
+
+    fetch(server, tmp_path, dropping(300_000), wrong, whole, sha256=SHA256)
+    assert_whole(tmp_path)
+    assert server.requests[-1][1] is None
+
+
+def test_all_had_arrived_though_nobody_knew(server: Server, tmp_path: Path) -> None:
+    """Without a length in the first answer, 416 with the part's own size says that nothing is missing."""
+
+    def endless(handler: Handler) -> None:
+        handler.begin(200, None, ETag='"v1"', Transfer_Encoding="chunked")
+        handler.wfile.write(b"%x\r\n" % len(CONTENT) + CONTENT + b"\r\n")
+        handler.break_off()
+
+    beyond: Answer = lambda handler: handler.begin(416, 0, Content_Range=f"bytes */{len(CONTENT)}")  # noqa: E731
+    fetch(server, tmp_path, endless, beyond, status(500), sha256=SHA256)
+    assert_whole(tmp_path)
+    assert len(server.requests) == 2
+
+
+def test_an_encoded_file_is_refused(server: Server, tmp_path: Path) -> None:
+    """Asked for as it is; what comes packed nevertheless is not the file."""
+    asked: list[str | None] = []
+
+    def packed(handler: Handler) -> None:
+        asked.append(handler.headers.get("Accept-Encoding"))
+        body = gzip.compress(CONTENT[:1000])
+        handler.begin(200, len(body), Content_Encoding="gzip")
+        handler.wfile.write(body)
+
+    with pytest.raises(DownloadError, match="sends the file in another encoding than it was asked for"):
+        fetch(server, tmp_path, packed)
+    assert asked == ["identity"] and list(tmp_path.iterdir()) == []
+    named: Answer = lambda handler: (  # noqa: E731
+        handler.begin(200, len(CONTENT), Content_Encoding="identity"),
+        handler.wfile.write(CONTENT),
+    )[0]
+    assert fetch(server, tmp_path, named) == SHA256
+
+
+def test_others_may_read_the_file(server: Server, tmp_path: Path) -> None:
+    """Whatever the umask: models are shared by the users of a machine, and nobody runs or changes them."""
+    before = os.umask(0o077)
+    try:
+        fetch(server, tmp_path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "model.pkl").stat().st_mode) == 0o644
+
+
+def test_folders_are_made_and_a_file_in_the_way_is_told(server: Server, tmp_path: Path) -> None:
+    fetch(server, tmp_path / "a" / "b")
+    assert_whole(tmp_path / "a" / "b")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(DownloadError, match=r"file/model\.pkl cannot be written: "):
+        fetch(server, tmp_path / "file")
+
+
+def test_a_file_as_large_as_allowed(server: Server, tmp_path: Path) -> None:
+    assert fetch(server, tmp_path, max_bytes=len(CONTENT)) == SHA256
+    with pytest.raises(DownloadError, match="or more, expected"):
+        fetch(server, tmp_path / "other", max_bytes=len(CONTENT) - 1)
+    assert parts(tmp_path / "other") == []
+
+
+def test_the_room_that_is_needed(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of the file and what is left to others, to the byte."""
+    free = len(CONTENT) + downloads.SPARE_BYTES
+
+    def disk(bytes_free: int) -> None:
+        monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _: SimpleNamespace(free=bytes_free))
+
+    disk(free - 1)
+    with pytest.raises(DownloadError, match="of disk"):
+        fetch(server, tmp_path)
+    disk(free)
+    with pytest.raises(DownloadError, match="does not deliver"):
+        fetch(server, tmp_path, dropping(300_000), status(503))
+    disk(free - 300_000)
+    fetch(server, tmp_path, whole, sha256=SHA256)
+    assert server.requests[-1][1] == "bytes=300000-"
+
+
 def test_without_a_mark_of_the_server_nothing_is_taken_up_later(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DownloadError):
         fetch(server, tmp_path, dropping(300_000, ""), status(503))
@@ -291,9 +470,17 @@ def test_a_disk_without_room(server: Server, tmp_path: Path, monkeypatch: pytest
     assert parts(tmp_path) == []
 
 
-@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/octet-stream"])
-def test_a_web_page_instead_of_the_file(server: Server, tmp_path: Path, kind: str) -> None:
-    page = b"\n<!DOCTYPE html><html><body>Quota exceeded</body></html>"
+@pytest.mark.parametrize(
+    ("kind", "page"),
+    [
+        ("text/html; charset=utf-8", b"Quota exceeded"),
+        ("application/xhtml+xml", b"Quota exceeded"),
+        ("application/octet-stream", b"\n<!DOCTYPE html><html><body>Quota exceeded</body></html>"),
+        ("application/octet-stream", b"<HTML>Quota exceeded"),
+        ("application/octet-stream", b"<?xml version='1.0'?><Error/>"),
+    ],
+)
+def test_a_web_page_instead_of_the_file(server: Server, tmp_path: Path, kind: str, page: bytes) -> None:
 
     def answer(handler: Handler) -> None:
         handler.begin(200, len(page), Content_Type=kind)
@@ -305,14 +492,14 @@ def test_a_web_page_instead_of_the_file(server: Server, tmp_path: Path, kind: st
     assert not (tmp_path / "model.pkl").exists()
 
 
-@pytest.mark.parametrize("code", [401, 403, 404, 410])
+@pytest.mark.parametrize("code", [204, 401, 403, 404, 410, 501])
 def test_what_will_not_help_is_not_repeated(server: Server, tmp_path: Path, code: int) -> None:
     with pytest.raises(DownloadError, match=f"answers {code} .*The file may have moved"):
         fetch(server, tmp_path, status(code))
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("code", [429, 500, 503])
+@pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504])
 def test_what_may_pass_is_repeated(server: Server, tmp_path: Path, code: int) -> None:
     fetch(server, tmp_path, status(code), status(code), whole, sha256=SHA256)
     assert len(server.requests) == 3
@@ -325,6 +512,48 @@ def test_progress_gives_all_tries_again(server: Server, tmp_path: Path) -> None:
     """More breaks than tries, each a little further."""
     fetch(server, tmp_path, *(dropping(100_000 * i) for i in range(1, 8)), whole, sha256=SHA256)
     assert_whole(tmp_path)
+
+
+def test_tries_without_progress_are_counted(server: Server, tmp_path: Path) -> None:
+    """Two failures, some bytes, then no further: as many tries as at first, of which the gain was one."""
+    with pytest.raises(DownloadError, match=r"0\.3 of 1\.5 MB have arrived"):
+        fetch(server, tmp_path, status(503), status(503), dropping(300_000), status(503))
+    assert len(server.requests) == 3 + QUICK.tries - 1
+
+
+def test_progress_is_told_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most every .2 s but at the end; the speed is that over the last points, never negative."""
+    clock = iter([0.0, 0.1, 0.2, 0.4, 0.45])
+    monkeypatch.setattr(downloads.time, "monotonic", lambda: next(clock))
+    seen: list[Progress] = []
+    meter = downloads._Meter(seen.append)
+    for done in (100, 200, 300, 500):
+        meter.show(done, 1000)
+    meter.show(550, 1000, final=True)
+    assert [(progress.done, progress.total) for progress in seen] == [
+        (100, 1000),
+        (300, 1000),
+        (500, 1000),
+        (550, 1000),
+    ]
+    assert [progress.speed for progress in seen] == pytest.approx([0, 1000, 1000, 1000])
+    clock = iter([0.0, 1.0])
+    meter = downloads._Meter(seen.append)
+    meter.show(100, 1000)
+    meter.show(50, 1000)  # it began again
+    assert seen[-1].speed == 0
+
+
+def test_the_speed_is_of_the_last_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a second each: 1000 bytes a second, then 10; after twenty slow ones the fast ones are forgotten."""
+    clock = iter(float(i) for i in range(100))
+    monkeypatch.setattr(downloads.time, "monotonic", lambda: next(clock))
+    seen: list[Progress] = []
+    meter, done = downloads._Meter(seen.append), 0
+    for gain in [1000] * 10 + [10] * 30:
+        done += gain
+        meter.show(done, None)
+    assert 10 < seen[20].speed < 1000 and seen[-1].speed == pytest.approx(10)
 
 
 def test_waits_grow(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,11 +641,59 @@ def test_a_redirection_must_be_encrypted_too(server: Server, tmp_path: Path, pla
 def test_redirections_are_followed_and_counted(server: Server, tmp_path: Path) -> None:
     fetch(server, tmp_path, redirect("/elsewhere"), redirect(server.url), whole, sha256=SHA256)
     assert [path for path, _, _ in server.requests] == ["/model.pkl", "/elsewhere", "/model.pkl"]
-    with pytest.raises(DownloadError, match="more than 8 times"):
-        fetch(server, tmp_path / "other", redirect("/again"))
+    assert_whole(tmp_path)
+
+
+def test_eight_redirections_and_no_more(server: Server, tmp_path: Path) -> None:
+    fetch(server, tmp_path, *(redirect(f"/{i}") for i in range(8)), whole, sha256=SHA256)
+    assert_whole(tmp_path)
+    server.requests.clear()
+    with pytest.raises(DownloadError, match="leads from one address to the next, more than 8 times"):
+        fetch(server, tmp_path / "other", *(redirect(f"/{i}") for i in range(30)), whole)
+    assert len(server.requests) == 9
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_every_kind_of_redirection(server: Server, tmp_path: Path, code: int) -> None:
+    """Also to a name beside the address, and with what was asked there."""
+    fetch(server, tmp_path, lambda handler: handler.begin(code, 0, Location="there?a=b"), whole, sha256=SHA256)
+    assert server.requests[1][0] == "/there?a=b"
+
+
+def test_a_part_is_taken_up_behind_a_redirection(server: Server, tmp_path: Path) -> None:
+    fetch(server, tmp_path, dropping(300_000), redirect("/elsewhere"), whole, sha256=SHA256)
+    assert [(path, asked) for path, asked, _ in server.requests[1:]] == [
+        ("/model.pkl", "bytes=300000-"),
+        ("/elsewhere", "bytes=300000-"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("host", "answer"),
+    [
+        ("localhost", True),
+        ("LocalHost.", True),
+        ("localhost.localdomain", True),
+        ("ip6-localhost", True),
+        ("127.0.0.1", True),
+        ("127.200.3.4", True),
+        ("::1", True),
+        ("128.0.0.1", False),
+        ("10.0.0.1", False),
+        ("::2", False),
+        ("localhost.example.com", False),
+        ("", False),
+    ],
+)
+def test_what_is_this_machine(host: str, answer: bool) -> None:
+    assert downloads.is_this_machine(host) == answer
 
 
 def test_a_stranger_cannot_lead_into_this_machine() -> None:
+    """Another stranger, or this machine itself, may be led to."""
+    assert downloads._redirected("https://example.com/a/x", "y?z") == "https://example.com/a/y?z"
+    assert downloads._redirected("https://example.com/x", "https://example.org/") == "https://example.org/"
+    assert downloads._redirected("http://127.0.0.1:1/x", "http://localhost:2/y") == "http://localhost:2/y"
     with pytest.raises(DownloadError, match="leads to an address of this machine"):
         downloads._redirected("https://example.com/x", "http://127.0.0.1:8080/admin")
 
@@ -458,3 +735,35 @@ def test_the_proxy_of_the_environment_is_asked_for_a_tunnel(monkeypatch: pytest.
     assert b"Proxy-Authorization: Basic bWU6c2VjcmV0" in heard[0]
     monkeypatch.setenv("no_proxy", "example.com")
     assert downloads._connect("https://example.com/x", 1)._tunnel_host is None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "place", "headers"),
+    [
+        ("http://proxy.example.com:8080", ("proxy.example.com", 8080), {}),
+        ("proxy.example.com", ("proxy.example.com", 3128), {}),
+        ("http://me@proxy.example.com", ("proxy.example.com", 3128), {"Proxy-Authorization": "Basic bWU6"}),
+        (
+            "http://me:a%40b@proxy.example.com:1",
+            ("proxy.example.com", 1),
+            {"Proxy-Authorization": "Basic bWU6YUBi"},
+        ),
+    ],
+)
+def test_ways_through_a_proxy(
+    proxy: str, place: tuple[str, int], headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("https_proxy", proxy)
+    found: Any = downloads._connect("https://example.com/x", 1)
+    assert (found.host, found.port) == place
+    assert (found._tunnel_host, found._tunnel_port) == ("example.com", 443)
+    assert {name: value for name, value in found._tunnel_headers.items() if name != "Host"} == headers
+    assert downloads._connect("https://example.com:444/x", 1)._tunnel_port == 444  # type: ignore[attr-defined]
+    for direct in ("https://127.0.0.1:5/x", "http://localhost:5/x"):
+        found = downloads._connect(direct, 1)
+        assert found._tunnel_host is None and found.port == 5
+    monkeypatch.delenv("https_proxy")
+    found = downloads._connect("https://example.com/x", 7)
+    assert (found.host, found.port, found.timeout, found._tunnel_host) == ("example.com", 443, 7, None)
