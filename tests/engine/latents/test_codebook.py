@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import get_args
 
@@ -104,6 +105,51 @@ def test_soft_codes_are_mixtures() -> None:
     torch.testing.assert_close(space.vectors(latents), expected)
 
 
+def test_logits_are_limited_at_twice_the_first() -> None:
+    """Up to there they are free: a mixture may become as good as its code."""
+    space = SPACES["soft"]
+    assert isinstance(space, SoftCodeSpace)
+    limit = 2 * space.first_logit
+    free = torch.empty(1, COUNT, ENTRIES).uniform_(-1, 1, generator=torch.Generator().manual_seed(0)) * limit
+    assert torch.equal(space.constrain(free), free)
+    assert torch.equal(space.constrain(100 * free.sign()), limit * free.sign())
+
+
+def test_vectors_are_limited_by_the_codes() -> None:
+    """Each coordinate by the least and the greatest that a code has there."""
+    space = SPACES["codes"]
+    codes = BOOK.codes - BOOK.codes.mean(0)
+    far = torch.full((1, COUNT, DIM), 1e6)
+    assert torch.equal(space.constrain(far), codes.amax(0).expand(1, COUNT, DIM))
+    assert torch.equal(space.constrain(-far), codes.amin(0).expand(1, COUNT, DIM))
+    between = torch.lerp(codes.amin(0), codes.amax(0), 0.3).expand(1, COUNT, DIM)
+    assert torch.equal(space.constrain(between), between)
+
+
+def test_a_book_is_described_by_mean_and_deviation() -> None:
+    torch.testing.assert_close(BOOK.mean, BOOK.codes.mean(0))
+    squares = (BOOK.codes - BOOK.codes.mean(0)).square().sum(1)
+    assert BOOK.deviation == pytest.approx(math.sqrt(squares.mean().item()))
+
+
+def test_latents_that_mean_codes() -> None:
+    """Of every code the latents decode to it; mixtures are zero on average, as softmax does not see the average."""
+    codes = torch.arange(COUNT)[None] % ENTRIES
+    for space in SPACES.values():
+        assert torch.equal(space.indices(space.latents(codes)).flatten(1), codes)
+    logits = SPACES["soft"].latents(codes)
+    torch.testing.assert_close(logits.mean(-1), torch.zeros(1, COUNT), atol=1e-6, rtol=0)
+    torch.testing.assert_close(SPACES["codes"].vectors(SPACES["codes"].latents(codes)), BOOK.codes[codes])
+
+
+def test_each_number_gives_other_codes() -> None:
+    space = SPACES["codes"]
+    assert not torch.equal(space.sample_codes([1, 2]), space.sample_codes([1, 2], 1))
+    assert torch.equal(space.sample_codes([2], 1), space.sample_codes([1, 2], 1)[1:])
+    many = space.sample_codes(range(200))
+    assert many.shape == (200, COUNT) and set(many.flatten().tolist()) == set(range(ENTRIES))
+
+
 def test_nearest_code_term_is_a_spring() -> None:
     """-1/2 |z - e|^2 for each code: the gradient is e - z, and at the codes themselves nothing."""
     space = SPACES["codes"]
@@ -148,6 +194,18 @@ def test_orders_begin_where_they_say() -> None:
     assert square.moving(0, 9, "rows").flatten().nonzero().item() == 0
     assert square.moving(0, 9, "centre").flatten().nonzero().item() == 4
     assert torch.equal(square.moving(0, 9, "random"), square.moving(0, 9, "random"))
+    orders = {
+        order: [square.moving(turn, 9, order).flatten().nonzero().item() for turn in range(9)]
+        for order in get_args(CodeOrder)
+    }
+    assert orders["rows"] == list(range(9))
+    assert orders["centre"] == [4, 1, 3, 5, 7, 0, 2, 6, 8]  # by distance, equals in rows
+    assert sorted(orders["random"]) == list(range(9)) and orders["random"] not in (orders["rows"], orders["centre"])
+    wide = CodeSpace(BOOK, 2, 5)
+    assert [wide.moving(turn, 5, "centre").flatten().nonzero().flatten().tolist() for turn in range(2)] == [
+        [2, 7],
+        [1, 3],
+    ]
 
 
 def test_the_turn_counts_from_the_second_stage() -> None:
@@ -253,6 +311,16 @@ def test_a_mixture_begins_close_to_its_code(entries: int) -> None:
     weights = space.sample([1, 2]).softmax(-1)
     torch.testing.assert_close(weights.amax(-1), torch.full((2, 4), 0.95))
     assert torch.equal(weights.argmax(-1), space.sample_codes([1, 2]))
+
+
+def test_mixtures_take_the_memory_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight tensors of 4 bytes for each weight of each particle, to the byte."""
+    space = SPACES["soft"]
+    pages = 3 * COUNT * ENTRIES * 4 * 8
+    monkeypatch.setattr("engine.latents.codebook.os.sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else pages)
+    assert len(space.sample([1, 2, 3])) == 3
+    with pytest.raises(SettingsError, match="this machine has"):
+        space.sample([1, 2, 3, 4])
 
 
 def test_too_many_mixtures_are_refused() -> None:

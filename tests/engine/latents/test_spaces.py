@@ -1,5 +1,7 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from engine.latents.spaces import (
     normal_per_seed,
     project_to_ball,
     seeded,
+    style_spaces,
     w_statistics,
 )
 from tests.engine.toys import numbers
@@ -133,6 +136,79 @@ def test_whitened_samples_have_mean_zero_and_covariance_one():
     assert (u.norm(dim=1) <= statistics.radius * math.sqrt(W_DIM)).double().mean() == pytest.approx(0.95, abs=1e-3)
 
 
+def test_the_covariance_is_that_of_the_samples_themselves():
+    """Mean of the squares, not of n - 1 of them: with 40 samples the difference is 2.5 %.
+
+    In float64, over the very samples: whitened they have covariance one, their extremes are low and high, and 95 % of
+    them lie within the radius.
+    """
+    statistics = w_statistics(lambda z: mapping(z).double(), Z_DIM, samples=40, seed=3)
+    w = mapping(torch.randn(40, Z_DIM, generator=seeded("w_statistics", 3))).double()
+    centred = w - w.mean(0)
+    torch.testing.assert_close(statistics.mean, w.mean(0))
+    torch.testing.assert_close(statistics.factor @ statistics.factor.T, centred.T @ centred / 40)
+    torch.testing.assert_close(statistics.whiten(w).square().mean(0), torch.ones(W_DIM).double())
+    assert torch.equal(statistics.low, w.amin(0)) and torch.equal(statistics.high, w.amax(0))
+    lengths = statistics.whiten(w).norm(dim=1) / math.sqrt(W_DIM)
+    assert statistics.radius == pytest.approx(lengths.quantile(0.95).item())
+
+
+def test_statistics_do_not_depend_on_how_many_are_mapped_at_once():
+    """And their z are those of the seed: 2,500 samples are mapped in three parts."""
+    parts: list[Tensor] = []
+
+    def noted(z: Tensor) -> Tensor:
+        parts.append(z)
+        return mapping(z)
+
+    statistics = w_statistics(noted, Z_DIM, samples=2500, seed=1)
+    assert [len(part) for part in parts] == [1000, 1000, 500]
+    z = torch.randn(2500, Z_DIM, generator=seeded("w_statistics", 1))
+    assert torch.equal(torch.cat(parts), z)
+    torch.testing.assert_close(statistics.mean, mapping(z).mean(0), atol=1e-5, rtol=1e-5)
+
+
+def test_directions_have_a_sign_and_an_order():
+    """The largest entry of each column is positive, so that a kept u means the same on every machine; the last varies
+    most. Directions below a millionth of its variance are left out."""
+    for seed in range(5):
+        factor = w_statistics(mapping, Z_DIM, samples=300, seed=seed).factor
+        largest = factor.gather(0, factor.abs().argmax(0, keepdim=True))
+        assert (largest > 0).all()
+        assert (factor.norm(dim=0).diff() > 0).all()
+    for spread, kept in ((1.5e-3, 2), (0.7e-3, 1)):
+        scales = torch.tensor([1.0, spread])
+        assert w_statistics(scales.mul, 2, samples=2000).factor.shape == (2, kept)
+
+
+@pytest.mark.parametrize("kind", ["w", "w plain", "w+"])
+def test_each_z_is_mapped_alone(kind: str):
+    """A batched product may round differently: here the mapping even says how many it was asked for."""
+
+    def counting(z: Tensor) -> Tensor:
+        return mapping(z) + 0.01 * (len(z) - 1)
+
+    whitened = WSpace(counting, Z_DIM, w_space().statistics)
+    of_kind: dict[str, LatentSpace] = {
+        "w": whitened,
+        "w plain": PlainWSpace(whitened),
+        "w+": WPlusSpace(whitened, layers=3),
+    }
+    chosen = of_kind[kind]
+    together = chosen.sample([5, 7, 11])
+    for i, seed in enumerate((5, 7, 11)):
+        assert torch.equal(together[i : i + 1], chosen.sample([seed]))
+    assert torch.equal(together, replace_mapping(chosen).sample([5, 7, 11]))
+
+
+def replace_mapping(space: LatentSpace) -> LatentSpace:
+    """The same space around the plain mapping."""
+    if isinstance(space, WSpace):
+        return WSpace(mapping, Z_DIM, space.statistics)
+    assert isinstance(space, PlainWSpace | WPlusSpace)
+    return replace(space, whitened=WSpace(mapping, Z_DIM, space.whitened.statistics))
+
+
 def test_whitening_is_undone_by_colouring():
     statistics = w_space().statistics
     w = mapping(numbers(7, Z_DIM).float())
@@ -201,6 +277,74 @@ def test_w_plus_starts_with_equal_layers_and_limits_each():
     assert torch.equal(constrained[:, 0], latents[:, 0])
     assert constrained[:, 2].norm() < latents[:, 2].norm()
     assert space.decode(latents).shape == (1, 5, W_DIM)
+
+
+def test_truncated_normal_samples_are_quantiles_of_their_draws():
+    """Phi(z), stretched from [Phi(-limit), Phi(limit)] to [0, 1], is the uniform number that was drawn."""
+    for limit in (2.0, 0.5):
+        space = TruncatedNormalSpace(1000, limit)
+        z = space.sample([3])[0].double()
+        stretched = torch.erf(z / math.sqrt(2)) / math.erf(limit / math.sqrt(2))
+        drawn = torch.rand(1000, generator=seeded("z", 3, 0), dtype=torch.float64)
+        torch.testing.assert_close((1 + stretched) / 2, drawn, atol=1e-6, rtol=0)
+        assert space.sample([3]).dtype == torch.float32
+
+
+def test_truncated_normals_scale_for_any_limit():
+    """The root of K times the variance, by integration over 200,001 points."""
+    for limit in (0.5, 1.0, 2.0, 3.0):
+        z = torch.linspace(-limit, limit, 200_001, dtype=torch.float64)
+        density = torch.exp(-0.5 * z.square())
+        variance = (density * z.square()).sum() / density.sum()
+        assert TruncatedNormalSpace(7, limit).scale == pytest.approx(math.sqrt(7 * variance.item()), rel=1e-4)
+        assert TruncatedNormalSpace(7, limit).constrain(torch.tensor([[-9.0, 9.0]])).tolist() == [[-limit, limit]]
+
+
+@pytest.mark.parametrize("name", ["mapped sphere", "truncated normal", "w", "w plain", "w+"])
+def test_truncating_twice_multiplies(name: str):
+    """psi .5 of psi .5 is psi .25, in samples and in what is decoded."""
+    twice, once = SPACES[name].truncated(0.5).truncated(0.5), SPACES[name].truncated(0.25)
+    latents = once.sample(range(4))
+    assert torch.equal(twice.sample(range(4)), latents)
+    assert torch.equal(twice.decode(latents), once.decode(latents))
+
+
+def test_a_style_space_for_each_domain():
+    """Of its own statistics and its own head."""
+
+    def to_domain(z: Tensor, domain: int) -> Tensor:
+        return mapping(z) * (1 + domain)
+
+    spaces = style_spaces(to_domain, Z_DIM, 2)
+    assert [space.name for space in spaces] == ["style 0", "style 1"]
+    for domain, space in enumerate(spaces):
+        expected = w_statistics(partial(to_domain, domain=domain), Z_DIM)
+        assert torch.equal(space.statistics.mean, expected.mean)
+        assert torch.equal(space.mapping(MIXING.T), to_domain(MIXING.T, domain))
+
+
+def test_the_prior_of_w_plus_counts_all_layers():
+    latents = SPACES["w+"].sample([1, 2])
+    torch.testing.assert_close(SPACES["w+"].log_prior(latents), 5 * SPACES["w"].log_prior(latents[:, 0]))
+    assert SPACES["w+"].scale == pytest.approx(math.sqrt(5 * W_DIM))
+
+
+def test_plain_w_is_w_from_its_mean():
+    """What it decodes is the whitened space's, direction by direction."""
+    space = w_space()
+    plain = PlainWSpace(space)
+    assert plain.shape == (W_DIM,)
+    torch.testing.assert_close(plain.decode(plain.sample(range(5))), space.decode(space.sample(range(5))))
+    assert plain.scale == pytest.approx(math.sqrt(torch.trace(space.statistics.factor @ space.statistics.factor.T)))
+
+
+def test_normal_numbers_depend_on_purpose_seed_and_step():
+    draws = normal_per_seed((3,), purpose="a", seeds=[1, 2])
+    assert draws.shape == (2, 3)
+    assert torch.equal(draws[1], torch.randn(3, generator=seeded("a", 2, 0)))
+    assert torch.equal(
+        normal_per_seed((3,), purpose="a", seeds=[2], step=4)[0], torch.randn(3, generator=seeded("a", 2, 4))
+    )
 
 
 def test_project_to_ball_shortens_only_what_is_too_long():

@@ -328,10 +328,11 @@ def test_an_encoded_file_is_refused(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="sends the file in another encoding than it was asked for"):
         fetch(server, tmp_path, packed)
     assert asked == ["identity"] and list(tmp_path.iterdir()) == []
-    named: Answer = lambda handler: (  # noqa: E731
-        handler.begin(200, len(CONTENT), Content_Encoding="identity"),
-        handler.wfile.write(CONTENT),
-    )[0]
+
+    def named(handler: Handler) -> None:
+        handler.begin(200, len(CONTENT), Content_Encoding="identity")
+        handler.wfile.write(CONTENT)
+
     assert fetch(server, tmp_path, named) == SHA256
 
 

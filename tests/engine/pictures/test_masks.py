@@ -99,6 +99,42 @@ def test_compositing(radius: int) -> None:
     assert np.abs(mixed - exact).max() <= 0.5 + 1e-4
 
 
+def test_the_ends_of_compositing_are_exact() -> None:
+    """For every pair of bytes: old at alpha 0, new at 1; a byte over itself is itself whatever the alpha."""
+    old, new = (np.repeat(values[..., None], 3, 2) for values in np.mgrid[:256, :256].astype(np.uint8))
+    for alpha, expected in ((0.0, old), (1.0, new)):
+        assert np.array_equal(blended(old, new, np.full((256, 256), alpha, np.float32)), expected)
+    shares = np.random.default_rng(3).random((256, 256)).astype(np.float32)
+    assert np.array_equal(blended(old, old, shares), old)
+    assert blended(old, new, np.full((256, 256), 0.5, np.float32))[10, 21].tolist() == [16] * 3  # 15.5 to the even
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 3, 4, 7])
+def test_feathering_falls_in_a_line(pixels: int) -> None:
+    """Beside a straight edge, far from the borders.
+
+    p pixels are grown by p - b and averaged over windows of 2 b + 1, b = p // 2: the window of a pixel d away from
+    the mask holds p - d + 1 of its 2 b + 1 columns, at least none and at most all.
+    """
+    mask = np.zeros((41, 60), bool)
+    mask[:, :20] = True
+    alpha = feather_mask(mask, pixels)
+    blur = pixels // 2
+    for d in range(1, 20):
+        held = min(max(pixels - d + 1, 0), 2 * blur + 1)
+        assert alpha[20, 19 + d] == pytest.approx(held / (2 * blur + 1)), d
+    assert (alpha[20, :20] == 1).all() and alpha.dtype == np.float32
+
+
+def test_windows_at_the_edge_count_only_what_is_there() -> None:
+    """A mask along the picture's edge stays 1 there: what lies beyond is no rest that would thin it."""
+    mask = np.zeros((9, 9), bool)
+    mask[:2] = True
+    alpha = feather_mask(mask, 4)
+    assert (alpha[:2] == 1).all() and np.array_equal(alpha, np.repeat(alpha[:, :1], 9, 1))
+    assert (np.diff(alpha[:, 0]) <= 0).all()
+
+
 @pytest.mark.parametrize("box", [Box(5, 4, 16), Box(-6, -3, 20), Box(30, 20, 24), Box(-10, -10, 60)])
 def test_pasting_touches_only_alpha_and_the_box(box: Box) -> None:
     rng = np.random.default_rng(2)
@@ -156,6 +192,13 @@ def test_changed_pixels_are_counted() -> None:
 def test_beyond_the_picture_nothing_is_known() -> None:
     alpha = np.zeros((2, 2), np.float32)
     assert cut_alpha(alpha, Box(-1, 0, 3)).tolist() == [[1, 0, 0], [1, 0, 0], [1, 1, 1]]
+    assert cut_alpha(alpha, Box(0, -1, 3)).tolist() == [[1, 1, 1], [0, 0, 1], [0, 0, 1]]
+    assert cut_alpha(alpha, Box(-1, -1, 4)).tolist() == [[1] * 4, [1, 0, 0, 1], [1, 0, 0, 1], [1] * 4]
+    ramp = np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3)
+    inside = cut_alpha(ramp, Box(1, 0, 2))
+    assert np.array_equal(inside, ramp[:, 1:])
+    inside[:] = 0  # a copy: the alpha itself stays
+    assert ramp[1, 2] > 0
 
 
 def mask_file(pixels: Any) -> bytes:
@@ -182,12 +225,33 @@ def test_a_painted_layer_counts_by_its_opacity() -> None:
     assert mask_from_pixels(layer[..., :3] + np.uint8(200), (3, 2)).all()
 
 
+def test_colours_are_bright_by_their_luminance() -> None:
+    """ITU-R 601: green 150, yellow 226 of 255 are bright; red 76 and blue 29 are not."""
+    colours = np.array([[[0, 255, 0], [255, 255, 0], [255, 0, 0], [0, 0, 255]]], np.uint8)
+    assert read_mask(mask_file(colours), (4, 1)).tolist() == [[True, True, False, False]]
+    assert mask_from_pixels(colours, (4, 1)).tolist() == [[True, True, False, False]]
+
+
+def test_half_transparent_white_is_over_black() -> None:
+    """Opacity 128 of white over black is 128, which is bright; 127 is not. Paint counts by opacity alone."""
+    layer = np.zeros((1, 3, 4), np.uint8)
+    layer[0, :, :3], layer[0, :, 3] = 255, (127, 128, 255)
+    assert read_mask(mask_file(layer), (3, 1)).tolist() == [[False, True, True]]
+    assert mask_from_pixels(layer, (3, 1)).tolist() == [[False, True, True]]
+    with pytest.raises(PictureError, match="the mask: expected bytes"):
+        mask_from_pixels(layer.astype(np.float32), (3, 1))
+
+
 def test_a_mask_of_another_size_is_refused() -> None:
     message = r"has 4 x 3 pixels, but the picture has .* exactly as large"
     with pytest.raises(PictureError, match=message):
         read_mask(mask_file(np.zeros((3, 4), np.uint8)), (5, 3))
     with pytest.raises(PictureError, match=message):
         check_mask(np.ones((3, 4), bool), (4, 4))
+    with pytest.raises(PictureError, match="the mask has 4 x 3 pixels"):
+        mask_from_pixels(np.zeros((3, 4), np.uint8), (3, 4))
+    with pytest.raises(PictureError, match=r"hole\.png has 4 x 3"):
+        read_mask(mask_file(np.zeros((3, 4), np.uint8)), (3, 4), name="hole.png")
 
 
 def test_an_empty_mask_is_refused_and_a_full_one_allowed() -> None:
