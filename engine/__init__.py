@@ -2,8 +2,8 @@
 
     generator, prompt_model = load_generator("avatars"), load_prompt_model("clip-mini")
     settings = GenerateSettings("a woman with pink hair and sunglasses")
-    problem, particles = generate(settings, generator, prompt_model)
-    for step in refine(problem, particles, settings.flow):
+    task = generate(settings, generator, prompt_model)
+    for step in task.steps():
         print(step.step, step.diversity)
     save_png(Path("first.png"), to_uint8(step.images)[0])
 
@@ -25,18 +25,24 @@ if TYPE_CHECKING:
     from engine.latents.classes import find_classes, rank_classes
     from engine.models.loading import list_models, load_generator, load_prompt_model
     from engine.pictures.imaging import save_png, to_uint8
-    from engine.settings import PRESETS, FlowSettings, GenerateSettings
+    from engine.settings import PRESETS, EditSettings, FlowSettings, GenerateSettings, InpaintSettings
     from engine.system.runtime import set_threads
-    from engine.tasks import baseline, generate
+    from engine.tasks import baseline, edit, generate, inpaint
+    from engine.tasks.inversion import invert
 
 __all__ = [
     "PRESETS",
+    "EditSettings",
     "FlowSettings",
     "GenerateSettings",
+    "InpaintSettings",
     "__version__",
     "baseline",
+    "edit",
     "find_classes",
     "generate",
+    "inpaint",
+    "invert",
     "list_models",
     "load_generator",
     "load_prompt_model",
@@ -49,11 +55,16 @@ __all__ = [
 
 _HOMES = {
     "PRESETS": "engine.settings",
+    "EditSettings": "engine.settings",
     "FlowSettings": "engine.settings",
     "GenerateSettings": "engine.settings",
+    "InpaintSettings": "engine.settings",
     "baseline": "engine.tasks",
+    "edit": "engine.tasks",
     "find_classes": "engine.latents.classes",
     "generate": "engine.tasks",
+    "inpaint": "engine.tasks",
+    "invert": "engine.tasks.inversion",
     "list_models": "engine.models.table",
     "load_generator": "engine.models.loading",
     "load_prompt_model": "engine.models.loading",

@@ -86,11 +86,11 @@ class Run(NamedTuple):
 def carry_out(settings: GenerateSettings) -> Run:
     """One run with the models that its settings name."""
     model, prompt_model = engine.load_generator(settings.model), engine.load_prompt_model(settings.prompt_model)
-    problem, particles = engine.generate(settings, model, prompt_model)
+    task = engine.generate(settings, model, prompt_model)
     seconds = 0.0
-    for step in engine.refine(problem, particles, settings.flow):
+    for step in task.steps():
         seconds += step.seconds
-    return Run(problem, step, seconds)
+    return Run(task.problem, step, seconds)
 
 
 def base_settings(model: str, arguments: argparse.Namespace) -> GenerateSettings:

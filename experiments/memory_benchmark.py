@@ -27,9 +27,9 @@ def measure(model: str, n: int) -> dict[str, float]:
     engine.set_threads()
     generator, prompt_model = engine.load_generator(model), engine.load_prompt_model("clip-mini")
     settings = engine.GenerateSettings(PROMPT, n=n, seed=1, classes=("0",) if generator.classes else ())
-    problem, particles = engine.generate(settings, generator, prompt_model)
+    task = engine.generate(settings, generator, prompt_model)
     before = count_peak_anew()
-    next(engine.refine(problem, particles, settings.flow))
+    next(task.steps())
     return {"pixels": generator.resolution, "weights": bytes_of(generator), "peak": peak_memory() - before}
 
 

@@ -57,8 +57,8 @@ def problem_of(n: int) -> tuple[Problem, Particles, Generator]:
     model = engine.load_generator("avatars")
     assert isinstance(model.network, Generator)
     settings = engine.GenerateSettings("a woman with pink hair and sunglasses", n=n, seed=1)
-    problem, particles = engine.generate(settings, model, engine.load_prompt_model("clip-mini"))
-    return problem, particles, model.network
+    task = engine.generate(settings, model, engine.load_prompt_model("clip-mini"))
+    return task.problem, task.particles, model.network
 
 
 def one_step(problem: Problem, particles: Particles, settings: FlowSettings) -> None:

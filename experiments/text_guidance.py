@@ -93,9 +93,9 @@ def run(prompts: Sequence[Prompt], flow: engine.FlowSettings, judge: Judge, *, n
     results = []
     for i, prompt in enumerate(prompts):
         settings = engine.GenerateSettings(prompt.text, n=n, seed=seed + 1000 * i, flow=flow)
-        problem, particles = engine.generate(settings, model, prompt_model)
+        task = engine.generate(settings, model, prompt_model)
         seconds = 0.0
-        for step in engine.refine(problem, particles, flow):
+        for step in task.steps():
             seconds += step.seconds
         results.append(judge.measure(prompt, step, seconds / flow.steps))
     return Result(*(sum(column) / len(results) for column in zip(*results, strict=True)))

@@ -3,9 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,22 +11,16 @@ from engine.commands.shared import (
     Models,
     add_model_options,
     add_run_options,
-    carry_out,
     load_models,
-    report,
-    save_pictures,
-    scores,
+    run_tasks,
     show_bar,
     warn_of_cut_words,
-    write_report,
 )
 from engine.settings import EDIT_BASELINES, EDIT_METHODS, EditSettings, InpaintSettings, SettingsError
 
 if TYPE_CHECKING:
-    from engine.inference.flow import Step
     from engine.pictures.masks import Mask
     from engine.pictures.picture_files import Picture
-    from engine.tasks import Task
     from engine.tasks.inversion import Start
 
 Settings = TypeVar("Settings", EditSettings, InpaintSettings)
@@ -148,7 +140,7 @@ def _edit(options: argparse.Namespace) -> None:
         sides["baseline"] = tasks.baseline(settings)
     # All are made before one runs: what a method lacks is said at once.
     made = {side: tasks.edit(chosen, start, *models) for side, chosen in sides.items()}
-    _run_sides(settings, models, made, picture, options.out)
+    run_tasks(made, models, options.out, **_about(picture, start))
 
 
 def _inpaint(options: argparse.Namespace) -> None:
@@ -165,8 +157,9 @@ def _inpaint(options: argparse.Namespace) -> None:
     if settings.prompt:
         warn_of_cut_words(settings.prompt, models)
     start = _find_start(picture, models, options.inversion_steps, mask)
-    made = tasks.inpaint_sides(settings, picture, mask, start, *models)
-    _run_sides(settings, models, made, picture, options.out)
+    ours = tasks.inpaint(settings, picture, mask, start, *models)
+    made = {"ours": ours} | ({"baseline": ours.without_repulsion()} if settings.baseline else {})
+    run_tasks(made, models, options.out, **_about(picture, start))
 
 
 def _invert(options: argparse.Namespace) -> None:
@@ -224,32 +217,9 @@ def _find_start(picture: "Picture", models: Models, steps: int | None, mask: "Ma
     return start
 
 
-def _run_sides(
-    settings: EditSettings | InpaintSettings,
-    models: Models,
-    made: Mapping[str, "Task"],
-    picture: "Picture",
-    folder: Path,
-) -> None:
-    """Runs every side into its folder and writes run.json, which has the seconds of ours."""
-    parts: dict[str, Any] = {
+def _about(picture: "Picture", start: "Start") -> dict[str, Any]:
+    """What run.json says of the picture."""
+    return {
         "picture": {"name": picture.name, "size": list(picture.size), "sha256": picture.sha256},
-        "distance_of_reconstruction": made["ours"].begin.distance,
+        "distance_of_reconstruction": start.distance,
     }
-    seconds_per_step = 0.0
-    for side, task in made.items():
-        place = folder if side == "ours" else folder / side
-        last, seconds = carry_out(task.steps(), side, place, partial(_save, place, task, models))
-        parts[side] = scores(last) | task.figures(last)
-        if side == "ours":
-            seconds_per_step = seconds / max(last.total, 1)
-    write_report(folder, report(settings, models, seconds_per_step, **parts))
-
-
-def _save(folder: Path, task: "Task", models: Models, step: "Step") -> None:
-    from engine.pictures import picture_files
-
-    def encode(index: int, metadata: dict[str, Any]) -> bytes:
-        return picture_files.encode_picture(task.picture(step, index), metadata)
-
-    save_pictures(folder, task.settings, models, step, encode)

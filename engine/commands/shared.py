@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +17,7 @@ from engine.version import VERSION
 if TYPE_CHECKING:
     from engine.inference.flow import Step
     from engine.models.loading import GeneratorModel, PromptModel
+    from engine.tasks import Task
 
 BAR_WIDTH = 30
 
@@ -124,37 +126,40 @@ def carry_out(
     return last, seconds
 
 
-def save_pictures(
-    folder: Path, settings: RunSettings, models: Models, step: "Step", encode: Callable[[int, dict[str, Any]], bytes]
-) -> None:
-    """Writes 00.png, 01.png, ... of a step; encode: a picture's index and metadata to its file. Raises SaveError."""
+def run_tasks(tasks: "Mapping[str, Task]", models: Models, folder: Path, **parts: Any) -> None:
+    """Carries out every side, "ours" into the folder itself, and writes run.json, which has the seconds of ours.
+
+    parts: what else run.json says. Raises as `carry_out`, and SaveError.
+    """
+    ours, seconds_per_step = tasks["ours"].settings, 0.0
+    for side, task in tasks.items():
+        place = folder if side == "ours" else folder / side
+        last, seconds = carry_out(task.steps(), side, place, partial(_save, place, task, models))
+        parts[side] = {"text_scores": last.text_scores.tolist(), "diversity": last.diversity} | task.figures(last)
+        if side == "ours":
+            seconds_per_step = seconds / max(last.total, 1)
     from engine.pictures import imaging
 
-    for index in range(len(step.images)):
-        metadata = imaging.picture_metadata(
-            settings=settings.to_dict(), seeds=step.particles.seeds, index=index, models=hashes(settings, models)
-        )
-        imaging.save_file(folder / f"{index:02d}.png", encode(index, metadata))
-
-
-def report(settings: RunSettings, models: Models, seconds_per_step: float, **parts: Any) -> dict[str, Any]:
-    """What run.json says."""
-    return {
+    values = {
         "version": VERSION,
-        "settings": settings.to_dict(),
-        "models": hashes(settings, models),
+        "settings": ours.to_dict(),
+        "models": hashes(ours, models),
         "seconds_per_step": seconds_per_step,
         **parts,
     }
-
-
-def write_report(folder: Path, values: Mapping[str, Any]) -> None:
-    """Writes run.json. Raises SaveError."""
-    from engine.pictures import imaging
-
     imaging.save_file(folder / "run.json", json.dumps(values, indent=2, allow_nan=False).encode() + b"\n")
 
 
-def scores(step: "Step") -> dict[str, Any]:
-    """The figures of a step that every task has."""
-    return {"text_scores": step.text_scores.tolist(), "diversity": step.diversity}
+def _save(folder: Path, task: "Task", models: Models, step: "Step") -> None:
+    """Writes 00.png, 01.png, ... of a step. Raises SaveError."""
+    from engine.pictures import imaging, picture_files
+
+    for index in range(len(step.images)):
+        metadata = imaging.picture_metadata(
+            settings=task.settings.to_dict(),
+            seeds=step.particles.seeds,
+            index=index,
+            models=hashes(task.settings, models),
+        )
+        data = picture_files.encode_picture(task.picture(step, index), metadata)
+        imaging.save_file(folder / f"{index:02d}.png", data)

@@ -6,13 +6,14 @@ layers and earlier edits of single channels all stay. J coordinates of a move, L
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from engine.latents.spaces import log_normal
+from engine.inference.flow import Step
+from engine.latents.spaces import LatentSpace, log_normal
 from engine.tasks.inversion import Renderer, Start, styles_of
 
 FURTHEST = 1.15  # times the extent of the mapping's samples, or the start's, should that be further out
@@ -32,7 +33,7 @@ def conditioned_draws(renderer: Renderer, start: Start, seeds: Sequence[int], fa
 
 
 @dataclass(frozen=True, eq=False)
-class WMoves:
+class WEditSpace:
     """Moves in W, the same for all layers: latents [N, J], or in W+, one for each: [N, L, J].
 
     basis: [J, K], the move of the whitened u that each coordinate stands for; a step goes far along its long rows.
@@ -96,13 +97,13 @@ class WMoves:
         moves = latents @ self.basis
         return self.start.latents + (moves if self.per_layer else moves[:, None])
 
-    def truncated(self, psi: float) -> "WMoves":
+    def truncated(self, psi: float) -> "WEditSpace":
         """Unchanged: an edit stays where its picture is."""
         return self
 
 
 @dataclass(frozen=True, eq=False)
-class StyleMoves:
+class StyleEditSpace:
     """Moves in S: latents [N, S] in standard deviations `std` [S] of each channel; ToRGB's channels stay."""
 
     renderer: Renderer
@@ -132,6 +133,18 @@ class StyleMoves:
         """Moves -> styles [N, S]."""
         return styles_of(self.start, self.renderer) + self.std * self.renderer.synthesis.editable.to(latents) * latents
 
-    def truncated(self, psi: float) -> "StyleMoves":
+    def truncated(self, psi: float) -> "StyleEditSpace":
         """Unchanged: an edit stays where its picture is."""
         return self
+
+
+@torch.no_grad()
+def start_after(begin: Start, renderer: Renderer, space: LatentSpace, step: Step, index: int) -> Start:
+    """The start of a further edit: one result of a run that began at `begin` and moved in `space`, one of those here."""
+    latents, image = step.particles.latents[index : index + 1], step.images[index : index + 1]
+    u, residual = begin.latents, begin.residual
+    if isinstance(space, StyleEditSpace):
+        residual = space.decode(latents)[0] - renderer.styles(u[None])[0]
+    elif isinstance(space, WEditSpace):
+        u = space.to_w_plus(latents)[0]
+    return replace(begin, latents=u, residual=residual, image=image, target=image, picture=None, distance=0.0)

@@ -122,7 +122,7 @@ def test_two_models_side_by_side(page: Page, studio: Server, tmp_path: Path, mon
     set_number(page, "steps", 30)
     to_avatars(page)
     choose(page, "control-beside", "Another model: mosaic")
-    monkeypatch.setattr("engine.tasks.CANDIDATES_AT_ONCE", 1)  # the search for starts takes seconds
+    monkeypatch.setattr("engine.tasks.generation.CANDIDATES_AT_ONCE", 1)  # the search for starts takes seconds
     start(page, "green", n=3, steps=600)
     expect(page.locator(".status-phase")).to_have_text("Looking for starts that fit the words")
     page.wait_for_function("() => Number(document.querySelector('.progress').getAttribute('aria-valuenow')) > 1")

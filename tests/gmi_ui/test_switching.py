@@ -592,7 +592,7 @@ SEARCH = "Looking for starts that fit the words"
 @pytest.mark.parametrize("is_beside", [False, True])
 def test_the_search_for_starts_is_seen_and_can_be_stopped(is_beside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     services, session = Services.around(three_models(delay=0.02)), Session()
-    monkeypatch.setattr("engine.tasks.CANDIDATES_AT_ONCE", 1)  # takes seconds
+    monkeypatch.setattr("engine.tasks.generation.CANDIDATES_AT_ONCE", 1)  # takes seconds
     mosaic = tiny_settings(model="mosaic", prompt_model=WIDE, baseline=False, candidates=90)
     run = Run(tiny_settings(beside=mosaic.to_dict()) if is_beside else mosaic)
     services.start(session, run)
@@ -602,7 +602,7 @@ def test_the_search_for_starts_is_seen_and_can_be_stopped(is_beside: bool, monke
     run.stop()
     wait_for_end(run)
     assert run.moment.phase is Phase.STOPPED and not run.moment.sides and run.moment.notice is None
-    monkeypatch.setattr("engine.tasks.CANDIDATES_AT_ONCE", 32)
+    monkeypatch.setattr("engine.tasks.generation.CANDIDATES_AT_ONCE", 32)
     other = Run(tiny_settings())
     services.start(Session(), other)
     wait_until(lambda: other.moment.phase is Phase.DONE)  # the server goes on, and so can the run

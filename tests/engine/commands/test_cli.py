@@ -189,9 +189,9 @@ def test_a_full_disk_keeps_what_was_written(
 def test_a_diverging_run_keeps_its_last_good_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from engine.inference import flow
+    from engine.tasks import task
 
-    refine = flow.refine
+    refine = task.refine
 
     def diverge(problem, particles, settings):
         steps = refine(problem, particles, settings)
@@ -199,7 +199,7 @@ def test_a_diverging_run_keeps_its_last_good_pictures(
         yield last
         raise DivergenceError("The particles ran away.", "step_size", settings, last)
 
-    monkeypatch.setattr(flow, "refine", diverge)
+    monkeypatch.setattr(task, "refine", diverge)
     assert generate(tmp_path) == 2
     shown = capsys.readouterr().err
     assert "The particles ran away. Lower the step size" in shown

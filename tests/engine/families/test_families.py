@@ -14,12 +14,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from engine import __main__ as command_module
+from engine.commands import generate as generate_command
 from engine.__main__ import main
 from engine.checkpoints import open_checkpoint, write_safetensors
 from engine.errors import ModelError
 from engine.families import find_family
 from engine.families.common import class_names
-from engine.inference.flow import Step, refine
+from engine.inference.flow import Step
 from engine.latents.classes import ClassSpace
 from engine.latents.codebook import CodeSpace
 from engine.models.loading import GeneratorModel, load_generator, load_prompt_model
@@ -92,8 +93,7 @@ def run(model: GeneratorModel, assets: Path, *, steps: int = 3, **options: Any) 
     flow = FlowSettings(steps=steps, **options.pop("flow", {}))
     settings = GenerateSettings("a dress", n=3, flow=flow, **options)
     prompt_model = load_prompt_model("clip-mini", assets=assets)
-    problem, particles = generate(settings, model, prompt_model)
-    return list(refine(problem, particles, settings.flow))
+    return list(generate(settings, model, prompt_model).steps())
 
 
 # ---- every family ----------------------------------------------------------------------------------------
@@ -168,10 +168,10 @@ def test_a_file_of_another_family_is_refused(family: str, tmp_path: Path) -> Non
 def test_particles_keep_the_classes_that_were_chosen(folders: dict[str, Path], tiny_assets: Path) -> None:
     model = load(folders["biggan"])
     settings = GenerateSettings("a dress", n=4, classes=("bag", "coat"), flow=FlowSettings(steps=3))
-    problem, particles = generate(settings, model, load_prompt_model("clip-mini", assets=tiny_assets))
-    space = problem.space
+    task = generate(settings, model, load_prompt_model("clip-mini", assets=tiny_assets))
+    space = task.problem.space
     assert isinstance(space, ClassSpace)
-    last = list(refine(problem, particles, settings.flow))[-1]
+    *_, last = task.steps()
     weights = space.decode(last.particles.latents)[:, -3:]
     assert weights.argmax(1).tolist() == [2, 1, 2, 1]
 
@@ -190,7 +190,7 @@ def test_classes_of_the_prompt_are_found_by_its_features(folders: dict[str, Path
             return nn.functional.normalize(torch.tensor(rows), dim=1)
 
     model, words = load(folders["biggan"]), Words()
-    problem, _ = generate(GenerateSettings("a bag and a coat", n=2), model, words)
+    problem = generate(GenerateSettings("a bag and a coat", n=2), model, words).problem
     assert isinstance(problem.space, ClassSpace)
     assert problem.space.classes == (1, 2)
     with pytest.raises(SettingsError, match="no class is close to 'a cloud'"):
@@ -372,9 +372,9 @@ def test_stages_of_a_command(
     options: tuple[str, ...], expected: tuple[int, int], tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = replace(read_row(tiny_bundle / "avatars"), name="mosaic", family="dalle_dvae", prompt_model="clip-other")
-    monkeypatch.setattr(command_module, "list_models", lambda: (row,))
+    monkeypatch.setattr(generate_command, "list_models", lambda: (row,))
     parsed = command_module._parser().parse_args(["generate", "x", "--model", "mosaic", "--out", "y", *options])
-    settings = command_module._settings(parsed)
+    settings = generate_command._settings(parsed)
     assert (settings.flow.steps, settings.flow.detail_steps) == expected
     assert settings.prompt_model == "clip-other"
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine import tasks
 from engine.errors import LoadingStopped
 from engine.latents.codebook import Codebook, CodeSpace, SoftCodeSpace
-from engine.tasks import fitting_starts
+from engine.tasks import generation
+from engine.tasks.generation import fitting_starts
 
 CODES = torch.eye(4)
 SEEDS = (3, 8, 21)
@@ -43,7 +43,7 @@ def test_the_best_of_a_particles_own_candidates_is_taken(kind: type[CodeSpace]) 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     space = CodeSpace(Codebook(CODES), 2, 2, bank(500))
     whole = fitting_starts(problem_of(space), space, SEEDS, 20)
-    monkeypatch.setattr(tasks, "CANDIDATES_AT_ONCE", 7)
+    monkeypatch.setattr(generation, "CANDIDATES_AT_ONCE", 7)
     torch.testing.assert_close(fitting_starts(problem_of(space), space, SEEDS, 20), whole)
 
 
@@ -73,7 +73,7 @@ def counted(space: CodeSpace) -> tuple[Any, list[int]]:
 
 
 def test_the_search_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "CANDIDATES_AT_ONCE", 7)
+    monkeypatch.setattr(generation, "CANDIDATES_AT_ONCE", 7)
     space = CodeSpace(Codebook(CODES), 2, 2, bank(500))
     problem, drawn = counted(space)
     told: list[tuple[str, float | None]] = []
@@ -85,7 +85,7 @@ def test_the_search_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_search_that_is_ended_draws_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "CANDIDATES_AT_ONCE", 7)
+    monkeypatch.setattr(generation, "CANDIDATES_AT_ONCE", 7)
     space = CodeSpace(Codebook(CODES), 2, 2, bank(500))
     problem, drawn = counted(space)
 

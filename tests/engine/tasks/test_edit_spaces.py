@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.models.loading import GeneratorModel, load_generator
-from engine.tasks.edit_spaces import FURTHEST, StyleMoves, WMoves, conditioned_draws
+from engine.tasks.edit_spaces import FURTHEST, StyleEditSpace, WEditSpace, conditioned_draws
 from engine.tasks.inversion import Renderer, Start, posterior, start_from_latents
 
 SEEDS = (4, 5, 6)
@@ -27,17 +27,19 @@ def start(generator: GeneratorModel) -> Start:
     return start_from_latents(generator, "w+", generator.spaces["w+"].sample([2])[0])
 
 
-def moves(renderer: Renderer, start: Start, *, per_layer: bool = False, basis: torch.Tensor | None = None) -> WMoves:
+def moves(
+    renderer: Renderer, start: Start, *, per_layer: bool = False, basis: torch.Tensor | None = None
+) -> WEditSpace:
     size = start.latents.shape[1]
     basis = torch.eye(size) if basis is None else basis
-    return WMoves(renderer, start, basis, 0.3 * torch.eye(size), per_layer)
+    return WEditSpace(renderer, start, basis, 0.3 * torch.eye(size), per_layer)
 
 
 def test_no_move_is_the_start(renderer: Renderer, start: Start) -> None:
     for space in (
         moves(renderer, start),
         moves(renderer, start, per_layer=True),
-        StyleMoves(renderer, start, torch.ones(renderer.synthesis.size)),
+        StyleEditSpace(renderer, start, torch.ones(renderer.synthesis.size)),
     ):
         latents = torch.zeros(2, *space.shape)
         images = renderer.synthesis(space.decode(latents))
@@ -76,7 +78,7 @@ def test_a_basis_changes_the_coordinates_not_the_draws(renderer: Renderer, start
 
 def test_in_posterior_coordinates_the_draws_are_the_same(renderer: Renderer, start: Start) -> None:
     factor = posterior(start, renderer)
-    space = WMoves(renderer, start, factor.T, factor)
+    space = WEditSpace(renderer, start, factor.T, factor)
     torch.testing.assert_close(
         space.sample(SEEDS) @ factor.T, conditioned_draws(renderer, start, SEEDS, factor), rtol=1e-3, atol=1e-4
     )
@@ -100,7 +102,7 @@ def test_moves_are_shortened_at_the_edge(renderer: Renderer, start: Start, per_l
 
 def test_only_editable_channels_move(renderer: Renderer, start: Start) -> None:
     std = torch.rand(renderer.synthesis.size) + 0.1
-    space = StyleMoves(renderer, start, std)
+    space = StyleEditSpace(renderer, start, std)
     changed = space.decode(torch.ones(1, *space.shape)) - space.decode(torch.zeros(1, *space.shape))
     torch.testing.assert_close(changed[0], std * renderer.synthesis.editable, atol=1e-5, rtol=1e-5)
     assert not space.sample(SEEDS).any()

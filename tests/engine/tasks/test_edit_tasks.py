@@ -16,7 +16,8 @@ from engine.models.loading import GeneratorModel, load_generator, load_prompt_mo
 from engine.pictures import imaging, masks
 from engine.pictures.picture_files import Picture
 from engine.settings import EDIT_METHODS, EditSettings, FlowSettings, InpaintSettings
-from engine.tasks import inversion, styleclip
+from engine.tasks import editing, inversion, styleclip
+from engine.tasks import inpainting as inpainting_task
 from engine.tasks.inversion import Start, start_from_latents
 
 FLOW = FlowSettings(steps=3)
@@ -105,7 +106,7 @@ def test_the_global_direction_ends_at_alpha_times_the_edit(
     styles = task.problem.space.decode(last_of(task).particles.latents)
     begin = inversion.styles_of(start, task.renderer)
     for row, share in zip(styles, (0.5, 1.0, 1.5), strict=True):
-        torch.testing.assert_close(row, begin + share * 0.5 * tasks.ALPHA * change, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(row, begin + share * 0.5 * editing.ALPHA * change, rtol=1e-3, atol=1e-4)
 
 
 def test_our_edit_starts_near_the_picture_not_at_copies_of_it(
@@ -126,7 +127,7 @@ def test_what_words_do_not_speak_of_moves_less(
     task = tasks.edit(replace(EDIT, disentanglement=0.6), start, *models)
     directions = styleclip.require_directions(*models, "w")
     words = styleclip.text_direction(models[1], EDIT.prompt, EDIT.neutral)
-    weight = torch.where(directions.is_relevant(words, 0.6), 1.0, tasks.IRRELEVANT)
+    weight = torch.where(directions.is_relevant(words, 0.6), 1.0, editing.IRRELEVANT)
     assert 2 <= (weight == 1).sum() < len(weight)
     statistics = models[0].spaces["w"].statistics  # type: ignore[attr-defined]
     moved = task.problem.space.basis @ statistics.factor.T  # type: ignore[attr-defined]
@@ -202,7 +203,7 @@ def hole(size: tuple[int, int]) -> masks.Mask:
 
 def inpainting(
     models: tuple[GeneratorModel, PromptModel], settings: InpaintSettings, size: tuple[int, int] = (16, 16)
-) -> tuple[tasks.Task, Picture, masks.Mask]:
+) -> tuple[tasks.Inpainting, Picture, masks.Mask]:
     picture = upload(models[0], size)
     mask = tasks.prepare_mask(settings, hole(size), picture)
     *_, start = inversion.invert(picture, models[0], mask=mask, steps=4)
@@ -250,7 +251,7 @@ def test_without_a_prompt_nothing_is_scored(models: tuple[GeneratorModel, Prompt
 
 def test_a_full_mask_generates(models: tuple[GeneratorModel, PromptModel], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is known: the particles begin at the prior's own samples."""
-    monkeypatch.setattr(tasks, "STARTS_TRIED", 1)
+    monkeypatch.setattr(inpainting_task, "STARTS_TRIED", 1)
     picture = upload(models[0])
     mask = np.ones((16, 16), bool)
     *_, start = inversion.invert(picture, models[0], mask=mask)
@@ -269,7 +270,7 @@ def test_a_prompt_chooses_among_each_particles_own_draws(
     chosen = next(inpainting(models, wish)[0].steps())
     alone = next(inpainting(models, replace(wish, n=1))[0].steps())
     torch.testing.assert_close(chosen.images[:1], alone.images)
-    monkeypatch.setattr(tasks, "STARTS_TRIED", 1)
+    monkeypatch.setattr(inpainting_task, "STARTS_TRIED", 1)
     first = next(inpainting(models, wish)[0].steps())
     assert (chosen.text_scores >= first.text_scores - 1e-5).all() and (chosen.text_scores > first.text_scores).any()
 
@@ -281,13 +282,12 @@ def test_the_baseline_of_an_inpainting_differs_in_the_flow_alone(models: tuple[G
     mask = tasks.prepare_mask(settings, hole((16, 16)), picture)
     *_, start = inversion.invert(picture, models[0], mask=mask, steps=4)
     told: list[str] = []
-    sides = tasks.inpaint_sides(settings, picture, mask, start, *models, watch=lambda doing, _: told.append(doing))
+    ours = tasks.inpaint(settings, picture, mask, start, *models, watch=lambda doing, _: told.append(doing))
     assert list(dict.fromkeys(told)) == ["Trying how the picture may vary", "Looking for starts that fit the words"]
-    assert sides["baseline"].settings == tasks.baseline(settings)
-    last_of(sides["ours"])
+    assert ours.without_repulsion().settings == tasks.baseline(settings)
+    last_of(ours)
     alone = last_of(tasks.inpaint(tasks.baseline(settings), picture, mask, start, *models))
-    assert torch.equal(last_of(sides["baseline"]).images, alone.images)
-    assert list(tasks.inpaint_sides(replace(settings, baseline=False), picture, mask, start, *models)) == ["ours"]
+    assert torch.equal(last_of(ours.without_repulsion()).images, alone.images)
 
 
 def test_the_mask_is_prepared_as_the_settings_say() -> None:

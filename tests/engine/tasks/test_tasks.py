@@ -8,7 +8,8 @@ from torch import Tensor
 from engine.inference.flow import refine
 from engine.latents.spaces import LatentSpace, TruncatedNormalSpace
 from engine.settings import FlowSettings, GenerateSettings, SettingsError
-from engine.tasks import baseline, generate, particle_seeds
+from engine.tasks import baseline, generate
+from engine.tasks.task import particle_seeds
 from tests.engine.toys import LATENT, DoubleSpace, ToyGenerator, ToyPromptModel
 
 
@@ -18,6 +19,7 @@ class ToyModel:
 
     network: ToyGenerator = field(default_factory=ToyGenerator)
     default_space: str = "z"
+    family: str = "toy"
     spaces: Mapping[str, LatentSpace] = field(
         default_factory=lambda: {"z": DoubleSpace(LATENT), "truncated": TruncatedNormalSpace(LATENT, name="truncated")}
     )
@@ -35,15 +37,15 @@ SETTINGS = GenerateSettings("a woman with pink hair", n=4, seed=10, flow=FlowSet
 
 
 def test_particles_start_from_their_own_seeds():
-    _, particles = generate(SETTINGS, ToyModel(), ToyPromptModel())
+    particles = generate(SETTINGS, ToyModel(), ToyPromptModel()).particles
     assert particles.seeds == (10, 11, 12, 13)
     assert torch.equal(particles.latents, DoubleSpace(LATENT).sample([10, 11, 12, 13]))
     assert particles.step == 0
 
 
 def test_any_particle_can_be_asked_for_by_its_own_seed():
-    _, many = generate(SETTINGS, ToyModel(), ToyPromptModel())
-    _, one = generate(replace(SETTINGS, n=1, seed=12), ToyModel(), ToyPromptModel())
+    many = generate(SETTINGS, ToyModel(), ToyPromptModel()).particles
+    one = generate(replace(SETTINGS, n=1, seed=12), ToyModel(), ToyPromptModel()).particles
     assert torch.equal(one.latents, many.latents[2:3])
 
 
@@ -55,13 +57,14 @@ def test_the_baseline_is_the_same_run_without_repulsion():
     plain = baseline(SETTINGS)
     assert plain.flow.diversity == 0
     assert replace(plain, flow=SETTINGS.flow) == SETTINGS
-    ours, theirs = (generate(s, ToyModel(), ToyPromptModel())[1] for s in (SETTINGS, plain))
+    ours, theirs = (generate(s, ToyModel(), ToyPromptModel()).particles for s in (SETTINGS, plain))
     assert torch.equal(ours.latents, theirs.latents)
 
 
 def test_the_flow_raises_the_text_score_and_repulsion_the_diversity():
     def finish(settings: GenerateSettings) -> tuple[float, float, float]:
-        problem, particles = generate(settings, ToyModel(), ToyPromptModel())
+        task = generate(settings, ToyModel(), ToyPromptModel())
+        problem, particles = task.problem, task.particles
         steps = list(refine(problem, particles, settings.flow))
         return steps[0].text_scores.mean().item(), steps[-1].text_scores.mean().item(), steps[-1].diversity
 
@@ -74,7 +77,8 @@ def test_the_flow_raises_the_text_score_and_repulsion_the_diversity():
 
 def test_scores_are_cosines_with_the_prompt():
     prompts = ToyPromptModel()
-    problem, particles = generate(SETTINGS, ToyModel(), prompts)
+    task = generate(SETTINGS, ToyModel(), prompts)
+    problem, particles = task.problem, task.particles
     step = next(refine(problem, particles, SETTINGS.flow))
     text = prompts.text_features([SETTINGS.prompt])[0]
     torch.testing.assert_close(step.text_scores, prompts.image_features(step.images) @ text)
@@ -89,7 +93,8 @@ def test_every_choice_reaches_its_term():
         cutouts=2,
         flow=FlowSettings(steps=1, realism=0.5, prior=0.1),
     )
-    problem, particles = generate(settings, ToyModel(), prompts)
+    task = generate(settings, ToyModel(), prompts)
+    problem, particles = task.problem, task.particles
     step = next(refine(problem, particles, settings.flow))
     assert set(step.log_values) == {"repulsion", "text", "realism", "prior"}
     assert (step.log_values["text"] < 0).all()  # a log-softmax, not a logit
@@ -102,7 +107,8 @@ def test_every_choice_reaches_its_term():
 def test_the_chosen_space_and_its_truncation_are_used():
     model = ToyModel()
     settings = replace(SETTINGS, space="truncated", truncation_psi=0.25, flow=FlowSettings(steps=5))
-    problem, particles = generate(settings, model, ToyPromptModel())
+    task = generate(settings, model, ToyPromptModel())
+    problem, particles = task.problem, task.particles
     *_, last = refine(problem, particles, settings.flow)
     assert set(model.asked_spaces) == {"truncated"}
     assert particles.latents.abs().max() <= 0.5
@@ -119,7 +125,7 @@ class TestMoreLikeThis:
 
     def start(self, spread: float) -> Tensor:
         settings = replace(SETTINGS, start=tuple(self.kept[0].tolist()), spread=spread)
-        return generate(settings, ToyModel(), ToyPromptModel())[1].latents
+        return generate(settings, ToyModel(), ToyPromptModel()).particles.latents
 
     def test_no_spread_starts_at_the_kept_latent(self):
         torch.testing.assert_close(self.start(0.0), self.kept.expand(4, -1), rtol=1e-6, atol=1e-6)

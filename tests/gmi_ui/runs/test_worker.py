@@ -45,8 +45,8 @@ def test_the_page_shows_what_the_engine_makes(services: Services) -> None:
     run = carried_out(services, Run(settings))
     from engine import tasks
 
-    problem, particles = tasks.generate(settings, TinyGenerator(), TinyPromptModel())
-    *_, last = flow.refine(problem, particles, settings.flow)
+    task = tasks.generate(settings, TinyGenerator(), TinyPromptModel())
+    *_, last = flow.refine(task.problem, task.particles, settings.flow)
     assert torch.equal(run.moment.sides[OURS].step.images, last.images)
 
 
