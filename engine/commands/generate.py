@@ -112,6 +112,5 @@ def _generate(options: argparse.Namespace) -> None:
     models = load_models(options)
     warn_of_cut_words(settings.prompt, models)
     ours = tasks.generate(settings, *models, watch=show_search())
-    run_tasks(
-        {"ours": ours} | ({"baseline": ours.without_repulsion()} if settings.baseline else {}), models, options.out
-    )
+    sides = {"ours": ours} | ({"baseline": ours.without_repulsion()} if settings.baseline else {})
+    run_tasks(sides, models, options.out)

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from engine import __main__ as command_module
-from engine.commands import generate as generate_command
 from engine.__main__ import main
 from engine.checkpoints import open_checkpoint, write_safetensors
+from engine.commands import generate as generate_command
 from engine.errors import ModelError
 from engine.families import find_family
 from engine.families.common import class_names
