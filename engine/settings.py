@@ -389,6 +389,16 @@ class RunSettings:
             raise SettingsError(f"flow: expected flow settings, got {_shown(self.flow)}.")
         _check_fields(self, self.checks)
 
+    @property
+    def is_compared(self) -> bool:
+        """Whether another side runs beside this one: a baseline, or another model."""
+        return False
+
+    @property
+    def other(self) -> "RunSettings | None":
+        """The settings of another model's run beside this one."""
+        return None
+
     def with_preset(self, name: str) -> Self:
         """The same run with the numerical choices of the preset `name`."""
         _RUN_CHECKS["preset"]("preset", name)
@@ -442,6 +452,14 @@ class GenerateSettings(RunSettings):
     relaxed_classes: bool = False  # True: their weights move with z; False: each particle keeps its class
     beside: "GenerateSettings | None" = None  # another model's run of the prompt, shown in place of the baseline
 
+    @property
+    def is_compared(self) -> bool:
+        return self.baseline or self.beside is not None
+
+    @property
+    def other(self) -> "GenerateSettings | None":
+        return self.beside
+
     def to_dict(self) -> dict[str, Any]:
         return super().to_dict() | {"beside": self.beside and self.beside.to_dict()}
 
@@ -477,6 +495,10 @@ class EditSettings(RunSettings):
     identity: float = 1.0
     baseline: EditBaseline = "direction"
 
+    @property
+    def is_compared(self) -> bool:
+        return self.baseline != "none"
+
 
 @dataclass(frozen=True)
 class InpaintSettings(RunSettings):
@@ -497,6 +519,10 @@ class InpaintSettings(RunSettings):
     feather: int = 4
     invert: bool = False  # True: what the mask covers is kept
     baseline: bool = True
+
+    @property
+    def is_compared(self) -> bool:
+        return self.baseline
 
 
 _TASKS: Mapping[str, type[RunSettings]] = {cls.task: cls for cls in (GenerateSettings, EditSettings, InpaintSettings)}

@@ -18,8 +18,8 @@ from gradio.components import Component
 from engine.families import find_family
 from engine.families.declaration import Family
 from engine.settings import LIMITS, PRESETS, FlowSettings, GenerateSettings, RunSettings, SettingsError
-from gmi_ui.runs.editing import BASELINES, METHODS
-from gmi_ui.runs.jobs import as_moved
+from gmi_ui.jobs.editing import BASELINES, METHODS
+from gmi_ui.runs.job import as_moved
 
 REST = "rest"  # the hidden component
 # The useful part of a field's limits; a slider reaches further once a value lies there.

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
+from gmi_ui.frames import Painter
 from gmi_ui.models.library import Shelf
 from gmi_ui.models.models import Models
 from gmi_ui.notices import NotPossibleError
-from gmi_ui.pictures.frames import Painter
 from gmi_ui.pictures.saving import Pictures
 from gmi_ui.pictures.workspace import Link
-from gmi_ui.runs.run import Inversion, Run
+from gmi_ui.runs.inversion import Inversion
+from gmi_ui.runs.run import Run
 from gmi_ui.runs.worker import RunQueue
 from gmi_ui.sessions import Session, Sessions
 
@@ -46,5 +47,5 @@ class Services:
 
     def find(self, link: Link, model: str, prompt_model: str) -> None:
         """Queues the inversion of a link's picture."""
-        link.inversion = Inversion(link, model, prompt_model)
+        link.inversion = Inversion(link.picture, link.starts, model, prompt_model)
         self.queue.submit(link.inversion)

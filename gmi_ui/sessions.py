@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from engine.settings import RunSettings
 from gmi_ui.notices import Notice
 from gmi_ui.pictures.workspace import Easel
-from gmi_ui.runs.run import Run, Work
+from gmi_ui.runs.run import Run
+from gmi_ui.runs.work import Work
 
 REMEMBERED = 16  # browser tabs; the one unseen for longest is forgotten first, never one whose run goes on
 SHELVED = 64  # models whose settings are kept

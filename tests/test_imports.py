@@ -22,6 +22,21 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("commands",),
         ("__init__", "__main__"),
     ),
+    "gmi_ui": (
+        ("notices", "theme"),
+        ("models",),
+        ("runs",),
+        ("pictures",),
+        ("jobs", "sessions"),
+        ("frames",),
+        ("services", "controls"),
+        ("opening",),
+        ("server_functions",),
+        ("components",),
+        ("tabs",),
+        ("studio",),
+        ("__init__",),
+    ),
 }
 
 # Top-level packages and what of ours they must never import.

@@ -27,13 +27,19 @@ class Generation(Task):
 
     settings: GenerateSettings
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that the pictures may be of; none where there are no classes."""
+        space = self.problem.space
+        return tuple(space.names[number] for number in space.classes) if isinstance(space, ClassSpace) else ()
+
     def labels(self, step: Step) -> tuple[str, ...]:
         """The class of each picture, with its share where classes mix."""
         space = self.problem.space
         if not isinstance(space, ClassSpace):
             return ()
         shares, own = space.weights(step.particles.latents).max(1)
-        names = [space.names[space.classes[number]] for number in own.tolist()]
+        names = [self.classes[number] for number in own.tolist()]
         if not space.relaxed:
             return tuple(names)
         return tuple(f"{name} {100 * share:.0f} %" for name, share in zip(names, shares.tolist(), strict=True))

@@ -21,9 +21,8 @@ from engine.models.downloads import Cancelled, Patience, Progress
 from engine.models.public import PUBLIC_MODELS, PublicFile, PublicModel
 from engine.models.table import PUBLIC_PREFIX, ModelRow
 from engine.system.folders import models_folder
-from gmi_ui.models.models import Models
+from gmi_ui.models.models import Models, shown_name
 from gmi_ui.notices import NotPossibleError, explain
-from gmi_ui.runs.jobs import shown_name
 
 if TYPE_CHECKING:
     from engine.models.store import OwnModel
@@ -144,7 +143,7 @@ class Shelf:
             "needed": needed,
             "fits": fits,
             "loaded": kept.get(row.name, 0),
-            "seconds": self._models.pace.of(row.name),
+            "seconds": self._models.step_times.of(row.name),
         }
 
     def _offer(self, model: PublicModel) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from engine.models.table import PUBLIC_PREFIX, ModelRow, list_models
 from engine.settings import GenerateSettings
 from engine.system import memory
 from engine.system.files import Watch
+from gmi_ui.models.timing import StepTimes
 from gmi_ui.notices import Notice, explain
-from gmi_ui.runs.timing import Pace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,7 +146,7 @@ class Models:
     def __init__(self, loaders: Loaders) -> None:
         self._loaders = loaders
         self._hashes: dict[str, str] = {}
-        self.pace = Pace()
+        self.step_times = StepTimes()
         self._prepared = False
         self._lock = threading.Lock()
         self._warmed = threading.Event()
@@ -282,3 +282,8 @@ def random_pictures(generator: "GeneratorModel") -> tuple[bytes, ...]:
     with torch.no_grad():
         images = generator.render(random_latents(generator), generator.default_space)
     return tuple(imaging.to_jpeg(image, max_side=GALLERY_SIDE) for image in imaging.to_uint8(images))
+
+
+def shown_name(model: str) -> str:
+    """A model's name; of a path, its last part."""
+    return model.replace("\\", "/").rstrip("/").rpartition("/")[2] or model

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gmi_ui.models.models import shown_name
 from gmi_ui.notices import NotPossibleError
-from gmi_ui.pictures.redrawing import step_of
-from gmi_ui.runs.jobs import model_names, shown_name
+from gmi_ui.runs.job import model_names
+from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import OURS, Run
 
 if TYPE_CHECKING:

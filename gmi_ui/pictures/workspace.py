@@ -15,21 +15,14 @@ from gmi_ui.notices import NotPossibleError
 
 if TYPE_CHECKING:
     from engine.pictures.picture_files import Picture
-    from gmi_ui.runs.run import Inversion, Run
+    from gmi_ui.runs.inversion import Inversion
+    from gmi_ui.runs.job import Variation
+    from gmi_ui.runs.run import Run
 
 MOST_LINKS = 24
 MOST_PIXELS = 200_000_000  # of all links' pictures together
 SHOWN_SIDE = 1600  # pixels of the longer side of a picture on the page
 THUMBNAIL_SIDE = 112
-
-
-@dataclass(frozen=True)
-class Variation:
-    """What a finished inpainting run showed: the masked share of the crop, and the variation in the hole."""
-
-    share: float
-    ours: float
-    baseline: float | None
 
 
 @dataclass(eq=False)
@@ -45,7 +38,7 @@ class Link:
     run: "Run | None" = None  # the newest run from here
     mask: bytes | None = None  # PNG, white is repainted; not necessarily of the picture's size
     mask_number: int = 0  # rises when the mask came from elsewhere than the page's own brush
-    variations: list[Variation] = field(default_factory=list)
+    variations: "list[Variation]" = field(default_factory=list)
 
     @cached_property
     def shown(self) -> str:
@@ -95,6 +88,15 @@ class Easel:
             self._forget()
             self._version += 1
             return link
+
+    def adopt(self, run: "Run") -> None:
+        """A run was begun at one of the pictures. Raises NotPossibleError if that is gone."""
+        assert run.job.origin is not None
+        with self._lock:
+            link = self._find(run.job.origin)
+            if link.run is not None and (shown := link.run.job.variation(link.run.moment)) is not None:
+                link.variations.append(shown)
+            link.run = run
 
     def go_to(self, number: int) -> Link:
         """Makes an earlier link the current one. Raises NotPossibleError if it is gone."""

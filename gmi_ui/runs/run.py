@@ -1,282 +1,36 @@
-"""What the worker carries out, and what the page may ask of it: pause, resume, stop, tune; its newest steps.
+"""A run of a task: its sides step together, one frame a step, and follow sliders that move meanwhile."""
 
-A run lives in the server, not in a request: `worker.RunQueue` carries it out on the one worker thread, and
-any number of pages look at it through `Work.moment`, each as often as it can. Nothing waits for a page that is
-slow or gone.
-"""
-
-import secrets
-import threading
+import inspect
 import time
-from collections import deque
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from engine.settings import LIMITS, FlowSettings, RunSettings
-from gmi_ui.notices import Notice, NotPossibleError
-from gmi_ui.runs.jobs import GENERATE, Figure, Job, as_moved
+from engine.settings import FlowSettings, RunSettings
+from gmi_ui.models.timing import foretell, notice_of
+from gmi_ui.notices import NotPossibleError
+from gmi_ui.runs.job import Figure, Job, Steps, as_moved, model_names
+from gmi_ui.runs.steering import before_step, moved_along, moved_from
+from gmi_ui.runs.work import KeptStep, Phase, Rounds, Side, Work, measured
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from engine.inference.flow import Particles, Step
-    from engine.tasks.inversion import Start
+    from engine.tasks import Task
     from gmi_ui.models.models import Models
-    from gmi_ui.pictures.workspace import Link
-    from gmi_ui.runs.jobs import SideTask
+    from gmi_ui.models.timing import StepTimes
 
-Rounds: TypeAlias = "Generator[None, None, None]"
-
-RATE_WINDOW = 12  # steps over which the speed is averaged
-KEPT_STEPS = 64  # of each side, to look at again
 OURS, BASELINE = "ours", "baseline"
-
-
-class Phase(StrEnum):
-    """Where a work stands."""
-
-    WAITING = "waiting"  # for the one before it
-    LOADING = "loading"  # the models
-    RUNNING = "running"
-    PAUSED = "paused"
-    STOPPING = "stopping"  # after the step it is at
-    DONE = "done"
-    STOPPED = "stopped"
-    FAILED = "failed"
-
-    @property
-    def is_over(self) -> bool:
-        return self in (Phase.DONE, Phase.STOPPED, Phase.FAILED)
-
-
-@dataclass(frozen=True)
-class Kept:
-    """One step of a side, small enough to remember: its pictures can be drawn again."""
-
-    particles: "Particles"
-    text_scores: "Tensor"
-
-    @property
-    def step(self) -> int:
-        return self.particles.step
-
-
-@dataclass(frozen=True)
-class Side:
-    """One flow of a run, ours or the baseline: its newest step, its figures at every step, and kept steps."""
-
-    step: "Step"
-    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    kept: tuple[Kept, ...] = ()
-
-    def kept_at(self, step: int) -> Kept:
-        """The newest kept step that is not after `step`, the first one where there is none."""
-        return max((one for one in self.kept if one.step <= step), key=lambda one: one.step, default=self.kept[0])
-
-    @property
-    def first(self) -> int:
-        """The step that the curves begin at."""
-        return self.step.step + 1 - max(map(len, self.curves.values()), default=1)
-
-
-def measured(step: "Step", figures: Mapping[str, float], *, before: Side | None = None) -> Side:
-    """The side after `step`: its figures appended to the earlier ones, its particles kept."""
-    old = before.curves if before else {}
-    curves = {name: (*old.get(name, ()), float(value)) for name, value in figures.items()}
-    kept = (*(before.kept if before else ()), Kept(step.particles, step.text_scores))
-    return Side(step, curves, thinned(kept))
-
-
-def thinned(kept: tuple[Kept, ...]) -> tuple[Kept, ...]:
-    """Once there are too many, only every second step, then every fourth, ...; the newest always stays."""
-    stride, rest = 1, kept
-    while len(rest) > KEPT_STEPS:
-        rest = (*(one for one in kept[:-1] if one.step % stride == 0), kept[-1])
-        stride *= 2
-    return rest
-
-
-def before_step(flow: FlowSettings, step: int) -> FlowSettings:
-    """The choices with those moves of sliders alone that came before `step`."""
-    return replace(flow, changes=tuple(change for change in flow.changes if change[0] < step))
-
-
-def moved_from(flow: FlowSettings, step: int, step_size: float, diversity: float) -> FlowSettings:
-    """The choices with these values from `step` on, in place of all that would have come then."""
-    earlier = before_step(flow, step)
-    now = earlier.as_moved
-    if (now.step_size, now.diversity) == (step_size, diversity):
-        return earlier
-    return replace(earlier, changes=(*earlier.changes, (step, step_size, diversity)))
-
-
-def moved_along(other: FlowSettings, ours: FlowSettings, step: int, step_size: float, diversity: float) -> FlowSettings:
-    """Another model's choices where `ours` get these values from `step` on.
-
-    Diversity means the same to every model. A step size is each model's own, so it changes by the factor that ours
-    has changed by since the run began. What did not move keeps its value.
-    """
-    now, before = before_step(other, step).as_moved, before_step(ours, step).as_moved
-    if step_size == before.step_size:
-        step_size = now.step_size
-    else:
-        low, high = LIMITS["step_size"]
-        step_size = min(max(other.step_size * (step_size / ours.step_size), low), high)
-    return moved_from(other, step, step_size, now.diversity if diversity == before.diversity else diversity)
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Everything a page shows of a work at one time; never changed, so that it can be drawn without a lock."""
-
-    version: int
-    phase: Phase
-    sides: Mapping[str, Side] = field(default_factory=dict)
-    notice: Notice | None = None
-    rate: float | None = None  # steps a second
-    doing: str = ""  # what is prepared while it loads
-    share: float | None = None  # of that which is done
-
-    @property
-    def step(self) -> int:
-        return max((side.step.step for side in self.sides.values()), default=0)
-
-
-class Work:
-    """Something that takes long and goes in steps. Every method may be called from any thread."""
-
-    def __init__(self) -> None:
-        self.id = secrets.token_hex(8)
-        self._stopping = False
-        self._pausing = False
-        self._ticks: deque[float] = deque(maxlen=RATE_WINDOW)
-        self._changed = threading.Condition()
-        self._moment = Moment(0, Phase.WAITING)
-        self._last_seen = time.monotonic()
-
-    # --- for the page
-
-    @property
-    def moment(self) -> Moment:
-        """The newest state."""
-        return self._moment
-
-    @property
-    def is_over(self) -> bool:
-        return self._moment.phase.is_over
-
-    def pause(self) -> None:
-        """Holds the work after the step it is at."""
-        with self._changed:
-            if self._moment.phase is Phase.RUNNING:
-                self._pausing = True
-                self._publish(phase=Phase.PAUSED)
-
-    def resume(self) -> None:
-        """Lets a paused work go on."""
-        with self._changed:
-            if self._pausing:
-                self._pausing = False
-                self._ticks.clear()  # the pause is no measure of the speed
-                self._publish(phase=Phase.RUNNING)
-
-    def stop(self, notice: Notice | None = None) -> None:
-        """Ends the work after the step it is at, at once if it waits or is paused. What it made is kept."""
-        with self._changed:
-            if self._moment.phase.is_over:
-                return
-            self._stopping, self._pausing = True, False
-            at_once = self._moment.phase in (Phase.WAITING, Phase.PAUSED)
-            self._publish(phase=Phase.STOPPED if at_once else Phase.STOPPING, notice=notice)
-
-    def say(self, notice: Notice) -> None:
-        """Shows a notice beside whatever the work is doing."""
-        with self._changed:
-            self._publish(notice=notice)
-
-    def seen(self) -> None:
-        """A page looked at the work just now."""
-        self._last_seen = time.monotonic()
-
-    @property
-    def unseen_for(self) -> float:
-        """Seconds since a page last looked."""
-        return time.monotonic() - self._last_seen
-
-    # --- for the worker
-
-    def carry_out(self, models: "Models") -> Rounds:
-        """Loads what it needs, enters RUNNING, and does a step between two yields. Runs on the worker alone.
-
-        At any yield it may be closed: the work is then stopped.
-        """
-        raise NotImplementedError
-
-    def enter(self, phase: Phase, notice: Notice | None = None) -> None:
-        """Moves on to `phase`, unless the work is over or about to be."""
-        with self._changed:
-            if not self._moment.phase.is_over and (phase.is_over or not self._stopping):
-                self._publish(phase=phase, notice=notice)
-
-    def tell(self, doing: str, share: float | None = None) -> None:
-        """What is being prepared, and how much of it is done."""
-        with self._changed:
-            self._publish(doing=doing, share=share)
-
-    def tick(self) -> None:
-        """Counts one step for the speed."""
-        with self._changed:
-            self._ticks.append(time.monotonic())
-
-    def is_held(self, patience: float) -> bool:
-        """Waits while the work is paused, `patience` seconds at most. True if it still is."""
-        with self._changed:
-            return not self._changed.wait_for(lambda: not self._pausing, patience)
-
-    @property
-    def is_stopping(self) -> bool:
-        return self._stopping
-
-    def _publish(
-        self,
-        *,
-        phase: Phase | None = None,
-        sides: Mapping[str, Side] | None = None,
-        notice: Notice | None = None,
-        doing: str = "",
-        share: float | None = None,
-    ) -> None:
-        old, phase = self._moment, phase or self._moment.phase
-        kept = None if old.notice and old.notice.passing and phase.is_over else old.notice
-        self._moment = Moment(
-            version=old.version + 1,
-            phase=phase,
-            sides=old.sides if sides is None else sides,
-            notice=notice or kept,
-            rate=self._rate(),
-            doing=doing,
-            share=share,
-        )
-        self._changed.notify_all()
-
-    def _rate(self) -> float | None:
-        if len(self._ticks) < 2:
-            return None
-        elapsed = self._ticks[-1] - self._ticks[0]
-        return (len(self._ticks) - 1) / elapsed if elapsed > 0 else None
 
 
 class Run(Work):
     """One run of a task: its flows step side by side."""
 
-    def __init__(self, settings: RunSettings, job: Job = GENERATE) -> None:
+    def __init__(self, settings: RunSettings, job: Job[Any]) -> None:
         super().__init__()
         self.settings = settings
         self.job = job
         self.model_hashes: Mapping[str, str] = {}
-        self.tasks: Mapping[str, SideTask] = {}
+        self.tasks: Mapping[str, Task] = {}
         self.step_seconds: float | None = None  # of all sides together; foretold, then measured
         self._flows = {OURS: settings.flow}  # of the sides that have their own, with every move of a slider
         if self.other:
@@ -314,7 +68,7 @@ class Run(Work):
     @property
     def other(self) -> RunSettings | None:
         """The settings of another model's run beside this one, as it began."""
-        return getattr(self.settings, "beside", None)
+        return self.settings.other
 
     def settings_of(self, side: str) -> RunSettings:
         """The settings that name the models of a side."""
@@ -370,7 +124,7 @@ class Run(Work):
         shown = self.pictured(side, step)
         return shown.step.particles if isinstance(shown, Side) else shown.particles
 
-    def pictured(self, side: str, step: int | None = None) -> "Side | Kept":
+    def pictured(self, side: str, step: int | None = None) -> "Side | KeptStep":
         """A side's newest step, or an earlier one that was kept. Raises NotPossibleError if it is gone."""
         shown = self._moment.sides.get(side)
         if shown is None:
@@ -403,40 +157,76 @@ class Run(Work):
         until = next((flow.until for flow in self._flows.values() if flow.until is not None), None)
         return until is not None and bool(self._moment.sides) and self._moment.step >= until
 
-    def show(self, sides: Mapping[str, Side]) -> None:
-        """Publishes the newest step of the sides that moved; the others stay as they are."""
-        with self._changed:
-            self._publish(sides={**self._moment.sides, **sides})
-
     def carry_out(self, models: "Models") -> Rounds:
-        from gmi_ui.runs.carrying_out import carry_out
-
-        return carry_out(self, models)
-
-
-class Inversion(Work):
-    """A link's picture being found in a generator's latent space.
-
-    `start`: the newest guess, at the end the result; either becomes the link's start in that model.
-    """
-
-    def __init__(self, link: "Link", model: str, prompt_model: str) -> None:
-        super().__init__()
-        self.link, self.model, self.prompt_model = link, model, prompt_model
-        self.start: Start | None = None
-        self.was_left = False  # stopped because another picture was turned to
-
-    def carry_out(self, models: "Models") -> Rounds:
-        from engine.tasks import inversion
-
-        generator = models.generator(self.model)
-        prompt_model = models.prompt_model(self.prompt_model)
-        found = inversion.invert(self.link.picture, generator, prompt_model=prompt_model)
+        """Prepares the run, then one step of every side between two yields. Closed early, it keeps what it has."""
+        if not self.tasks:  # a run that goes on has them
+            self.tasks = yield from self.job.prepare(self.settings, models, self)
+            self.model_hashes = {name: models.hash_of(name) or "" for name in model_names(self.settings)}
+        self._tell_how_long(models.step_times)
+        flows = self._begun()
         self.enter(Phase.RUNNING)
-        yield
-        for start in found:
-            self.start = self.link.starts[self.model] = start
+        try:
+            while flows:
+                yield
+                if self.is_replay_over:
+                    self.stop()  # made again up to where it was stopped
+                else:
+                    started, steps = time.perf_counter(), len(flows)
+                    self._one_round(flows)
+                    if steps == len(flows) == len(self.tasks):
+                        self.step_seconds = models.step_times.took(self.settings, time.perf_counter() - started)
+        finally:
+            for flow in flows.values():
+                flow.close()
+
+    def _tell_how_long(self, times: "StepTimes") -> None:
+        """Before a run: how long its steps will take, and a notice where that is long."""
+        if self._moment.sides:
+            return  # it goes on
+        self.step_seconds = foretell(self.settings, self.tasks, times)
+        if self.step_seconds is not None and (notice := notice_of(self.settings, self.step_seconds)):
+            self.say(notice)
+
+    def _begun(self) -> dict[str, Steps]:
+        """The iterators of the sides, nothing advanced yet: from the start, or from where the run was stopped."""
+        flows, sides = {}, self._moment.sides
+        chosen = self.flows_from(self._moment.step)
+        for name, task in self.tasks.items():
+            flows[name] = task.steps(chosen[name], sides[name].step.particles if name in sides else None)
+        return flows
+
+    def _one_round(self, flows: dict[str, Steps]) -> None:
+        """One step of every side. Sides that are done leave `flows`.
+
+        Both show together, one frame a step; only the first pictures show at once.
+        """
+        moved: dict[str, Side] = {}
+        sides = self._moment.sides
+        chosen = self.flows_from(self._moment.step)
+        for name in list(flows):
+            before = sides.get(name)
+            side = self._advanced(flows[name], name, before, chosen[name])
+            if side is None:
+                del flows[name]
+            elif before is None:
+                self.show({name: side})
+            else:
+                moved[name] = side
+        if moved:
             self.tick()
-            with self._changed:
-                self._publish()
-            yield
+            self.show(moved)
+
+    def _advanced(self, steps: Steps, name: str, before: Side | None, flow: FlowSettings) -> Side | None:
+        """The side after its next step, with `flow` from now on; None when there is none left."""
+        try:
+            step = next_step(steps, flow)
+        except StopIteration:
+            return None
+        if before is not None and step.step <= before.step.step:  # a run that goes on begins at the step it showed
+            return Side(step, before.curves, before.kept)
+        return measured(step, self.job.measure(self.tasks[name], step), before=before)
+
+
+def next_step(steps: Steps, flow: FlowSettings) -> "Step":
+    """The next step, with `flow` from now on; an iterator that has not begun takes no values."""
+    return next(steps) if inspect.getgeneratorstate(steps) == inspect.GEN_CREATED else steps.send(flow)

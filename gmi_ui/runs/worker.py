@@ -5,7 +5,7 @@ import threading
 from engine.errors import LoadingStopped
 from gmi_ui.models.models import Models
 from gmi_ui.notices import Notice, explain
-from gmi_ui.runs.run import Phase, Work
+from gmi_ui.runs.work import Phase, Work
 
 # Seconds after which a work that no page watched gives way to one that waits. Hidden tabs look once a minute.
 ABANDONED_AFTER = 180.0

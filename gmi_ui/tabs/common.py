@@ -16,8 +16,8 @@ from gmi_ui.components.particle_grid import wake
 from gmi_ui.components.run_bar import bar_value
 from gmi_ui.controls import FLOW_FIELDS, Panel, labelled
 from gmi_ui.notices import Notice, NotPossibleError, explain
+from gmi_ui.opening import WHITE, Opening
 from gmi_ui.pictures import restoring
-from gmi_ui.pictures.opening import WHITE, Opening
 from gmi_ui.runs.run import Run
 from gmi_ui.services import Services
 from gmi_ui.sessions import Arrival, Session
@@ -282,7 +282,8 @@ class Wiring:
         run = self.new_run(session, settings)
         self._services.start(session, run)
         session.arrival = None
-        run.job.adopt(run)
+        if run.job.origin is not None:
+            session.easel.adopt(run)
 
     def _session(self, token: str, task: str | None = None) -> Session:
         try:

@@ -7,13 +7,13 @@ import gradio as gr
 from engine.settings import EditSettings
 from gmi_ui.components.particle_grid import GridTexts, particle_grid
 from gmi_ui.components.run_bar import run_bar
-from gmi_ui.components.server_functions import easel_functions, grid_functions
 from gmi_ui.components.versions import chain
 from gmi_ui.components.workspace_view import easel_view
 from gmi_ui.controls import Panel
+from gmi_ui.jobs.editing import EditJob
 from gmi_ui.notices import NotPossibleError
-from gmi_ui.runs.editing import EditJob
 from gmi_ui.runs.run import Run
+from gmi_ui.server_functions import easel_functions, grid_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
 from gmi_ui.tabs.common import Changes, EaselWiring, Page, background_choice, model_choices, seed_row

@@ -14,7 +14,6 @@ from engine.families import find_family
 from engine.settings import GenerateSettings, SettingsError
 from gmi_ui.components.particle_grid import GridTexts, particle_grid, wake
 from gmi_ui.components.run_bar import bar_value, run_bar
-from gmi_ui.components.server_functions import grid_functions
 from gmi_ui.controls import (
     AUTO,
     BASELINE,
@@ -34,11 +33,14 @@ from gmi_ui.controls import (
     usable_settings,
     values_of,
 )
+from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.models.catalogue import Entry, look_up
+from gmi_ui.models.models import shown_name
 from gmi_ui.notices import Notice, NotPossibleError, explain
 from gmi_ui.pictures.saving import check_picture
-from gmi_ui.runs.jobs import as_moved, shortened, shown_name
+from gmi_ui.runs.job import as_moved, shortened
 from gmi_ui.runs.run import Run
+from gmi_ui.server_functions import grid_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
 from gmi_ui.tabs.common import Changes, Page, Wiring, seed_row
@@ -230,7 +232,7 @@ class GenerateWiring(Wiring):
     def new_run(self, session: Session, settings: Any) -> Run:
         self._check(settings)
         session.shelve(settings)
-        return Run(settings)
+        return Run(settings, GENERATE)
 
     def _check(self, settings: GenerateSettings) -> None:
         """Raises SettingsError for what does not fit a model, before the pictures on the page have to go."""
@@ -241,8 +243,7 @@ class GenerateWiring(Wiring):
             if not self._entry(chosen.model).family.has_own_choices:
                 continue
             try:
-                chosen_once = replace(chosen, candidates=1)  # looking for fitting starts takes its time
-                tasks.generate(chosen_once, models.generator(chosen.model), models.prompt_model(chosen.prompt_model))
+                tasks.check(chosen, models.generator(chosen.model), models.prompt_model(chosen.prompt_model))
             except SettingsError as error:
                 whose = "" if chosen is settings else f"{shown_name(chosen.model)}: "
                 raise SettingsError(f"{whose}{labelled(error)}") from error

@@ -10,12 +10,12 @@ from engine.settings import InpaintSettings
 from gmi_ui.components.painter import painter
 from gmi_ui.components.particle_grid import GridTexts, particle_grid, wake
 from gmi_ui.components.run_bar import run_bar
-from gmi_ui.components.server_functions import easel_functions, grid_functions
 from gmi_ui.components.versions import chain
 from gmi_ui.controls import ID_PREFIX, Panel
+from gmi_ui.jobs.inpainting import InpaintJob, mask_of
 from gmi_ui.notices import NotPossibleError, explain
-from gmi_ui.runs.inpainting import InpaintJob, mask_of
 from gmi_ui.runs.run import Run
+from gmi_ui.server_functions import easel_functions, grid_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
 from gmi_ui.tabs.common import Changes, EaselWiring, Page, background_choice, model_choices, seed_row

@@ -7,9 +7,9 @@ import gradio as gr
 
 from engine.errors import ModelError
 from gmi_ui.components.model_library import model_shelf
+from gmi_ui.components.model_library.functions import shelf_functions
 from gmi_ui.components.particle_grid import wake
 from gmi_ui.controls import BASELINE, NOTHING, Panel
-from gmi_ui.models.library_functions import shelf_functions
 from gmi_ui.models.models import Models
 from gmi_ui.notices import NotPossibleError
 from gmi_ui.tabs.common import Changes, Page, listen

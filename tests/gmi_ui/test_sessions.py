@@ -2,6 +2,7 @@
 
 import pytest
 
+from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.notices import Notice, NotPossibleError
 from gmi_ui.runs.run import Run
 from gmi_ui.services import Services
@@ -29,7 +30,7 @@ def test_what_is_no_token_opens_nothing(text: object) -> None:
 def test_the_oldest_idle_tab_is_forgotten_first_and_a_busy_one_never() -> None:
     sessions = Sessions(remembered=2)
     busy, idle = sessions.get(token(1)), sessions.get(token(2))
-    busy.begin(Run(tiny_settings()))
+    busy.begin(Run(tiny_settings(), GENERATE))
     sessions.get(token(3))
     assert sessions.get(token(1)) is busy
     assert sessions.get(token(2)) is not idle
@@ -37,18 +38,18 @@ def test_the_oldest_idle_tab_is_forgotten_first_and_a_busy_one_never() -> None:
 
 def test_a_second_run_is_refused_and_the_first_left_alone(slow_services: Services) -> None:
     session = Session()
-    first = Run(tiny_settings(flow={"steps": 300}))
+    first = Run(tiny_settings(flow={"steps": 300}), GENERATE)
     slow_services.start(session, first)
     wait_until(lambda: first.moment.step >= 1)
     with pytest.raises(NotPossibleError, match="going on"):
-        slow_services.start(session, Run(tiny_settings()))
+        slow_services.start(session, Run(tiny_settings(), GENERATE))
     assert session.run is first and not first.moment.phase.is_over
     first.stop()
 
 
 def test_the_newest_message_wins_whoever_said_it() -> None:
     session = Session()
-    run = Run(tiny_settings())
+    run = Run(tiny_settings(), GENERATE)
     session.begin(run)
     shown = []
     for say, text in ((session.say, "tab"), (run.say, "run"), (session.say, "tab again")):

@@ -15,12 +15,13 @@ from engine.families import FAMILIES
 from engine.pictures import imaging
 from engine.settings import GenerateSettings, SettingsError
 from gmi_ui.controls import AUTO, BASELINE, NOTHING, REST, settings_from, usable_settings, values_of
+from gmi_ui.frames import stage_of
+from gmi_ui.jobs.generating import GENERATE, NOT_COMPARABLE
 from gmi_ui.models.catalogue import look_up
-from gmi_ui.pictures.frames import stage_of
-from gmi_ui.pictures.redrawing import step_of
+from gmi_ui.models.models import shown_name
 from gmi_ui.pictures.restoring import restored
 from gmi_ui.pictures.saving import Pictures
-from gmi_ui.runs.jobs import NOT_COMPARABLE, shown_name
+from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import BASELINE as BESIDE
 from gmi_ui.runs.run import OURS, Phase, Run
 from gmi_ui.services import Services
@@ -28,7 +29,7 @@ from gmi_ui.sessions import SHELVED, Session
 from gmi_ui.studio import build
 from gmi_ui.tabs.common import Page
 from gmi_ui.tabs.generate import DEFAULTS, GenerateLayout, GenerateWiring
-from tests.gmi_ui.pictures.test_frames import frame_of
+from tests.gmi_ui.test_frames import frame_of
 from tests.gmi_ui.tiny import CLASS_NAMES, CLASS_PROMPTS, CODE_PROMPTS, WIDE, three_models, tiny_models, tiny_settings
 from tests.gmi_ui.waiting import wait_for_end, wait_until
 
@@ -311,7 +312,7 @@ def test_names_in_the_page_are_only_text(tab: Tab) -> None:
 def test_both_stages_are_seen(tab: Tab) -> None:
     tab.choose("mosaic")
     tab["steps"], tab["detail_steps"], tab["beside"] = 3, 2, NOTHING
-    run = Run(tab_run_settings(tab))
+    run = Run(tab_run_settings(tab), GENERATE)
     seen: list[Any] = []
     tab.session.begin(run)
     show = run.show
@@ -320,7 +321,7 @@ def test_both_stages_are_seen(tab: Tab) -> None:
         show(sides)
         seen.append(stage_of(run))
 
-    run.show = watched  # type: ignore[method-assign]
+    run.show = watched  # type: ignore[method-assign, assignment]
     tab.services.queue.submit(run)
     wait_for_end(run)
     assert [one["number"] for one in seen] == [1, 1, 1, 2, 2, 2]
@@ -420,12 +421,12 @@ def test_a_stopped_comparison_is_made_again(tmp_path: Path) -> None:
     services = Services.around(three_models(delay=0.02))
     beside = tiny_settings(model="mosaic", prompt_model=WIDE, baseline=False, flow={"steps": 90, "detail_steps": 40})
     settings = GenerateSettings.from_dict({**tiny_settings(flow={"steps": 80}).to_dict(), "beside": beside.to_dict()})
-    run = Run(settings)
+    run = Run(settings, GENERATE)
     services.start(Session(), run)
     wait_until(lambda: run.moment.step >= 3)
     run.stop()
     wait_for_end(run)
-    again = Run(restored(Pictures(tmp_path).save_one(run, OURS, 0), services.models).settings)
+    again = Run(restored(Pictures(tmp_path).save_one(run, OURS, 0), services.models).settings, GENERATE)
     services.start(Session(), again)
     wait_for_end(again)
     for side in (OURS, BESIDE):
@@ -455,7 +456,7 @@ def in_force(run: Run, side: str, step: int) -> tuple[float, float]:
 def test_a_slider_moved_during_a_comparison_reaches_both_models(
     step_size: float, diversity: float, other: tuple[float, float]
 ) -> None:
-    run = Run(compared({"step_size": 0.3, "steps": 40}, {"step_size": 0.01, "diversity": 0.8, "steps": 40}))
+    run = Run(compared({"step_size": 0.3, "steps": 40}, {"step_size": 0.01, "diversity": 0.8, "steps": 40}), GENERATE)
     run.tune(step_size=step_size, diversity=diversity)
     assert in_force(run, OURS, 4) == (step_size, diversity)
     assert in_force(run, BESIDE, 4) == pytest.approx(other) and in_force(run, BESIDE, 3) == (0.01, 0.8)
@@ -469,7 +470,7 @@ def test_a_slider_moved_during_a_comparison_reaches_both_models(
 
 
 def test_a_step_size_beyond_the_limits_is_not_passed_on() -> None:
-    run = Run(compared({"step_size": 0.01}, {"step_size": 0.9}))
+    run = Run(compared({"step_size": 0.01}, {"step_size": 0.9}), GENERATE)
     run.tune(step_size=0.4, diversity=0.5)
     assert in_force(run, BESIDE, 1) == (1.0, 0.5)
     run.tune(step_size=1e-6, diversity=0.5)
@@ -478,7 +479,7 @@ def test_a_step_size_beyond_the_limits_is_not_passed_on() -> None:
 
 def test_moves_that_count_from_the_same_step_are_one() -> None:
     """As where a run that was stopped goes on: the step is begun twice."""
-    run = Run(compared({"steps": 6, "step_size": 0.3}, {"steps": 6, "step_size": 0.01, "diversity": 0.8}))
+    run = Run(compared({"steps": 6, "step_size": 0.3}, {"steps": 6, "step_size": 0.01, "diversity": 0.8}), GENERATE)
     run.tune(step_size=0.3, diversity=0.9)
     assert in_force(run, BESIDE, 5) == (0.01, 0.9)
     run.tune(step_size=0.3, diversity=0.5)
@@ -488,7 +489,7 @@ def test_moves_that_count_from_the_same_step_are_one() -> None:
 def test_a_comparison_whose_sliders_were_moved_is_made_again_from_either_side(tmp_path: Path) -> None:
     """Moved while both go on, while it pauses, and after our side has ended and it was stopped and continued."""
     services, session = Services.around(three_models(delay=0.01)), Session()
-    run = Run(compared({"steps": 20, "step_size": 0.3}, {"steps": 40, "detail_steps": 12, "step_size": 0.01}))
+    run = Run(compared({"steps": 20, "step_size": 0.3}, {"steps": 40, "detail_steps": 12, "step_size": 0.01}), GENERATE)
     services.start(session, run)
     wait_until(lambda: run.moment.step >= 4)
     run.tune(step_size=0.12, diversity=0.9)
@@ -500,7 +501,7 @@ def test_a_comparison_whose_sliders_were_moved_is_made_again_from_either_side(tm
     run.stop()
     wait_for_end(run)
     pictures, at = Pictures(tmp_path), run.moment.step
-    stopped = Run(restored(pictures.save_one(run, OURS, 1), services.models).settings)
+    stopped = Run(restored(pictures.save_one(run, OURS, 1), services.models).settings, GENERATE)
     services.start(Session(), stopped)
     wait_for_end(stopped)
     assert stopped.moment.phase is Phase.STOPPED and stopped.moment.step == at
@@ -519,11 +520,11 @@ def test_a_comparison_whose_sliders_were_moved_is_made_again_from_either_side(tm
     again = fresh.run()
     for side in (OURS, BESIDE):
         assert torch.equal(again.moment.sides[side].step.images, run.moment.sides[side].step.images)
-    alone = Run(theirs)
+    alone = Run(theirs, GENERATE)
     services.start(Session(), alone)
     wait_for_end(alone)
     assert torch.equal(alone.moment.sides[OURS].step.images, run.moment.sides[BESIDE].step.images)
-    earlier = Run(restored(pictures.save_one(run, BESIDE, 0, step=14), services.models).settings)
+    earlier = Run(restored(pictures.save_one(run, BESIDE, 0, step=14), services.models).settings, GENERATE)
     services.start(Session(), earlier)
     wait_for_end(earlier)
     at = earlier.moment.step
@@ -532,7 +533,7 @@ def test_a_comparison_whose_sliders_were_moved_is_made_again_from_either_side(tm
 
 
 def test_a_comparison_that_is_changed_after_restoring_is_a_plain_one(tab: Tab) -> None:
-    run = Run(compared({"step_size": 0.3}, {"step_size": 0.01}))
+    run = Run(compared({"step_size": 0.3}, {"step_size": 0.01}), GENERATE)
     run.tune(step_size=0.15, diversity=0.9)
     run.flows_from(2)
     tab.take(tab.wiring.show(tab.session, run.settings_at(OURS, 6)))
@@ -557,7 +558,7 @@ def test_a_comparison_that_names_moves_of_one_side_makes_them_there_alone(tab: T
 
 
 def test_a_slider_of_another_model_does_not_reach_the_run(tab: Tab) -> None:
-    run = Run(tiny_settings(flow={"steps": 9}))
+    run = Run(tiny_settings(flow={"steps": 9}), GENERATE)
     tab.session.begin(run)
     tab.wiring.tune(TOKEN, 0.01, 0.9, "mosaic")  # the menu was turned to it meanwhile
     assert run.flow == run.settings.flow
@@ -594,7 +595,7 @@ def test_the_search_for_starts_is_seen_and_can_be_stopped(is_beside: bool, monke
     services, session = Services.around(three_models(delay=0.02)), Session()
     monkeypatch.setattr("engine.tasks.generation.CANDIDATES_AT_ONCE", 1)  # takes seconds
     mosaic = tiny_settings(model="mosaic", prompt_model=WIDE, baseline=False, candidates=90)
-    run = Run(tiny_settings(beside=mosaic.to_dict()) if is_beside else mosaic)
+    run = Run(tiny_settings(beside=mosaic.to_dict()) if is_beside else mosaic, GENERATE)
     services.start(session, run)
     wait_until(lambda: run.moment.doing == SEARCH and (run.moment.share or 0) > 0.02)
     searching = run.moment
@@ -603,12 +604,12 @@ def test_the_search_for_starts_is_seen_and_can_be_stopped(is_beside: bool, monke
     wait_for_end(run)
     assert run.moment.phase is Phase.STOPPED and not run.moment.sides and run.moment.notice is None
     monkeypatch.setattr("engine.tasks.generation.CANDIDATES_AT_ONCE", 32)
-    other = Run(tiny_settings())
+    other = Run(tiny_settings(), GENERATE)
     services.start(Session(), other)
     wait_until(lambda: other.moment.phase is Phase.DONE)  # the server goes on, and so can the run
     services.go_on(session)
     wait_until(lambda: run.moment.phase is Phase.DONE)
-    whole = Run(run.settings)
+    whole = Run(run.settings, GENERATE)
     services.start(Session(), whole)
     wait_for_end(whole)
     for side, shown in whole.moment.sides.items():
@@ -656,7 +657,7 @@ def test_more_like_this_keeps_the_classes_and_goes_back_to_the_model(tab: Tab) -
 
 
 def test_a_picture_of_a_generator_that_cannot_edit_is_looked_for_in_one_that_can(tab: Tab) -> None:
-    from gmi_ui.pictures.opening import Opening
+    from gmi_ui.opening import Opening
 
     tab.choose("mosaic")
     tab["steps"], tab["detail_steps"] = 1, 1

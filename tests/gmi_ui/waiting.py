@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from gmi_ui.runs.run import Phase, Work
+from gmi_ui.runs.work import Phase, Work
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 20.0) -> None:

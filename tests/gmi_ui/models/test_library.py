@@ -1,4 +1,4 @@
-"""The Models tab's shelf without a page: what it shows, refuses and begins; loading through the worker; the pace."""
+"""The Models tab's shelf without a page: what it shows, refuses and begins; loading through the worker; the times."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from engine.inference.flow import Particles
 from engine.models import store
 from engine.models.public import PUBLIC_MODELS
 from engine.models.store import OwnModel
+from engine.settings import EditSettings
 from engine.system.files import Watch
+from gmi_ui.components.model_library.functions import shelf_functions
+from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.models.library import Errand, Shelf, tasks_here, told, use_of_family
-from gmi_ui.models.library_functions import shelf_functions
 from gmi_ui.models.models import Loaders, Models
+from gmi_ui.models.timing import SLOW_DRAWING, STEP_PER_DRAWING, StepTimes, duration, foretell, notice_of, pictures_of
 from gmi_ui.notices import Notice, NotPossibleError
-from gmi_ui.runs.run import Phase, Run
-from gmi_ui.runs.timing import SLOW_DRAWING, STEP_PER_DRAWING, Pace, duration, foretell, notice_of, pictures_of
+from gmi_ui.runs.run import Run
+from gmi_ui.runs.work import Phase
 from gmi_ui.services import Services
 from gmi_ui.tabs.models import menu_changes
 from tests.gmi_ui.tiny import (
@@ -304,7 +307,7 @@ def test_files_of_one_name_are_told_apart() -> None:
 
 def test_a_run_shows_the_loading_and_can_be_stopped_in_it(machine: Machine) -> None:
     services = Services.around(machine.models())
-    run = Run(tiny_settings())
+    run = Run(tiny_settings(), GENERATE)
     services.queue.submit(run)
     wait_until(lambda: run.moment.doing == "Reading avatars")
     loading = run.moment
@@ -315,7 +318,7 @@ def test_a_run_shows_the_loading_and_can_be_stopped_in_it(machine: Machine) -> N
     assert stopped.phase is Phase.STOPPED and stopped.notice is None
     wait_until(lambda: machine.served == 0)
     machine.go_on.set()
-    again = Run(tiny_settings())
+    again = Run(tiny_settings(), GENERATE)
     services.queue.submit(again)
     wait_for_end(again)
     assert again.moment.phase is Phase.DONE
@@ -346,16 +349,16 @@ def settings(**changes: Any) -> Any:
 def test_pictures_of_all_sides_count() -> None:
     assert pictures_of(settings()) == 8
     assert pictures_of(tiny_settings(n=4, baseline=False)) == 4
-    assert pictures_of(SimpleNamespace(n=2, baseline="none")) == 2
+    assert pictures_of(EditSettings("a hat", n=2, baseline="none")) == 2
 
 
 def test_the_pace_is_measured_and_foretells_the_next_run() -> None:
-    pace = Pace()
-    assert pace.of(GENERATOR) is None
-    assert pace.took(settings(), 8.0) == 8.0 and pace.of(GENERATOR) == 1.0
-    assert pace.took(settings(), 4.0) == 6.0  # the mean of both
-    assert foretell(tiny_settings(n=2, baseline=False), {}, pace) == 1.5
-    assert foretell(settings(), {}, Pace()) is None
+    times = StepTimes()
+    assert times.of(GENERATOR) is None
+    assert times.took(settings(), 8.0) == 8.0 and times.of(GENERATOR) == 1.0
+    assert times.took(settings(), 4.0) == 6.0  # the mean of both
+    assert foretell(tiny_settings(n=2, baseline=False), {}, times) == 1.5
+    assert foretell(settings(), {}, StepTimes()) is None
 
 
 class Task:
@@ -382,8 +385,9 @@ def test_without_a_run_before_a_trial_foretells_it(
 ) -> None:
     """Eight pictures on two sides: drawing one tells enough of a quick model, of a slow one a step is tried."""
     tasks = {"ours": Task(seconds), "baseline": Task(seconds)}
-    monkeypatch.setattr("gmi_ui.runs.timing.time.perf_counter", lambda: sum(task.now for task in tasks.values()))
-    assert foretell(settings(), tasks, Pace()) == pytest.approx(factor * seconds * 8)
+    monkeypatch.setattr("gmi_ui.models.timing.time.perf_counter", lambda: sum(task.now for task in tasks.values()))
+    foretold = foretell(settings(), tasks, StepTimes())  # type: ignore[arg-type]
+    assert foretold == pytest.approx(factor * seconds * 8)
     assert [task.steps_made for task in tasks.values()] == [steps, steps]
 
 
@@ -396,10 +400,10 @@ def test_long_runs_are_announced() -> None:
 
 def test_a_run_measures_its_model_and_tells_the_time_left() -> None:
     services = Services.around(tiny_models(delay=0.005))
-    run = Run(tiny_settings(n=3))
+    run = Run(tiny_settings(n=3), GENERATE)
     services.queue.submit(run)
     wait_for_end(run)
-    seconds = services.models.pace.of(GENERATOR)
+    seconds = services.models.step_times.of(GENERATOR)
     assert seconds is not None and 0.005 / 3 < seconds < 1 and run.step_seconds is not None
 
 
@@ -407,7 +411,7 @@ def test_a_run_measures_its_model_and_tells_the_time_left() -> None:
 def test_how_long_it_takes_is_not_said_any_more_when_it_is_over(passing: bool) -> None:
     notice = notice_of(settings(), 120.0) if passing else Notice("The scores do not compare.")
     assert notice is not None
-    run = Run(tiny_settings())
+    run = Run(tiny_settings(), GENERATE)
     run.say(notice)
     run.enter(Phase.RUNNING)
     during = run.moment.notice

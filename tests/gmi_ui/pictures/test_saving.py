@@ -13,10 +13,12 @@ from engine.errors import MetadataError, SaveError
 from engine.pictures import imaging
 from engine.settings import GenerateSettings, SettingsError
 from engine.system import files
+from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.notices import NotPossibleError, explain
 from gmi_ui.pictures.restoring import restored
 from gmi_ui.pictures.saving import Pictures, slug
-from gmi_ui.runs.run import BASELINE, OURS, Phase, Run
+from gmi_ui.runs.run import BASELINE, OURS, Run
+from gmi_ui.runs.work import Phase
 from gmi_ui.services import Services
 from tests.gmi_ui.tiny import TinyGenerator, TinyPromptModel, tiny_settings
 from tests.gmi_ui.waiting import wait_for_end
@@ -24,7 +26,7 @@ from tests.gmi_ui.waiting import wait_for_end
 
 @pytest.fixture
 def run(services: Services) -> Run:
-    run = Run(tiny_settings(flow={"steps": 3, "estimator": "kde"}))
+    run = Run(tiny_settings(flow={"steps": 3, "estimator": "kde"}), GENERATE)
     services.queue.submit(run)
     wait_for_end(run)
     assert run.moment.phase is Phase.DONE
@@ -121,7 +123,7 @@ def test_a_picture_that_is_not_there(run: Run, tmp_path: Path, side: str, index:
 
 def test_nothing_to_save_before_the_first_step(tmp_path: Path) -> None:
     with pytest.raises(NotPossibleError, match="no pictures"):
-        Pictures(tmp_path).save_all(Run(tiny_settings()))
+        Pictures(tmp_path).save_all(Run(tiny_settings(), GENERATE))
 
 
 def test_file_names_keep_every_script_and_no_separators() -> None:

@@ -15,18 +15,20 @@ from engine.errors import MetadataError, PictureError
 from engine.pictures import imaging
 from engine.pictures.picture_files import Picture
 from engine.settings import EditSettings, FlowSettings, InpaintSettings, SettingsError
-from gmi_ui.components.server_functions import easel_functions, grid_functions
+from gmi_ui.jobs.editing import EditJob
+from gmi_ui.jobs.generating import GENERATE
+from gmi_ui.jobs.inpainting import InpaintJob, mask_of
 from gmi_ui.notices import NotPossibleError
+from gmi_ui.opening import Opening, colour_of
 from gmi_ui.pictures import workspace as easel_module
-from gmi_ui.pictures.opening import Opening, colour_of
-from gmi_ui.pictures.redrawing import step_of
 from gmi_ui.pictures.restoring import restored
 from gmi_ui.pictures.saving import Pictures
 from gmi_ui.pictures.start_metadata import MOST_NUMBERS, packed, start_from_dict, start_to_dict, unpacked
 from gmi_ui.pictures.workspace import Easel, picture_jpeg
-from gmi_ui.runs.editing import EditJob
-from gmi_ui.runs.inpainting import InpaintJob, mask_of, variation_of
-from gmi_ui.runs.run import BASELINE, OURS, Phase, Run
+from gmi_ui.runs.redrawing import step_of
+from gmi_ui.runs.run import BASELINE, OURS, Run
+from gmi_ui.runs.work import Phase
+from gmi_ui.server_functions import easel_functions, grid_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
 from gmi_ui.tabs.inpaint import no_mask, png_of
@@ -57,7 +59,7 @@ def inpaint_settings(**changes: Any) -> InpaintSettings:
 
 def ended(services: Services, session: Session, run: Run) -> Run:
     services.start(session, run)
-    run.job.adopt(run)
+    session.easel.adopt(run)
     wait_for_end(run)
     assert run.moment.phase is Phase.DONE, run.moment.notice
     return run
@@ -183,7 +185,7 @@ def test_what_is_no_picture_changes_nothing(style_services: Services, tmp_path: 
 
 def test_a_cell_of_generate_needs_no_search(style_services: Services) -> None:
     generate, session = Session(), Session()
-    run = Run(tiny_settings(flow={"steps": 2}))
+    run = Run(tiny_settings(flow={"steps": 2}), GENERATE)
     style_services.start(generate, run)
     wait_for_end(run)
     link = Opening(style_services, finds=True).cell(session, run, OURS, 1, None)
@@ -351,7 +353,7 @@ def test_an_earlier_step_of_a_repainting_is_composed_as_it_was(style_services: S
         show(sides)
         seen.update({sides[OURS].step.step: sides[OURS].step.images} if OURS in sides else {})
 
-    run.show = looking  # type: ignore[method-assign]
+    run.show = looking  # type: ignore[method-assign, assignment]
     ended(style_services, session, run)
     assert sorted(seen) == [0, 1, 2, 3]
     assert all(torch.equal(step_of(run, OURS, step).images, images) for step, images in seen.items())
@@ -378,7 +380,7 @@ def test_the_variation_is_kept_for_every_run_of_a_picture(style_services: Servic
     repainted(style_services, session, everything)
     frame = json.loads(style_services.painter.frame(session))
     assert [share for share, _, _ in frame["easel"]["variations"]] == [0.5, 1.0]
-    shown = variation_of(first)
+    shown = first.job.variation(first.moment)
     assert shown and shown.ours == first.moment.sides[OURS].curves["diversity"][-1]
     opened_example(style_services, session, 1, finds=False)
     assert json.loads(style_services.painter.frame(session))["easel"]["variations"] == []
@@ -457,7 +459,7 @@ def test_requests_that_cannot_be_followed_are_told(style_services: Services, cal
 
 def test_a_picture_is_taken_to_another_tab_and_shown_large(style_services: Services) -> None:
     generate = style_services.sessions.get(TOKEN, "generate")
-    run = Run(tiny_settings(flow={"steps": 2}))
+    run = Run(tiny_settings(flow={"steps": 2}), GENERATE)
     style_services.start(generate, run)
     wait_for_end(run)
     page = calls(style_services, "generate")

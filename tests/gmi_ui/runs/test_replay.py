@@ -9,11 +9,13 @@ import torch
 
 from engine.inference.flow import Particles
 from engine.settings import FlowSettings, GenerateSettings, SettingsError
+from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.notices import NotPossibleError
-from gmi_ui.pictures.redrawing import step_of
 from gmi_ui.pictures.restoring import restored
 from gmi_ui.pictures.saving import Pictures
-from gmi_ui.runs.run import BASELINE, KEPT_STEPS, OURS, Kept, Phase, Run, Side, thinned
+from gmi_ui.runs.redrawing import step_of
+from gmi_ui.runs.run import BASELINE, OURS, Run
+from gmi_ui.runs.work import KEPT_STEPS, KeptStep, Phase, Side, thinned
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
 from tests.gmi_ui.tiny import tiny_settings
@@ -22,7 +24,7 @@ from tests.gmi_ui.waiting import wait_for_end, wait_until
 
 def carried_out(services: Services, settings: object) -> Run:
     assert isinstance(settings, GenerateSettings)
-    run = Run(settings)
+    run = Run(settings, GENERATE)
     services.queue.submit(run)
     wait_for_end(run)
     return run
@@ -30,7 +32,7 @@ def carried_out(services: Services, settings: object) -> Run:
 
 def stopped_at(services: Services, step: int, **changes: object) -> Run:
     """A run that was stopped when it had reached some step."""
-    run = Run(tiny_settings(flow={"steps": 400, **changes}))
+    run = Run(tiny_settings(flow={"steps": 400, **changes}), GENERATE)
     session = Session()
     services.start(session, run)
     wait_until(lambda: run.moment.step >= step)
@@ -62,7 +64,7 @@ def test_a_stopped_run_is_made_again_up_to_where_it_was_stopped(slow_services: S
 
 
 def test_a_run_whose_sliders_were_moved_is_made_again(slow_services: Services, tmp_path: Path) -> None:
-    run = Run(tiny_settings(flow={"steps": 40, "step_size": 0.05, "diversity": 0.5}))
+    run = Run(tiny_settings(flow={"steps": 40, "step_size": 0.05, "diversity": 0.5}), GENERATE)
     slow_services.queue.submit(run)
     for step, (step_size, diversity) in {4: (0.11, 0.9), 12: (0.02, 0.0)}.items():
         wait_for_step(run, step)
@@ -81,7 +83,7 @@ def test_a_run_whose_sliders_were_moved_is_made_again(slow_services: Services, t
 def test_a_baseline_picture_of_a_steered_run_is_made_again_without_repulsion(
     slow_services: Services, tmp_path: Path
 ) -> None:
-    run = Run(tiny_settings(flow={"steps": 30, "step_size": 0.05, "diversity": 0.5}))
+    run = Run(tiny_settings(flow={"steps": 30, "step_size": 0.05, "diversity": 0.5}), GENERATE)
     slow_services.queue.submit(run)
     wait_until(lambda: run.moment.step >= 3)
     run.tune(step_size=0.12, diversity=1.0)
@@ -94,7 +96,7 @@ def test_a_baseline_picture_of_a_steered_run_is_made_again_without_repulsion(
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(slow_services: Services) -> None:
     session = Session()
-    run = Run(tiny_settings(flow={"steps": 25}))
+    run = Run(tiny_settings(flow={"steps": 25}), GENERATE)
     slow_services.start(session, run)
     wait_until(lambda: run.moment.step >= 3)
     run.stop()
@@ -113,7 +115,7 @@ def test_only_a_stopped_run_can_be_continued(services: Services) -> None:
     session = Session()
     with pytest.raises(NotPossibleError):
         services.go_on(session)
-    services.start(session, run := Run(tiny_settings()))
+    services.start(session, run := Run(tiny_settings(), GENERATE))
     wait_for_end(run)
     assert not run.can_go_on
     with pytest.raises(NotPossibleError, match="stopped"):
@@ -121,9 +123,9 @@ def test_only_a_stopped_run_can_be_continued(services: Services) -> None:
 
 
 def test_a_run_that_was_stopped_while_it_waited_can_begin_after_all(slow_services: Services) -> None:
-    first, session = Run(tiny_settings(flow={"steps": 300})), Session()
+    first, session = Run(tiny_settings(flow={"steps": 300}), GENERATE), Session()
     slow_services.queue.submit(first)
-    waiting = Run(tiny_settings())
+    waiting = Run(tiny_settings(), GENERATE)
     slow_services.start(session, waiting)
     waiting.stop()
     assert waiting.can_go_on
@@ -135,7 +137,7 @@ def test_a_run_that_was_stopped_while_it_waited_can_begin_after_all(slow_service
 
 
 def test_an_earlier_step_is_drawn_again_as_it_was(services: Services) -> None:
-    run = Run(tiny_settings(flow={"steps": 8}))
+    run = Run(tiny_settings(flow={"steps": 8}), GENERATE)
     seen: dict[int, torch.Tensor] = {}
     show = run.show
 
@@ -173,23 +175,23 @@ def test_the_painter_shows_an_earlier_step_with_its_figures(services: Services) 
 
 
 def test_kept_steps_stay_few_even_and_end_with_the_newest() -> None:
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[KeptStep, ...] = ()
     for step in range(1001):
-        kept = thinned((*kept, Kept(Particles(torch.zeros(1, 1), (0,), step), torch.zeros(1))))
+        kept = thinned((*kept, KeptStep(Particles(torch.zeros(1, 1), (0,), step), torch.zeros(1))))
         assert len(kept) <= KEPT_STEPS and kept[-1].step == step
     gaps = [b.step - a.step for a, b in zip(kept, kept[1:], strict=False)]
     assert kept[0].step == 0 and len(kept) > KEPT_STEPS / 2 and max(gaps) <= 2 * 1000 / len(kept)
 
 
 def test_moving_a_slider_back_leaves_no_trace() -> None:
-    run = Run(tiny_settings(flow={"steps": 40, "step_size": 0.05, "diversity": 0.5}))
+    run = Run(tiny_settings(flow={"steps": 40, "step_size": 0.05, "diversity": 0.5}), GENERATE)
     run.tune(step_size=0.1, diversity=0.5)
     run.tune(step_size=0.05, diversity=0.5)
     assert run.flows_from(3)[OURS] == replace(run.settings.flow) and run.settings_at(OURS, 40) == run.settings
 
 
 def test_settings_at_a_step_know_only_what_came_before_it() -> None:
-    run = Run(tiny_settings(flow={"steps": 40, "step_size": 0.05, "diversity": 0.5}))
+    run = Run(tiny_settings(flow={"steps": 40, "step_size": 0.05, "diversity": 0.5}), GENERATE)
     run.tune(step_size=0.1, diversity=0.5)
     run.flows_from(7)
     assert run.flow.step_size == 0.1 and run.final_settings.flow.changes == ()

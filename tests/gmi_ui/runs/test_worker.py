@@ -1,6 +1,6 @@
 """The worker: runs one after the other, and what pause, resume, stop and tune do to them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -8,10 +8,13 @@ import torch
 
 from engine.inference import flow
 from engine.latents.spaces import LatentSpace
+from engine.settings import FlowSettings
+from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.models.models import Loaders, Models, engine_loaders
-from gmi_ui.runs import carrying_out, worker
-from gmi_ui.runs.jobs import shortened
-from gmi_ui.runs.run import BASELINE, OURS, Phase, Run
+from gmi_ui.runs import worker
+from gmi_ui.runs.job import shortened
+from gmi_ui.runs.run import BASELINE, OURS, Run
+from gmi_ui.runs.work import Phase
 from gmi_ui.runs.worker import RunQueue
 from gmi_ui.services import Services
 from tests.gmi_ui.tiny import CONTEXT, TinyGenerator, TinyPromptModel, tiny_models, tiny_settings
@@ -25,7 +28,7 @@ def carried_out(services: Services, run: Run) -> Run:
 
 
 def test_a_run_shows_every_step_of_both_sides(services: Services) -> None:
-    run = carried_out(services, Run(tiny_settings()))
+    run = carried_out(services, Run(tiny_settings(), GENERATE))
     assert run.moment.phase is Phase.DONE and run.moment.step == 6
     for side in (run.moment.sides[OURS], run.moment.sides[BASELINE]):
         assert [len(curve) for curve in side.curves.values()] == [7, 7]  # the start and six steps
@@ -34,7 +37,7 @@ def test_a_run_shows_every_step_of_both_sides(services: Services) -> None:
 
 
 def test_both_sides_start_from_the_same_pictures_and_ours_ends_more_diverse(services: Services) -> None:
-    run = carried_out(services, Run(tiny_settings(n=6, flow={"steps": 15})))
+    run = carried_out(services, Run(tiny_settings(n=6, flow={"steps": 15}), GENERATE))
     ours, baseline = run.moment.sides[OURS], run.moment.sides[BASELINE]
     assert all(ours.curves[name][0] == baseline.curves[name][0] for name in ("text", "diversity"))
     assert ours.curves["diversity"][-1] > baseline.curves["diversity"][-1]
@@ -42,7 +45,7 @@ def test_both_sides_start_from_the_same_pictures_and_ours_ends_more_diverse(serv
 
 def test_the_page_shows_what_the_engine_makes(services: Services) -> None:
     settings = tiny_settings()
-    run = carried_out(services, Run(settings))
+    run = carried_out(services, Run(settings, GENERATE))
     from engine import tasks
 
     task = tasks.generate(settings, TinyGenerator(), TinyPromptModel())
@@ -51,16 +54,16 @@ def test_the_page_shows_what_the_engine_makes(services: Services) -> None:
 
 
 def test_no_baseline_when_it_is_switched_off(services: Services) -> None:
-    assert set(carried_out(services, Run(tiny_settings(baseline=False))).moment.sides) == {OURS}
+    assert set(carried_out(services, Run(tiny_settings(baseline=False), GENERATE)).moment.sides) == {OURS}
 
 
 def test_pause_holds_the_run_and_resume_takes_it_to_the_end(slow_services: Services) -> None:
-    run = Run(tiny_settings(flow={"steps": 12}))
+    run = Run(tiny_settings(flow={"steps": 12}), GENERATE)
     slow_services.queue.submit(run)
     wait_until(lambda: run.moment.step >= 2)
     run.pause()
     wait_until(lambda: slow_services.queue.is_held)
-    held = Run(tiny_settings())
+    held = Run(tiny_settings(), GENERATE)
     slow_services.queue.submit(held)  # must not be carried out meanwhile
     step = run.moment.step
     assert run.moment.phase is Phase.PAUSED and held.moment.phase is Phase.WAITING
@@ -72,7 +75,7 @@ def test_pause_holds_the_run_and_resume_takes_it_to_the_end(slow_services: Servi
 
 @pytest.mark.parametrize("is_paused", [False, True])
 def test_stop_keeps_the_pictures(slow_services: Services, is_paused: bool) -> None:
-    run = Run(tiny_settings(flow={"steps": 500}))
+    run = Run(tiny_settings(flow={"steps": 500}), GENERATE)
     slow_services.queue.submit(run)
     wait_until(lambda: run.moment.step >= 1)
     if is_paused:
@@ -87,15 +90,16 @@ def test_a_moved_slider_counts_from_the_next_step_and_leaves_the_baseline_alone(
     slow_services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[tuple[bool, float, float]] = []
-    original = carrying_out.advance
+    original = Run.flows_from
 
-    def recording(steps: Any, of: Run, name: str, before: Any, settings: Any) -> Any:
+    def recording(of: Run, step: int) -> Mapping[str, FlowSettings]:
+        flows = original(of, step)
         if of is run:  # not a run that another test left behind
-            used.append((name == BASELINE, settings.diversity, settings.step_size))
-        return original(steps, of, name, before, settings)
+            used.extend((name == BASELINE, flow.diversity, flow.step_size) for name, flow in flows.items())
+        return flows
 
-    monkeypatch.setattr(carrying_out, "advance", recording)
-    run = Run(tiny_settings(flow={"steps": 60, "diversity": 0.5, "step_size": 0.031}))
+    monkeypatch.setattr(Run, "flows_from", recording)
+    run = Run(tiny_settings(flow={"steps": 60, "diversity": 0.5, "step_size": 0.031}), GENERATE)
     slow_services.queue.submit(run)
     wait_until(lambda: run.moment.step >= 2)
     run.tune(step_size=0.071, diversity=0.9)
@@ -109,7 +113,7 @@ def test_a_moved_slider_counts_from_the_next_step_and_leaves_the_baseline_alone(
 
 def test_runs_wait_for_their_turn_and_can_be_stopped_while_they_wait(slow_services: Services) -> None:
     queue = slow_services.queue
-    first, second, third = (Run(tiny_settings(flow={"steps": 200})) for _ in range(3))
+    first, second, third = (Run(tiny_settings(flow={"steps": 200}), GENERATE) for _ in range(3))
     for run in (first, second, third):
         queue.submit(run)
     wait_for_phase(first, Phase.RUNNING)
@@ -133,13 +137,13 @@ def test_a_run_nobody_watches_gives_way_to_one_that_waits(
 ) -> None:
     monkeypatch.setattr(worker, "ABANDONED_AFTER", 0.2)
     monkeypatch.setattr(worker, "PATIENCE", 0.02)
-    left = Run(tiny_settings(flow={"steps": 1000}))
+    left = Run(tiny_settings(flow={"steps": 1000}), GENERATE)
     slow_services.queue.submit(left)
     wait_until(lambda: left.moment.step >= 1)
     left.pause()
     wait_until(lambda: left.unseen_for > 0.3)
     assert left.moment.phase is Phase.PAUSED  # nobody waits
-    waiting = Run(tiny_settings())
+    waiting = Run(tiny_settings(), GENERATE)
     slow_services.queue.submit(waiting)
     wait_until(lambda: watched(waiting) and left.moment.phase.is_over)
     wait_for_phase(left, Phase.STOPPED)
@@ -150,10 +154,10 @@ def test_a_run_nobody_watches_gives_way_to_one_that_waits(
 def test_a_model_that_cannot_be_loaded_ends_the_run_with_words_and_the_next_one_works(
     services: Services,
 ) -> None:
-    failed = carried_out(services, Run(tiny_settings(model="nowhere.safetensors")))
+    failed = carried_out(services, Run(tiny_settings(model="nowhere.safetensors"), GENERATE))
     assert failed.moment.phase is Phase.FAILED
     assert failed.moment.notice and "nowhere.safetensors" in failed.moment.notice.text
-    assert carried_out(services, Run(tiny_settings())).moment.phase is Phase.DONE
+    assert carried_out(services, Run(tiny_settings(), GENERATE)).moment.phase is Phase.DONE
 
 
 def test_an_unforeseen_error_is_named_and_the_worker_goes_on(
@@ -161,10 +165,10 @@ def test_an_unforeseen_error_is_named_and_the_worker_goes_on(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(TinyGenerator, "render", lambda *_: 1 / 0)
-        failed = carried_out(services, Run(tiny_settings()))
+        failed = carried_out(services, Run(tiny_settings(), GENERATE))
     assert failed.moment.phase is Phase.FAILED and failed.moment.notice
     assert "ZeroDivisionError" in failed.moment.notice.text
-    assert carried_out(services, Run(tiny_settings())).moment.phase is Phase.DONE
+    assert carried_out(services, Run(tiny_settings(), GENERATE)).moment.phase is Phase.DONE
 
 
 def breaking(after: int) -> Callable[[str], TinyGenerator]:
@@ -181,7 +185,7 @@ def breaking(after: int) -> Callable[[str], TinyGenerator]:
 
 def test_a_divergence_keeps_the_last_good_pictures_and_says_what_to_lower() -> None:
     loaders = Loaders(breaking(after=9), lambda name: TinyPromptModel(), lambda: [])  # type: ignore[arg-type, return-value]
-    run = Run(tiny_settings(flow={"steps": 50}))
+    run = Run(tiny_settings(flow={"steps": 50}), GENERATE)
     queue = RunQueue(Models(loaders))
     queue.submit(run)
     wait_for_end(run)
@@ -193,18 +197,18 @@ def test_a_divergence_keeps_the_last_good_pictures_and_says_what_to_lower() -> N
 
 def test_what_a_long_prompt_loses_is_said(services: Services) -> None:
     words = [f"word{i}" for i in range(CONTEXT + 40)]
-    run = carried_out(services, Run(tiny_settings(" ".join(words))))
+    run = carried_out(services, Run(tiny_settings(" ".join(words)), GENERATE))
     assert run.moment.phase is Phase.DONE and run.moment.notice
     assert f"word{CONTEXT}" in run.moment.notice.text and words[-1] in run.moment.notice.text
 
 
 @pytest.mark.parametrize("prompt", ["🦜🌈", "眼鏡をかけた女性", "امرأة بشعر وردي", "a\x00b", "`${1+1}` {{x}} <b>"])
 def test_every_script_is_a_prompt(services: Services, prompt: str) -> None:
-    assert carried_out(services, Run(tiny_settings(prompt))).moment.phase is Phase.DONE
+    assert carried_out(services, Run(tiny_settings(prompt), GENERATE)).moment.phase is Phase.DONE
 
 
 def test_one_particle_has_no_diversity(services: Services) -> None:
-    run = carried_out(services, Run(tiny_settings(n=1)))
+    run = carried_out(services, Run(tiny_settings(n=1), GENERATE))
     assert run.moment.phase is Phase.DONE and run.moment.sides[OURS].curves["diversity"][-1] == 0
 
 

@@ -9,9 +9,13 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
+from engine.settings import RunSettings
 from gmi_ui.notices import Notice
+
+if TYPE_CHECKING:
+    from engine.tasks import Task
 
 # Seconds of a step for one picture over seconds of drawing one: forward and backward, discriminator, prompt model.
 STEP_PER_DRAWING = 6.0
@@ -20,7 +24,7 @@ DRAWN_TOGETHER = 4  # several take less time each than one alone
 WORTH_TELLING = 120.0  # seconds of a run from which its length is told before it begins
 
 
-class Pace:
+class StepTimes:
     """Seconds for one picture and step, by the generator's name. Thread-safe."""
 
     def __init__(self) -> None:
@@ -31,12 +35,12 @@ class Pace:
         """None for a model that was not measured yet."""
         return self._seconds.get(model)
 
-    def took(self, settings: Any, seconds: float) -> float:
+    def took(self, settings: RunSettings, seconds: float) -> float:
         """All sides of a run took a step, in that time; returns what the next ones will take.
 
         Two steps count alike: one alone may have been held up by something else.
         """
-        if getattr(settings, "beside", None):  # two models, and nobody knows which took how much of it
+        if settings.other:  # two models, and nobody knows which took how much of it
             return seconds
         each = seconds / pictures_of(settings)
         with self._lock:
@@ -45,16 +49,15 @@ class Pace:
             return self._seconds[settings.model] * pictures_of(settings)
 
 
-def pictures_of(settings: Any) -> int:
+def pictures_of(settings: RunSettings) -> int:
     """How many pictures a step of a run draws: those of all sides."""
-    has_side = bool(getattr(settings, "beside", None)) or settings.baseline not in (False, "none")
-    return int(settings.n) * (2 if has_side else 1)
+    return settings.n * (2 if settings.is_compared else 1)
 
 
-def foretell(settings: Any, tasks: Mapping[str, Any], pace: Pace) -> float | None:
+def foretell(settings: RunSettings, tasks: "Mapping[str, Task]", times: StepTimes) -> float | None:
     """Seconds that a step of a run will take which is about to begin, by earlier runs, or by a trial now."""
-    each = pace.of(settings.model)
-    if each is not None and not getattr(settings, "beside", None):
+    each = times.of(settings.model)
+    if each is not None and not settings.other:
         return each * pictures_of(settings)
     if not tasks:
         return None
@@ -62,7 +65,7 @@ def foretell(settings: Any, tasks: Mapping[str, Any], pace: Pace) -> float | Non
     return sum(seconds_of_step(task) * share for task in tasks.values())
 
 
-def seconds_of_step(task: Any) -> float:
+def seconds_of_step(task: "Task") -> float:
     """Of one picture: by drawing it without gradient, of slow models by a step of it alone.
 
     The first drawing of a network also computes what it keeps of its weights, so what counts comes after it.
@@ -88,7 +91,7 @@ def seconds_of_step(task: Any) -> float:
     return time.perf_counter() - started
 
 
-def notice_of(settings: Any, step_seconds: float) -> Notice | None:
+def notice_of(settings: RunSettings, step_seconds: float) -> Notice | None:
     """What is said before a run that takes long."""
     seconds = step_seconds * settings.flow.steps
     if seconds < WORTH_TELLING:

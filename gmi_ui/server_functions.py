@@ -14,12 +14,10 @@ from typing import Any
 from fastapi import Response
 
 from gmi_ui.notices import NotPossibleError, explain
-from gmi_ui.pictures.opening import Opening
-from gmi_ui.pictures.redrawing import step_of
+from gmi_ui.opening import Opening
 from gmi_ui.pictures.saving import check_picture
 from gmi_ui.pictures.workspace import SHOWN_SIDE, picture_jpeg
-from gmi_ui.runs.editing import EditJob
-from gmi_ui.runs.inpainting import InpaintJob
+from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import Run
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session, is_token
@@ -173,18 +171,10 @@ def easel_functions(services: Services, task: str) -> list[Callable[..., Any]]:
 
 def large(run: Run, side: str, index: int, step: int | None) -> dict[str, str]:
     """The picture as it is saved and, of an edit or a repainting, the one before it."""
-    from engine.pictures import imaging
-    from engine.pictures.picture_files import Picture
-
     check_picture(run, side, index)
     after = run.tasks[side].picture(step_of(run, side, step), index)
-    pictures = {"after": picture_jpeg(after, SHOWN_SIDE)}
-    if isinstance(run.job, InpaintJob):
-        pictures["before"] = run.job.link.shown
-    elif isinstance(run.job, EditJob) and run.settings.model in run.job.link.starts:
-        before = Picture(imaging.to_uint8(run.job.link.starts[run.settings.model].image)[0])
-        pictures["before"] = picture_jpeg(before, SHOWN_SIDE)
-    return pictures
+    before = run.job.before(run.settings)
+    return {"after": picture_jpeg(after, SHOWN_SIDE)} | ({"before": before} if before else {})
 
 
 def told(session: Session, act: Callable[[], Any]) -> Any:

@@ -4,24 +4,20 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.families import find_family
-from engine.settings import EditSettings, GenerateSettings
+from engine.settings import EditSettings, RunSettings
 from gmi_ui.models.models import random_latents
 from gmi_ui.notices import NotPossibleError
-from gmi_ui.pictures.redrawing import step_of
 from gmi_ui.pictures.restoring import Restored
 from gmi_ui.pictures.saving import check_picture
 from gmi_ui.pictures.start_metadata import start_from_dict
 from gmi_ui.pictures.workspace import Link
-from gmi_ui.runs.inpainting import InpaintJob
-from gmi_ui.runs.jobs import GenerateJob, Generating, shortened
+from gmi_ui.runs.job import can_be_edited, shortened
+from gmi_ui.runs.redrawing import step_of
 from gmi_ui.services import BUSY, Services
 from gmi_ui.sessions import Session
 
 if TYPE_CHECKING:
-    from engine.inference.flow import Step
     from engine.pictures.picture_files import Picture
-    from engine.tasks.inversion import Start
     from gmi_ui.runs.run import Run
 
 TEXT_LENGTH = 80
@@ -52,14 +48,15 @@ class Opening:
         drawn = step_of(run, side, step)
         picture = run.tasks[side].picture(drawn, index)
         text = shortened(run.settings.prompt or "Repainted", TEXT_LENGTH)
-        parent = run.job.link if self._is_from(session, run) else None  # type: ignore[attr-defined]
-        link = self._add(session, picture, text, parent=parent)
-        start = self._start_of(run, side, drawn, index)
-        made = run.settings_of(side)
+        link = self._add(session, picture, text, parent=self._parent(session, run))
+        task, made = run.tasks[side], run.settings_of(side)
+        start = run.job.start(task, drawn, index)
         if start is not None:
             link.starts[made.model] = start
         elif self._finds:
-            self._services.find(link, *self._editors(run, side))
+            # The models that made it, if they can edit, else the usual ones.
+            finder: RunSettings | type[EditSettings] = made if can_be_edited(task) else EditSettings
+            self._services.find(link, finder.model, finder.prompt_model)
         return link
 
     def gallery(self, session: Session, index: int, model: str) -> Link:
@@ -125,32 +122,9 @@ class Opening:
         link.inversion.stop()
 
     @staticmethod
-    def _is_from(session: Session, run: "Run") -> bool:
-        return getattr(run.job, "link", None) in session.easel.links
-
-    @staticmethod
-    def _editors(run: "Run", side: str) -> tuple[str, str]:
-        """The models to look for the picture in: those that made it if they can edit, else the usual ones."""
-        made, task = run.settings_of(side), run.tasks[side]
-        if isinstance(task, Generating) and "edit" not in find_family(task.generator.family).possible_tasks:
-            return EditSettings.model, EditSettings.prompt_model
-        return made.model, made.prompt_model
-
-    @staticmethod
-    def _start_of(run: "Run", side: str, drawn: "Step", index: int) -> "Start | None":
-        """Where the picture lies in its run's model; None for one that was pasted into another picture."""
-        from engine.tasks import inversion
-
-        if isinstance(run.job, InpaintJob):
-            return None
-        task: Any = run.tasks[side]
-        if not isinstance(run.job, GenerateJob):
-            return task.start(drawn, index)
-        made = run.settings_of(side)
-        assert isinstance(made, GenerateSettings)
-        if made.truncation_psi != 1 or "w+" not in task.generator.spaces:
-            return None  # its latents mean something else than those of the whole space, or nothing to an edit
-        return inversion.start_from_latents(task.generator, task.problem.space.name, drawn.particles.latents[index])
+    def _parent(session: Session, run: "Run") -> Link | None:
+        """The picture of this easel that the run began at."""
+        return next((link for link in session.easel.links if link.run is run), None)
 
 
 def colour_of(text: str | None) -> tuple[int, int, int]:

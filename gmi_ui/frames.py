@@ -12,15 +12,14 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.families import find_family
-from gmi_ui.models.models import Models
+from gmi_ui.jobs.editing import verdict
+from gmi_ui.models.models import Models, shown_name
 from gmi_ui.notices import Notice
-from gmi_ui.pictures import redrawing
-from gmi_ui.pictures.workspace import Easel, Link, Variation
-from gmi_ui.runs.editing import EditJob, verdict
-from gmi_ui.runs.inpainting import InpaintJob, variation_of
-from gmi_ui.runs.jobs import Generating, shown_name
-from gmi_ui.runs.run import Moment, Phase, Run, Side
+from gmi_ui.pictures.workspace import Easel, Link
+from gmi_ui.runs import redrawing
+from gmi_ui.runs.job import Variation
+from gmi_ui.runs.run import Run
+from gmi_ui.runs.work import Moment, Phase, Side
 from gmi_ui.runs.worker import RunQueue
 from gmi_ui.sessions import Session
 
@@ -32,7 +31,6 @@ FULL_SIDE = 512  # pixels of a cell's longer side at the end of a run
 PREVIEW_PIXELS = 16 * 256**2  # of all cells together while it goes on: 100-200 KB of JPEG a frame
 CURVE_POINTS = 160
 TURN_COST = 2.0  # of a step in which codes take turns, in those before: what they try is drawn as well
-OWN_PICTURES = ("edit", "inpaint")  # the tabs that hand their pictures to each other
 LOST = Notice(
     "The studio was restarted while a run was going on, and that run is gone. Check the settings and press "
     "Run to make it again.",
@@ -85,7 +83,7 @@ class Painter:
             at = drawn.particles.step - side.first
             figures = {key: round(values[min(max(at, 0), len(values) - 1)], 4) for key, values in side.curves.items()}
             cells = self._encode(drawn, is_last=True)
-            labels = labels_of(run, name, drawn)
+            labels = run.tasks[name].labels(drawn)
             told = {"scores": scores_of(run, drawn), "labels": labels, "figures": figures, "step": drawn.step}
             shown[name] = {"cells": cells, **told}
         return shown
@@ -117,7 +115,7 @@ class Painter:
             "share": moment.share,
             "goes_on": run.can_go_on,
             "past": past_steps(moment) if rests else [],
-            "link": run.job.link.number if isinstance(run.job, EditJob | InpaintJob) else None,
+            "link": run.job.origin,
             "step": moment.step,
             "total": total,
             "stage": stage_of(run),
@@ -130,11 +128,11 @@ class Painter:
         return {
             "cells": self._encode(side.step, is_last=moment.phase.is_over),
             "scores": scores_of(run, side.step),
-            "labels": labels_of(run, name, side.step),
+            "labels": run.tasks[name].labels(side.step),
             "seeds": list(side.step.particles.seeds),
             "step": side.step.step,
             "total": side.step.total,
-            "leads_to": tabs_for(run, name),
+            "leads_to": run.job.leads_to(run.tasks[name]),
             "figures": {key: rounded(values[-1:])[0] for key, values in side.curves.items()},
             "curves": {key: curve(values, first=side.first) for key, values in side.curves.items()},
         }
@@ -222,7 +220,7 @@ def start_of(link: Link) -> dict[str, Any] | None:
 
 def variations_of(link: Link) -> list[Variation]:
     """Of the finished runs of this picture, and of the newest one."""
-    newest = variation_of(link.run)
+    newest = link.run and link.run.job.variation(link.run.moment)
     return [*link.variations, *([newest] if newest else [])]
 
 
@@ -246,23 +244,10 @@ def steps_left(step: int, total: int, stage: Mapping[str, Any] | None) -> float:
     return total - step + (TURN_COST - 1) * turns
 
 
-def labels_of(run: Run, name: str, step: "Step") -> Sequence[str]:
-    """What each picture of a side is besides; nothing for most models."""
-    task = run.tasks.get(name)
-    return task.labels(step) if isinstance(task, Generating) else ()
-
-
-def tabs_for(run: Run, side: str) -> Sequence[str]:
-    """The tabs that can work on a side's pictures: other models than the one that drew them see no sense in them."""
-    task = run.tasks.get(side)
-    return find_family(task.generator.family).possible_tasks if isinstance(task, Generating) else OWN_PICTURES
-
-
 def stage_of(run: Run) -> dict[str, Any] | None:
     """The stage of the first side that has two, as a share of the whole run; of two models it says which."""
     for name, side in ordered(run):
-        task = run.tasks.get(name)
-        stage = task.stage(side.step) if isinstance(task, Generating) else None
+        stage = run.tasks[name].stage(side.step)
         if stage is not None:
             text = f"{stage.text} ({shown_name(run.settings_of(name).model)})" if run.other else stage.text
             return stage._replace(text=text, begins=stage.begins * side.step.total / run.total)._asdict()

@@ -6,44 +6,36 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import PictureError
-from engine.settings import RunSettings
+from engine.settings import InpaintSettings
 from gmi_ui.models.models import watch_of
-from gmi_ui.pictures.workspace import Link, Variation
-from gmi_ui.runs.jobs import TEXT, Console, Figure, Prepared, tell_what_was_cut
+from gmi_ui.pictures.workspace import Link
+from gmi_ui.runs.job import TEXT, Console, Figure, Job, Prepared, Variation, tell_what_was_cut
 
 if TYPE_CHECKING:
     from engine.inference.flow import Step
     from engine.pictures.masks import Mask
     from engine.pictures.picture_files import Picture
-    from gmi_ui.runs.run import Run
+    from engine.tasks import Task
+    from gmi_ui.models.models import Models
+    from gmi_ui.runs.work import Moment
 
-VARIATION = Figure(
+HOLE_DIVERSITY = Figure(
     "diversity", "Variation", "Mean over pairs of 1 - cosine of the hole's features. Higher differs more."
 )
 
 
-class InpaintJob:
+class InpaintJob(Job[InpaintSettings]):
     """Repaintings of what `mask` covers of one link's picture."""
 
     def __init__(self, link: Link, mask: bytes) -> None:
         self.link, self.mask = link, mask
+        self.origin = link.number
         self.share: float | None = None  # of the crop that is repainted, once known
 
-    def titles(self, settings: Any) -> Mapping[str, str]:
-        return {"ours": "With repulsion"} | ({"baseline": "Baseline"} if settings.baseline else {})
+    def figures(self, settings: InpaintSettings) -> tuple[Figure, ...]:
+        return (TEXT, HOLE_DIVERSITY) if settings.prompt else (HOLE_DIVERSITY,)
 
-    def figures(self, settings: RunSettings) -> tuple[Figure, ...]:
-        return (TEXT, VARIATION) if settings.prompt else (VARIATION,)
-
-    def measure(self, task: Any, step: "Step") -> Mapping[str, float]:
-        return {"text": float(step.text_scores.mean()), "diversity": step.diversity}
-
-    def baseline(self, settings: RunSettings) -> RunSettings:
-        from engine import tasks
-
-        return tasks.baseline(settings)
-
-    def prepare(self, settings: Any, models: Any, console: Console) -> Prepared:
+    def prepare(self, settings: InpaintSettings, models: "Models", console: Console) -> Prepared:
         from engine import tasks
         from engine.pictures import masks
         from engine.tasks import inversion
@@ -60,15 +52,23 @@ class InpaintJob:
             console.tell("Looking at what surrounds the mask", start.step / max(start.total, 1))
             yield
         watch = watch_of(console)
-        return tasks.inpaint_sides(settings, picture, prepared, start, generator, prompt_model, watch=watch)
+        ours = tasks.inpaint(settings, picture, prepared, start, generator, prompt_model, watch=watch)
+        return {"ours": ours} | ({"baseline": ours.without_repulsion()} if settings.is_compared else {})
 
-    def adopt(self, run: "Run") -> None:
-        if (shown := variation_of(self.link.run)) is not None:
-            self.link.variations.append(shown)
-        self.link.run = run
-
-    def extras(self, run_settings: Any) -> Mapping[str, Any]:
+    def extras(self, settings: InpaintSettings) -> Mapping[str, Any]:
         return {"mask": base64.b64encode(self.mask).decode(), "text": self.link.text}
+
+    def before(self, settings: InpaintSettings) -> str:
+        return self.link.shown
+
+    def start(self, task: "Task", step: "Step", index: int) -> None:
+        """What was pasted into another picture lies nowhere as a whole."""
+
+    def variation(self, moment: "Moment") -> Variation | None:
+        if self.share is None or "ours" not in moment.sides:
+            return None
+        newest = {name: side.curves["diversity"][-1] for name, side in moment.sides.items()}
+        return Variation(self.share, newest["ours"], newest.get("baseline"))
 
 
 def mask_of(png: bytes, picture: "Picture") -> "Mask":
@@ -85,11 +85,3 @@ def mask_of(png: bytes, picture: "Picture") -> "Mask":
     if painted.size != picture.size:
         painted = painted.resize(picture.size, Image.Resampling.NEAREST)
     return masks.mask_from_pixels(np.asarray(painted), picture.size)
-
-
-def variation_of(run: "Run | None") -> Variation | None:
-    """What a run of an `InpaintJob` has shown so far."""
-    if run is None or not isinstance(run.job, InpaintJob) or run.job.share is None or "ours" not in run.moment.sides:
-        return None
-    newest = {name: side.curves["diversity"][-1] for name, side in run.moment.sides.items()}
-    return Variation(run.job.share, newest["ours"], newest.get("baseline"))

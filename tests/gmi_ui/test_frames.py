@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from gmi_ui.frames import curve, preview_side, steps_left
+from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.notices import Notice
-from gmi_ui.pictures.frames import curve, preview_side, steps_left
 from gmi_ui.runs.run import Run
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
@@ -23,7 +24,7 @@ def frame_of(services: Services, session: Session, run_id: str = "") -> dict[str
 
 def finished(services: Services, **changes: Any) -> Session:
     session = Session()
-    services.start(session, Run(tiny_settings(**changes)))
+    services.start(session, Run(tiny_settings(**changes), GENERATE))
     assert session.run
     wait_for_end(session.run)
     return session
@@ -45,7 +46,7 @@ def test_a_frame_has_both_sides_with_pictures_scores_and_curves(services: Servic
 
 def test_the_version_changes_with_each_step_and_only_then(slow_services: Services) -> None:
     session = Session()
-    slow_services.start(session, Run(tiny_settings(flow={"steps": 30})))
+    slow_services.start(session, Run(tiny_settings(flow={"steps": 30}), GENERATE))
     run = session.run
     assert run
     wait_until(lambda: run.moment.step >= 1)
@@ -88,7 +89,7 @@ def test_the_gallery_shows_until_the_first_run(services: Services) -> None:
 def test_a_waiting_page_sees_its_place(slow_services: Services) -> None:
     first, second = Session(), Session()
     for session in (first, second):
-        slow_services.start(session, Run(tiny_settings(flow={"steps": 500})))
+        slow_services.start(session, Run(tiny_settings(flow={"steps": 500}), GENERATE))
     assert first.run and second.run
     wait_until(lambda: first.run and first.run.moment.step >= 1)
     frame = frame_of(slow_services, second)

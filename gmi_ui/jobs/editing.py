@@ -4,11 +4,11 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.settings import EditSettings, RunSettings
+from engine.settings import EditSettings
 from gmi_ui.models.models import watch_of
 from gmi_ui.pictures.start_metadata import start_to_dict
-from gmi_ui.pictures.workspace import Link
-from gmi_ui.runs.jobs import DIVERSITY, TEXT, Console, Figure, Prepared, tell_what_was_cut
+from gmi_ui.pictures.workspace import SHOWN_SIDE, Link, picture_jpeg
+from gmi_ui.runs.job import Console, Figure, Job, Prepared, tell_what_was_cut
 
 if TYPE_CHECKING:
     from engine.inference.flow import Step
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from engine.tasks import Task
     from engine.tasks.inversion import Start
     from gmi_ui.models.models import Models
-    from gmi_ui.runs.run import Run
 
 METHODS = {
     "gmi": "Different edits (GMI)",
@@ -35,41 +34,38 @@ DISTANCE = Figure("distance", "Distance", "Mean distance to the picture before t
 
 
 @dataclass(frozen=True, eq=False)
-class EditJob:
+class EditJob(Job[EditSettings]):
     """Edits of one link's picture."""
 
     link: Link
 
-    def titles(self, settings: Any) -> Mapping[str, str]:
-        beside = {} if settings.baseline == "none" else {"baseline": BASELINES[settings.baseline]}
+    @property
+    def origin(self) -> int:  # type: ignore[override]
+        return self.link.number
+
+    def titles(self, settings: EditSettings) -> Mapping[str, str]:
+        beside = {"baseline": BASELINES[settings.baseline]} if settings.is_compared else {}
         return {"ours": METHODS[settings.method]} | beside
 
-    def figures(self, settings: RunSettings) -> tuple[Figure, ...]:
-        return (TEXT, DIVERSITY, DISTANCE)
+    def figures(self, settings: EditSettings) -> tuple[Figure, ...]:
+        return (*super().figures(settings), DISTANCE)
 
-    def measure(self, task: Any, step: "Step") -> Mapping[str, float]:
+    def measure(self, task: "Task", step: "Step") -> Mapping[str, float]:
         distances = task.figures(step)["distance_to_original"]
-        return {
-            "text": float(step.text_scores.mean()),
-            "diversity": step.diversity,
-            "distance": sum(map(float, distances)) / len(distances),
-        }
+        return {**super().measure(task, step), "distance": sum(map(float, distances)) / len(distances)}
 
-    def baseline(self, settings: RunSettings) -> RunSettings:
+    def prepare(self, settings: EditSettings, models: "Models", console: Console) -> Prepared:
         from engine import tasks
 
-        return tasks.baseline(settings)
-
-    def prepare(self, settings: Any, models: "Models", console: Console) -> Prepared:
         generator = models.generator(settings.model)
         yield
         prompt_model = models.prompt_model(settings.prompt_model)
         tell_what_was_cut(prompt_model.truncated_words, [settings.neutral, settings.prompt], console)
         start = yield from self._find(settings, models, console)
         sides = {"ours": settings}
-        if settings.baseline != "none":
-            sides["baseline"] = self.baseline(settings)
-        prepared = {}
+        if settings.is_compared:
+            sides["baseline"] = tasks.baseline(settings)
+        prepared: dict[str, Task] = {}
         for name, chosen in sides.items():
             prepared[name] = yield from edit_task(chosen, start, generator, prompt_model, console)
             yield
@@ -88,13 +84,20 @@ class EditJob:
         found: Start = self.link.starts[settings.model]
         return found
 
-    def adopt(self, run: "Run") -> None:
-        self.link.run = run
-
-    def extras(self, run_settings: Any) -> Mapping[str, Any]:
-        start = self.link.starts.get(run_settings.model)
+    def extras(self, settings: EditSettings) -> Mapping[str, Any]:
+        start = self.link.starts.get(settings.model)
         kept = start and start_to_dict(start)
         return {"start": kept, "text": self.link.text} if kept else {"text": self.link.text}
+
+    def before(self, settings: EditSettings) -> str | None:
+        """As its model draws it."""
+        if settings.model not in self.link.starts:
+            return None
+        from engine.pictures import imaging
+        from engine.pictures.picture_files import Picture
+
+        drawn = imaging.to_uint8(self.link.starts[settings.model].image)[0]
+        return picture_jpeg(Picture(drawn), SHOWN_SIDE)
 
 
 def edit_task(

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from fastapi import Response
 
-from gmi_ui.components.server_functions import HOLD, grid_functions
+from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.runs.run import Run
+from gmi_ui.server_functions import HOLD, grid_functions
 from gmi_ui.services import Services
 from tests.gmi_ui.tiny import tiny_settings
 from tests.gmi_ui.waiting import wait_for_end, wait_until
@@ -38,7 +39,7 @@ def frame(services: Services, **request: Any) -> dict[str, Any]:
 
 
 def started(services: Services, **changes: Any) -> Run:
-    run = Run(tiny_settings(**changes))
+    run = Run(tiny_settings(**changes), GENERATE)
     services.start(services.sessions.get(TOKEN), run)
     return run
 

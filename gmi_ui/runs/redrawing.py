@@ -4,7 +4,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gmi_ui.notices import NotPossibleError
-from gmi_ui.runs.run import Kept, Run, Side
+from gmi_ui.runs.run import Run
+from gmi_ui.runs.work import KeptStep, Side
 
 if TYPE_CHECKING:
     from engine.inference.flow import Step
@@ -16,7 +17,7 @@ def step_of(run: Run, side: str, step: int | None = None) -> "Step":
     return shown.step if isinstance(shown, Side) else redrawn(run, side, shown)
 
 
-def redrawn(run: Run, side: str, kept: Kept) -> "Step":
+def redrawn(run: Run, side: str, kept: KeptStep) -> "Step":
     """The step as it was, pictures included; its log-values and features stay those of the newest step."""
     import torch
 

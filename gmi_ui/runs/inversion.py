@@ -1,0 +1,35 @@
+"""A person's own picture being found in a generator's latent space."""
+
+from typing import TYPE_CHECKING
+
+from gmi_ui.runs.work import Phase, Rounds, Work
+
+if TYPE_CHECKING:
+    from engine.pictures.picture_files import Picture
+    from engine.tasks.inversion import Start
+    from gmi_ui.models.models import Models
+
+
+class Inversion(Work):
+    """The search for `picture`: its newest guess, at the end the result, is `start`, and `starts[model]`."""
+
+    def __init__(self, picture: "Picture", starts: "dict[str, Start]", model: str, prompt_model: str) -> None:
+        super().__init__()
+        self.model, self.prompt_model = model, prompt_model
+        self.start: Start | None = None
+        self.was_left = False  # stopped because another picture was turned to
+        self._picture, self._starts = picture, starts
+
+    def carry_out(self, models: "Models") -> Rounds:
+        from engine.tasks import inversion
+
+        generator = models.generator(self.model)
+        prompt_model = models.prompt_model(self.prompt_model)
+        found = inversion.invert(self._picture, generator, prompt_model=prompt_model)
+        self.enter(Phase.RUNNING)
+        yield
+        for start in found:
+            self.start = self._starts[self.model] = start
+            self.tick()
+            self.show()
+            yield

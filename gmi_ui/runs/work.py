@@ -1,0 +1,238 @@
+"""What the worker carries out, and what the page may ask of it: pause, resume, stop; its newest state.
+
+A work lives in the server, not in a request: `worker.RunQueue` carries it out on the one worker thread, and
+any number of pages look at it through `Work.moment`, each as often as it can. Nothing waits for a page that is
+slow or gone.
+"""
+
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+from gmi_ui.notices import Notice
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from engine.inference.flow import Particles, Step
+    from gmi_ui.models.models import Models
+
+Rounds: TypeAlias = "Generator[None, None, None]"
+
+RATE_WINDOW = 12  # steps over which the speed is averaged
+KEPT_STEPS = 64  # of each side, to look at again
+
+
+class Phase(StrEnum):
+    """Where a work stands."""
+
+    WAITING = "waiting"  # for the one before it
+    LOADING = "loading"  # the models
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPING = "stopping"  # after the step it is at
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def is_over(self) -> bool:
+        return self in (Phase.DONE, Phase.STOPPED, Phase.FAILED)
+
+
+@dataclass(frozen=True)
+class KeptStep:
+    """One step of a side, small enough to remember: its pictures can be drawn again."""
+
+    particles: "Particles"
+    text_scores: "Tensor"
+
+    @property
+    def step(self) -> int:
+        return self.particles.step
+
+
+@dataclass(frozen=True)
+class Side:
+    """One flow of a run, ours or the baseline: its newest step, its figures at every step, and kept steps."""
+
+    step: "Step"
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    kept: tuple[KeptStep, ...] = ()
+
+    def kept_at(self, step: int) -> KeptStep:
+        """The newest kept step that is not after `step`, the first one where there is none."""
+        return max((one for one in self.kept if one.step <= step), key=lambda one: one.step, default=self.kept[0])
+
+    @property
+    def first(self) -> int:
+        """The step that the curves begin at."""
+        return self.step.step + 1 - max(map(len, self.curves.values()), default=1)
+
+
+def measured(step: "Step", figures: Mapping[str, float], *, before: Side | None = None) -> Side:
+    """The side after `step`: its figures appended to the earlier ones, its particles kept."""
+    old = before.curves if before else {}
+    curves = {name: (*old.get(name, ()), float(value)) for name, value in figures.items()}
+    kept = (*(before.kept if before else ()), KeptStep(step.particles, step.text_scores))
+    return Side(step, curves, thinned(kept))
+
+
+def thinned(kept: tuple[KeptStep, ...]) -> tuple[KeptStep, ...]:
+    """Once there are too many, only every second step, then every fourth, ...; the newest always stays."""
+    stride, rest = 1, kept
+    while len(rest) > KEPT_STEPS:
+        rest = (*(one for one in kept[:-1] if one.step % stride == 0), kept[-1])
+        stride *= 2
+    return rest
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Everything a page shows of a work at one time; never changed, so that it can be drawn without a lock."""
+
+    version: int
+    phase: Phase
+    sides: Mapping[str, Side] = field(default_factory=dict)
+    notice: Notice | None = None
+    rate: float | None = None  # steps a second
+    doing: str = ""  # what is prepared while it loads
+    share: float | None = None  # of that which is done
+
+    @property
+    def step(self) -> int:
+        return max((side.step.step for side in self.sides.values()), default=0)
+
+
+class Work:
+    """Something that takes long and goes in steps. Every method may be called from any thread."""
+
+    def __init__(self) -> None:
+        self.id = secrets.token_hex(8)
+        self._stopping = False
+        self._pausing = False
+        self._ticks: deque[float] = deque(maxlen=RATE_WINDOW)
+        self._changed = threading.Condition()
+        self._moment = Moment(0, Phase.WAITING)
+        self._last_seen = time.monotonic()
+
+    # --- for the page
+
+    @property
+    def moment(self) -> Moment:
+        """The newest state."""
+        return self._moment
+
+    @property
+    def is_over(self) -> bool:
+        return self._moment.phase.is_over
+
+    def pause(self) -> None:
+        """Holds the work after the step it is at."""
+        with self._changed:
+            if self._moment.phase is Phase.RUNNING:
+                self._pausing = True
+                self._publish(phase=Phase.PAUSED)
+
+    def resume(self) -> None:
+        """Lets a paused work go on."""
+        with self._changed:
+            if self._pausing:
+                self._pausing = False
+                self._ticks.clear()  # the pause is no measure of the speed
+                self._publish(phase=Phase.RUNNING)
+
+    def stop(self, notice: Notice | None = None) -> None:
+        """Ends the work after the step it is at, at once if it waits or is paused. What it made is kept."""
+        with self._changed:
+            if self._moment.phase.is_over:
+                return
+            self._stopping, self._pausing = True, False
+            at_once = self._moment.phase in (Phase.WAITING, Phase.PAUSED)
+            self._publish(phase=Phase.STOPPED if at_once else Phase.STOPPING, notice=notice)
+
+    def say(self, notice: Notice) -> None:
+        """Shows a notice beside whatever the work is doing."""
+        with self._changed:
+            self._publish(notice=notice)
+
+    def seen(self) -> None:
+        """A page looked at the work just now."""
+        self._last_seen = time.monotonic()
+
+    @property
+    def unseen_for(self) -> float:
+        """Seconds since a page last looked."""
+        return time.monotonic() - self._last_seen
+
+    # --- for the worker
+
+    def carry_out(self, models: "Models") -> Rounds:
+        """Loads what it needs, enters RUNNING, and does a step between two yields. Runs on the worker alone.
+
+        At any yield it may be closed: the work is then stopped.
+        """
+        raise NotImplementedError
+
+    def enter(self, phase: Phase, notice: Notice | None = None) -> None:
+        """Moves on to `phase`, unless the work is over or about to be."""
+        with self._changed:
+            if not self._moment.phase.is_over and (phase.is_over or not self._stopping):
+                self._publish(phase=phase, notice=notice)
+
+    def tell(self, doing: str, share: float | None = None) -> None:
+        """What is being prepared, and how much of it is done."""
+        with self._changed:
+            self._publish(doing=doing, share=share)
+
+    def show(self, sides: Mapping[str, Side] | None = None) -> None:
+        """Publishes that something is new: of a run, the newest step of the sides that moved."""
+        with self._changed:
+            self._publish(sides={**self._moment.sides, **(sides or {})})
+
+    def tick(self) -> None:
+        """Counts one step for the speed."""
+        with self._changed:
+            self._ticks.append(time.monotonic())
+
+    def is_held(self, patience: float) -> bool:
+        """Waits while the work is paused, `patience` seconds at most. True if it still is."""
+        with self._changed:
+            return not self._changed.wait_for(lambda: not self._pausing, patience)
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping
+
+    def _publish(
+        self,
+        *,
+        phase: Phase | None = None,
+        sides: Mapping[str, Side] | None = None,
+        notice: Notice | None = None,
+        doing: str = "",
+        share: float | None = None,
+    ) -> None:
+        old, phase = self._moment, phase or self._moment.phase
+        kept = None if old.notice and old.notice.passing and phase.is_over else old.notice
+        self._moment = Moment(
+            version=old.version + 1,
+            phase=phase,
+            sides=old.sides if sides is None else sides,
+            notice=notice or kept,
+            rate=self._rate(),
+            doing=doing,
+            share=share,
+        )
+        self._changed.notify_all()
+
+    def _rate(self) -> float | None:
+        if len(self._ticks) < 2:
+            return None
+        elapsed = self._ticks[-1] - self._ticks[0]
+        return (len(self._ticks) - 1) / elapsed if elapsed > 0 else None
