@@ -253,8 +253,8 @@ class Shelf:
             raise NotPossibleError(f"{name} is not there any more.")
         if source_of(row) == "bundled":
             raise NotPossibleError(f"{name} cannot be deleted: it comes with the studio.")
+        self.unload(name)  # first: Windows deletes no file that is mapped into memory
         freed = self._delete(row)
-        self.unload(name)
         self._changed()
         if freed:
             return f"{shown_name(name)} was deleted; {_megabytes(freed)} are free again."

@@ -115,7 +115,7 @@ class GenerateLayout:
             self.forget = gr.Button("Start anywhere again", size="sm")
         for field in ("model", "beside"):
             show(field)
-        with gr.Column(visible=False, elem_classes="kind-settings") as self.classes:
+        with gr.Column(visible=False, elem_classes="class-settings") as self.classes:
             show("classes")
             self.found = gr.HTML("", apply_default_css=False, elem_id="found-classes")
             self.take = gr.Button("Choose these", size="sm", elem_id="take-classes")
