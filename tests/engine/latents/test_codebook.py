@@ -316,8 +316,7 @@ def test_a_mixture_begins_close_to_its_code(entries: int) -> None:
 def test_mixtures_take_the_memory_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight tensors of 4 bytes for each weight of each particle, to the byte."""
     space = SPACES["soft"]
-    pages = 3 * COUNT * ENTRIES * 4 * 8
-    monkeypatch.setattr("engine.latents.codebook.os.sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else pages)
+    monkeypatch.setattr("engine.latents.codebook.total_memory", lambda: 3 * COUNT * ENTRIES * 4 * 8)
     assert len(space.sample([1, 2, 3])) == 3
     with pytest.raises(SettingsError, match="this machine has"):
         space.sample([1, 2, 3, 4])
