@@ -43,12 +43,14 @@ SMALLEST_NORM = 1e-18  # a shorter gradient has no direction; its square is stil
 class Particles:
     """The state of the flow, and all it takes to resume: every random draw derives from (seed, step).
 
-    latents: [N, *space.shape]; seeds: one per particle, of its start and its Langevin noise.
+    latents: [N, *space.shape]; seeds: one per particle, of its start and its Langevin noise; momentum: what a method
+    with a memory carries besides, such as Adam's moments; the flow has none.
     """
 
     latents: Tensor
     seeds: tuple[int, ...]
     step: int = 0
+    momentum: Mapping[str, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.latents)

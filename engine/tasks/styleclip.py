@@ -11,7 +11,7 @@ S styles, C coordinates of W or S, D features.
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -288,11 +288,13 @@ def optimise(
 ) -> Generator[Step, FlowSettings | None, None]:
     """Adam on the sum of the problem's conditions, every particle for itself; yields what `flow.refine` yields.
 
-    Of the settings only `steps` and `chunk` count. Restarted in the middle, Adam begins with no momentum. Raises
-    DivergenceError when the latents are no longer numbers.
+    Of the settings only `steps` and `chunk` count. Adam's moments travel in the particles: restarting from any step's
+    continues bit for bit. Raises DivergenceError when the latents are no longer numbers.
     """
     latents = particles.latents.clone()
     adam = torch.optim.Adam([latents], lr=ADAM_RATE)
+    if particles.momentum is not None:
+        adam.state[latents] = _copied(particles.momentum)
     last_good: Step | None = None
     while True:
         started = time.perf_counter()
@@ -319,4 +321,9 @@ def optimise(
         for group in adam.param_groups:
             group["lr"] = rate_at(particles.step, settings.steps)
         adam.step()
-        particles = Particles(latents.clone(), particles.seeds, particles.step + 1)
+        momentum = _copied(adam.state[latents])  # Adam goes on with its own, in place
+        particles = Particles(latents.clone(), particles.seeds, particles.step + 1, momentum)
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in tensors.items()}

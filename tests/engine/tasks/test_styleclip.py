@@ -182,3 +182,20 @@ def test_particles_do_not_touch_each_other_and_chunks_change_nothing() -> None:
     *_, chunked = styleclip.optimise(problem, particles, FlowSettings(steps=5, chunk=2))
     torch.testing.assert_close(together.particles.latents[:1], one.particles.latents)
     torch.testing.assert_close(together.particles.latents, chunked.particles.latents)
+
+
+@pytest.mark.parametrize("at", [0, 1, 4])
+def test_a_resumed_optimisation_is_the_uninterrupted_one(at: int) -> None:
+    """Bit for bit, as Adam's moments travel in the particles; also twice from the same particles, left as they were."""
+    problem, particles = toy()
+    settings = FlowSettings(steps=8)
+    whole = list(styleclip.optimise(problem, particles, settings))
+    for _ in range(2):
+        resumed = list(styleclip.optimise(problem, whole[at].particles, settings))
+        assert [step.step for step in resumed] == list(range(at, 9))
+        for step, expected in zip(resumed, whole[at:], strict=True):
+            assert torch.equal(step.particles.latents, expected.particles.latents)
+    if at:
+        forgetful = Particles(whole[at].particles.latents, particles.seeds, at)
+        *_, last = styleclip.optimise(problem, forgetful, settings)
+        assert not torch.allclose(last.particles.latents, whole[-1].particles.latents)
