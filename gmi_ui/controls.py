@@ -201,7 +201,7 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
             slider(1),
         ),
         Control("code_order", "Order of the codes", "Whose turn is first in stage 2.", dropdown()),
-        Control("codebook", "Pull to the codes", "0 is the ablation: no regulariser.", slider(0.5)),
+        Control("codebook", "Pull to the codes", "Keeps to what the model can draw; 0: none.", slider(0.5)),
         Control("cutouts", "Random views", "Crops of a picture that the words judge; 0: the whole.", slider(1)),
         Control("candidates", "Starts tried", "Each picture begins at the best fitting one.", slider(1)),
         Control("space", "What moves", "The latents behind a picture.", dropdown()),
@@ -213,7 +213,7 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
         Control("strength", "Strength", "How far it goes; below 0 the other way.", slider(0.05)),
         Control("disentanglement", "Disentanglement", "Higher changes less besides.", slider(0.01)),
         Control("identity", "Identity", "How strongly it holds on to the picture.", slider(0.05)),
-        Control("method", "Method", "How the words steer the picture.", dropdown()),
+        Control("method", "Method", "StyleCLIP's ways are what the usual edit does: one result.", dropdown()),
         Control("baseline", "Beside it", "Another method from the same start.", dropdown()),
     ),
     "inpaint": _SHARED

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gmi_ui.jobs.editing import verdict
 from gmi_ui.models.models import Models, shown_name
 from gmi_ui.notices import Notice
-from gmi_ui.pictures.workspace import Easel, Link
+from gmi_ui.pictures.workspace import PictureVersion, Workspace
 from gmi_ui.runs import redrawing
 from gmi_ui.runs.job import Variation
 from gmi_ui.runs.run import Run
@@ -48,25 +48,25 @@ class Painter:
         self._cells: OrderedDict[tuple[int, int], tuple[Step, tuple[str, ...]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def version(self, session: Session, run_id: str = "") -> str:
+    def revision(self, session: Session, run_id: str = "") -> str:
         """Changes whenever `frame` would paint something else."""
         notice = self._notice(session, run_id)
-        parts: list[object] = [notice.number if notice else 0, session.easel.version]
+        parts: list[object] = [notice.number if notice else 0, session.workspace.revision]
         parts.append(session.arrival.number if session.arrival else 0)
         if session.run is None:
             parts += [len(self._models.gallery), self._models.is_warm]
         for work in session.works:
-            parts += [work.id, work.moment.version, self._queue.place(work), self._queue.is_held]
+            parts += [work.id, work.moment.revision, self._queue.place(work), self._queue.is_held]
         return ".".join(map(str, parts))
 
     def frame(self, session: Session, run_id: str = "") -> bytes:
         """The newest frame as JSON. `run_id`: the run the page believes to be going on; "" for none."""
-        version = self.version(session, run_id)
+        revision = self.revision(session, run_id)
         notice = self._notice(session, run_id)
         content = self._idle(session) if session.run is None else self._of_run(session.run)
-        content["version"] = version
+        content["revision"] = revision
         content["arrival"] = session.arrival.number if session.arrival else 0
-        content["easel"] = self._easel(session.easel)
+        content["workspace"] = self._workspace(session.workspace)
         content["notice"] = notice and {"text": notice.text, "kind": notice.kind, "number": notice.number}
         return json.dumps(content, separators=(",", ":")).encode()
 
@@ -89,7 +89,7 @@ class Painter:
         return shown
 
     def _idle(self, session: Session) -> dict[str, Any]:
-        is_empty = session.easel.current is None
+        is_empty = session.workspace.current is None
         return {
             "phase": "idle",
             "gallery": [encoded(jpeg) for jpeg in self._models.gallery] if is_empty else [],
@@ -115,7 +115,7 @@ class Painter:
             "share": moment.share,
             "goes_on": run.can_go_on,
             "past": past_steps(moment) if rests else [],
-            "link": run.job.origin,
+            "origin": run.job.origin,
             "step": moment.step,
             "total": total,
             "stage": stage_of(run),
@@ -137,25 +137,25 @@ class Painter:
             "curves": {key: curve(values, first=side.first) for key, values in side.curves.items()},
         }
 
-    def _easel(self, easel: Easel) -> dict[str, Any] | None:
-        link = easel.current
-        if link is None:
+    def _workspace(self, workspace: Workspace) -> dict[str, Any] | None:
+        version = workspace.current
+        if version is None:
             return None
         return {
-            "current": link.number,
-            "name": link.text,
-            "width": link.picture.width,
-            "height": link.picture.height,
-            "links": [{"number": one.number, "text": one.text, "parent": one.parent} for one in easel.links],
-            "inversion": self._inversion(link),
-            "start": start_of(link),
-            "mask": link.mask_number,
-            "variations": [[one.share, one.ours, one.baseline] for one in variations_of(link)],
+            "current": version.number,
+            "name": version.text,
+            "width": version.picture.width,
+            "height": version.picture.height,
+            "versions": [{"number": one.number, "text": one.text, "parent": one.parent} for one in workspace.versions],
+            "inversion": self._inversion(version),
+            "start": start_of(version),
+            "mask": version.mask_number,
+            "variations": [[one.share, one.ours, one.baseline] for one in variations_of(version)],
         }
 
-    def _inversion(self, link: Link) -> dict[str, Any] | None:
+    def _inversion(self, version: PictureVersion) -> dict[str, Any] | None:
         """How far the search for the picture is; None where none was needed."""
-        work = link.inversion
+        work = version.inversion
         if work is None:
             return None
         start = work.start
@@ -202,9 +202,9 @@ def preview_side(count: int) -> int:
     return max(64, min(FULL_SIDE, int((PREVIEW_PIXELS / (2 * count)) ** 0.5)))
 
 
-def start_of(link: Link) -> dict[str, Any] | None:
+def start_of(version: PictureVersion) -> dict[str, Any] | None:
     """The picture as a model draws it, beside its distance to the picture; the newest that is known."""
-    start: Start | None = next(reversed(link.starts.values()), None)
+    start: Start | None = next(reversed(version.starts.values()), None)
     if start is None:
         return None
     from engine.pictures import imaging
@@ -218,10 +218,10 @@ def start_of(link: Link) -> dict[str, Any] | None:
     }
 
 
-def variations_of(link: Link) -> list[Variation]:
+def variations_of(version: PictureVersion) -> list[Variation]:
     """Of the finished runs of this picture, and of the newest one."""
-    newest = link.run and link.run.job.variation(link.run.moment)
-    return [*link.variations, *([newest] if newest else [])]
+    newest = version.run and version.run.job.variation(version.run.moment)
+    return [*version.variations, *([newest] if newest else [])]
 
 
 def scores_of(run: Run, step: "Step") -> list[float] | None:

@@ -1,4 +1,4 @@
-"""Pictures onto an easel: from a file, from a cell of any tab, from the gallery, or from a saved edit."""
+"""Pictures onto an workspace: from a file, from a cell of any tab, from the gallery, or from a saved edit."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from gmi_ui.notices import NotPossibleError
 from gmi_ui.pictures.restoring import Restored
 from gmi_ui.pictures.saving import check_picture
 from gmi_ui.pictures.start_metadata import start_from_dict
-from gmi_ui.pictures.workspace import Link
+from gmi_ui.pictures.workspace import PictureVersion
 from gmi_ui.runs.job import can_be_edited, shortened
 from gmi_ui.runs.redrawing import step_of
 from gmi_ui.services import BUSY, Services
@@ -30,36 +30,38 @@ class Opening:
     def __init__(self, services: Services, *, finds: bool) -> None:
         self._services, self._finds = services, finds
 
-    def file(self, session: Session, path: str, model: str, prompt_model: str, *, background: str = WHITE) -> Link:
+    def file(
+        self, session: Session, path: str, model: str, prompt_model: str, *, background: str = WHITE
+    ) -> PictureVersion:
         """A person's own picture, its transparent parts on a colour (#rrggbb). Raises PictureError; nothing
         changes then.
         """
         from engine.pictures import picture_files
 
         picture = picture_files.read_picture(Path(path), background=colour_of(background))
-        link = self._add(session, picture, picture.name)
+        version = self._add(session, picture, picture.name)
         if self._finds:
-            self._services.find(link, model, prompt_model)
-        return link
+            self._services.find(version, model, prompt_model)
+        return version
 
-    def cell(self, session: Session, run: "Run", side: str, index: int, step: int | None) -> Link:
+    def cell(self, session: Session, run: "Run", side: str, index: int, step: int | None) -> PictureVersion:
         """A picture of any run. Raises NotPossibleError if it is gone."""
         check_picture(run, side, index)
         drawn = step_of(run, side, step)
         picture = run.tasks[side].picture(drawn, index)
         text = shortened(run.settings.prompt or "Repainted", TEXT_LENGTH)
-        link = self._add(session, picture, text, parent=self._parent(session, run))
+        version = self._add(session, picture, text, parent=self._parent(session, run))
         task, made = run.tasks[side], run.settings_of(side)
         start = run.job.start(task, drawn, index)
         if start is not None:
-            link.starts[made.model] = start
+            version.starts[made.model] = start
         elif self._finds:
             # The models that made it, if they can edit, else the usual ones.
             finder: RunSettings | type[EditSettings] = made if can_be_edited(task) else EditSettings
-            self._services.find(link, finder.model, finder.prompt_model)
-        return link
+            self._services.find(version, finder.model, finder.prompt_model)
+        return version
 
-    def gallery(self, session: Session, index: int, model: str) -> Link:
+    def gallery(self, session: Session, index: int, model: str) -> PictureVersion:
         """One of the random pictures that a first visitor sees. Raises NotPossibleError for any other."""
         from engine.pictures import imaging
         from engine.pictures.picture_files import Picture
@@ -73,7 +75,7 @@ class Opening:
         picture = Picture(imaging.to_uint8(start.image)[0], "example")
         return self._add(session, picture, "An example", starts={model: start})
 
-    def saved(self, session: Session, path: str, restored: Restored) -> Link:
+    def saved(self, session: Session, path: str, restored: Restored) -> PictureVersion:
         """What a saved picture was made from: of an edit its start, of an inpainting itself and the mask.
 
         Raises PictureError, MetadataError or SettingsError for a file that was tampered with.
@@ -86,45 +88,45 @@ class Opening:
             picture = picture_files.Picture(imaging.to_uint8(start.image)[0], restored.text)
             return self._add(session, picture, restored.text, starts={model: start})
         mask = restored.mask
-        link = self._add(session, picture_files.read_picture(Path(path)), restored.text)
+        version = self._add(session, picture_files.read_picture(Path(path)), restored.text)
         if mask is not None:
-            link.mask, link.mask_number = mask, link.mask_number + 1
-            session.easel.touch()
+            version.mask, version.mask_number = mask, version.mask_number + 1
+            session.workspace.touch()
         if self._finds:
-            self._services.find(link, model, restored.settings.prompt_model)
-        return link
+            self._services.find(version, model, restored.settings.prompt_model)
+        return version
 
-    def go_to(self, session: Session, number: int) -> Link:
+    def go_to(self, session: Session, number: int) -> PictureVersion:
         """An earlier picture, with the run that was made from it. Raises NotPossibleError."""
-        link = session.easel.find(number)
-        if not session.show(link.run):
+        version = session.workspace.find(number)
+        if not session.show(version.run):
             raise NotPossibleError(BUSY)
-        self._leave(session.easel.current, besides=link)
-        search = link.inversion
+        self._leave(session.workspace.current, besides=version)
+        search = version.inversion
         if search is not None and search.was_left:
-            self._services.find(link, search.model, search.prompt_model)
-        return session.easel.go_to(number)
+            self._services.find(version, search.model, search.prompt_model)
+        return session.workspace.go_to(number)
 
-    def _add(self, session: Session, picture: "Picture", text: str, **known: Any) -> Link:
+    def _add(self, session: Session, picture: "Picture", text: str, **known: Any) -> PictureVersion:
         if not session.show(None):
             raise NotPossibleError(BUSY)
         session.notice = None
-        self._leave(session.easel.current)
-        return session.easel.add(picture, text, **known)
+        self._leave(session.workspace.current)
+        return session.workspace.add(picture, text, **known)
 
     @staticmethod
-    def _leave(link: Link | None, *, besides: Link | None = None) -> None:
+    def _leave(version: PictureVersion | None, *, besides: PictureVersion | None = None) -> None:
         """Ends the search for a picture that is turned away from: others need not wait for it."""
-        if link is None or link is besides or not link.is_being_found:
+        if version is None or version is besides or not version.is_being_found:
             return
-        assert link.inversion is not None
-        link.inversion.was_left = True
-        link.inversion.stop()
+        assert version.inversion is not None
+        version.inversion.was_left = True
+        version.inversion.stop()
 
     @staticmethod
-    def _parent(session: Session, run: "Run") -> Link | None:
-        """The picture of this easel that the run began at."""
-        return next((link for link in session.easel.links if link.run is run), None)
+    def _parent(session: Session, run: "Run") -> PictureVersion | None:
+        """The picture of this workspace that the run began at."""
+        return next((version for version in session.workspace.versions if version.run is run), None)
 
 
 def colour_of(text: str | None) -> tuple[int, int, int]:

@@ -38,13 +38,13 @@ def grid_functions(services: Services, task: str = "generate") -> list[Callable[
             return Response(status_code=400)
         run_id, seen = str(request.get("run", "")), request.get("seen")
         until = time.monotonic() + HOLD
-        while (version := services.painter.version(session, run_id)) == seen and goes_on(session):
+        while (revision := services.painter.revision(session, run_id)) == seen and goes_on(session):
             seen_by_a_page(session)
             if time.monotonic() >= until:
                 break
             await asyncio.sleep(LOOK_EVERY)
         seen_by_a_page(session)
-        if version == seen:
+        if revision == seen:
             return Response(b"{}", media_type="application/json")
         frame = await asyncio.to_thread(services.painter.frame, session, run_id)
         return Response(frame, media_type="application/json")
@@ -121,19 +121,19 @@ def grid_functions(services: Services, task: str = "generate") -> list[Callable[
     return [newest_frame, command, save_pictures, past_frame, large_picture, open_cell]
 
 
-def easel_functions(services: Services, task: str) -> list[Callable[..., Any]]:
-    """The functions that `easel` and `painter` expect, for one tab of the page."""
+def workspace_functions(services: Services, task: str) -> list[Callable[..., Any]]:
+    """The functions that `workspace` and `painter` expect, for one tab of the page."""
     opening = Opening(services, finds=task == "edit")
 
-    def easel_picture(request: dict) -> dict[str, str]:
-        """A link's picture as base64 JPEG, or only its thumbnail."""
+    def version_picture(request: dict) -> dict[str, str]:
+        """A version's picture as base64 JPEG, or only its thumbnail."""
         session = session_of(services, request, task)
         if session is None:
             return {}
-        link = told(session, lambda: session.easel.find(int(request["number"])))
-        return {} if link is None else {"jpeg": link.thumbnail if request.get("small") else link.shown}
+        version = told(session, lambda: session.workspace.find(int(request["number"])))
+        return {} if version is None else {"jpeg": version.thumbnail if request.get("small") else version.shown}
 
-    def go_to_link(request: dict) -> bool:
+    def go_to_version(request: dict) -> bool:
         """Makes an earlier picture the current one."""
         session = session_of(services, request, task)
         if session is None:
@@ -149,24 +149,24 @@ def easel_functions(services: Services, task: str) -> list[Callable[..., Any]]:
         return told(session, lambda: opening.gallery(session, int(request["index"]), model)) is not None
 
     def put_mask(request: dict) -> bool:
-        """Keeps the mask that was painted on a link's picture; none for an empty text."""
+        """Keeps the mask that was painted on a version's picture; none for an empty text."""
         session = session_of(services, request, task)
         if session is None:
             return False
 
         def put() -> bool:
-            session.easel.find(int(request["number"])).mask = mask_in(request)
+            session.workspace.find(int(request["number"])).mask = mask_in(request)
             return True
 
         return told(session, put) is True
 
-    def mask_of_link(request: dict) -> dict[str, str]:
+    def mask_of_version(request: dict) -> dict[str, str]:
         """The mask that was last put there."""
         session = session_of(services, request, task)
-        link = session and told(session, lambda: session.easel.find(int(request["number"])))
-        return {"png": base64.b64encode(link.mask).decode()} if link and link.mask else {}
+        version = session and told(session, lambda: session.workspace.find(int(request["number"])))
+        return {"png": base64.b64encode(version.mask).decode()} if version and version.mask else {}
 
-    return [easel_picture, go_to_link, start_from_example, put_mask, mask_of_link]
+    return [version_picture, go_to_version, start_from_example, put_mask, mask_of_version]
 
 
 def large(run: Run, side: str, index: int, step: int | None) -> dict[str, str]:

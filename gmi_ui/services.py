@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from gmi_ui.frames import Painter
-from gmi_ui.models.library import Shelf
+from gmi_ui.models.library import Library
 from gmi_ui.models.models import Models
 from gmi_ui.notices import NotPossibleError
 from gmi_ui.pictures.saving import Pictures
-from gmi_ui.pictures.workspace import Link
+from gmi_ui.pictures.workspace import PictureVersion
 from gmi_ui.runs.inversion import Inversion
 from gmi_ui.runs.run import Run
 from gmi_ui.runs.worker import RunQueue
@@ -25,12 +25,12 @@ class Services:
     sessions: Sessions
     painter: Painter
     pictures: Pictures
-    shelf: Shelf
+    library: Library
 
     @classmethod
     def around(cls, models: Models) -> "Services":
         queue = RunQueue(models)
-        return cls(models, queue, Sessions(), Painter(models, queue), Pictures(), Shelf(models))
+        return cls(models, queue, Sessions(), Painter(models, queue), Pictures(), Library(models))
 
     def start(self, session: Session, run: Run) -> None:
         """Queues a run for a tab. Raises NotPossibleError while the tab's last one goes on."""
@@ -45,7 +45,7 @@ class Services:
         session.run.reopen()
         self.queue.submit(session.run)
 
-    def find(self, link: Link, model: str, prompt_model: str) -> None:
-        """Queues the inversion of a link's picture."""
-        link.inversion = Inversion(link.picture, link.starts, model, prompt_model)
-        self.queue.submit(link.inversion)
+    def find(self, version: PictureVersion, model: str, prompt_model: str) -> None:
+        """Queues the inversion of a version's picture."""
+        version.inversion = Inversion(version.picture, version.starts, model, prompt_model)
+        self.queue.submit(version.inversion)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 from engine.settings import RunSettings
 from gmi_ui.notices import Notice
-from gmi_ui.pictures.workspace import Easel
+from gmi_ui.pictures.workspace import Workspace
 from gmi_ui.runs.run import Run
 from gmi_ui.runs.work import Work
 
 REMEMBERED = 16  # browser tabs; the one unseen for longest is forgotten first, never one whose run goes on
-SHELVED = 64  # models whose settings are kept
+KEPT_MODELS = 64  # models whose settings are kept
 TASKS = ("generate", "edit", "inpaint")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _arrivals = itertools.count(1)
@@ -36,10 +36,10 @@ class Session:
 
     def __init__(self) -> None:
         self.run: Run | None = None
-        self.easel = Easel()
+        self.workspace = Workspace()
         self.notice: Notice | None = None  # about something that is not a run
         self.arrival: Arrival | None = None
-        self.shelf: OrderedDict[str, RunSettings] = OrderedDict()  # of each model that was turned away from
+        self.kept_settings: OrderedDict[str, RunSettings] = OrderedDict()  # of each model that was turned away from
         self._lock = threading.Lock()
 
     def begin(self, run: Run) -> bool:
@@ -62,18 +62,18 @@ class Session:
         """Shows a notice; the newest counts."""
         self.notice = notice
 
-    def shelve(self, settings: RunSettings) -> None:
+    def keep_settings(self, settings: RunSettings) -> None:
         """Keeps a model's settings for when it is turned to again."""
-        self.shelf[settings.model] = settings
-        self.shelf.move_to_end(settings.model)
-        while len(self.shelf) > SHELVED:
-            self.shelf.popitem(last=False)
+        self.kept_settings[settings.model] = settings
+        self.kept_settings.move_to_end(settings.model)
+        while len(self.kept_settings) > KEPT_MODELS:
+            self.kept_settings.popitem(last=False)
 
     @property
     def works(self) -> tuple[Work, ...]:
         """What may be going on for this tab: its run, and its picture being found."""
-        link = self.easel.current
-        return tuple(work for work in (self.run, link.inversion if link else None) if work is not None)
+        version = self.workspace.current
+        return tuple(work for work in (self.run, version.inversion if version else None) if work is not None)
 
     @property
     def active(self) -> Work | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import gradio as gr
 
 from engine.settings import SettingsError
-from gmi_ui.components import model_library, painter, particle_grid, run_bar, versions, workspace_view
+from gmi_ui.components import model_library, painter, particle_grid, run_bar, version_history, workspace_view
 from gmi_ui.models.models import Models, engine_loaders
 from gmi_ui.services import Services
 from gmi_ui.tabs import TABS
@@ -17,7 +17,7 @@ from gmi_ui.theme import studio_theme
 TITLE = "GMI Studio"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MAX_UPLOAD = "2gb"  # what is too large for the engine it says itself, and better
-PARTS = (run_bar, particle_grid, versions, workspace_view, painter, model_library)  # the components of our own
+PARTS = (run_bar, particle_grid, version_history, workspace_view, painter, model_library)  # the components of our own
 _HERE = Path(__file__).parent
 _HEADER_JS = """window.studio.applyTheme();
 element.querySelector('[data-role="theme"]').addEventListener("click", window.studio.toggleTheme);

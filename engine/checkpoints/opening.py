@@ -94,7 +94,7 @@ def open_checkpoint(
     place = converted_path(folder, sha256, converted.VERSION)
     parts = None if is_mapped_anyway else _read_converted(place)
     if parts is None:
-        parts = read_parts(sources, watch)
+        parts = read_files(sources, watch)
         if not is_mapped_anyway:
             if watch is not None:
                 watch(f"Keeping {path.name} as safetensors", None)
@@ -209,7 +209,7 @@ def _find_yaml(weights: Path) -> Path | None:
 # ---- reading ---------------------------------------------------------------------------------------------
 
 
-def read_parts(sources: Sources, watch: Watch | None = None) -> Parts:
+def read_files(sources: Sources, watch: Watch | None = None) -> Parts:
     """Reads the files with the readers that their contents ask for, past the cache. Raises Refused, ModelError."""
     if sources.index is not None:
         return _read_shards(sources, watch)

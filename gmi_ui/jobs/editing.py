@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from engine.settings import EditSettings
 from gmi_ui.models.models import watch_of
 from gmi_ui.pictures.start_metadata import start_to_dict
-from gmi_ui.pictures.workspace import SHOWN_SIDE, Link, picture_jpeg
+from gmi_ui.pictures.workspace import SHOWN_SIDE, PictureVersion, picture_jpeg
 from gmi_ui.runs.job import Console, Figure, Job, Prepared, tell_what_was_cut
 
 if TYPE_CHECKING:
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     from gmi_ui.models.models import Models
 
 METHODS = {
-    "gmi": "Different edits (GMI)",
-    "clip": "CLIP guidance (GMI in W+)",
-    "direction": "StyleCLIP direction",
-    "optimise": "StyleCLIP optimisation",
+    "gmi": "Different edits",
+    "clip": "Each layer by itself, by words",
+    "direction": "One way for all (StyleCLIP)",
+    "optimise": "One by one (StyleCLIP)",
 }
 BASELINES = {
     "none": "Nothing",
     "no repulsion": "The same without repulsion",
-    "direction": "StyleCLIP direction",
-    "optimise": "StyleCLIP optimisation",
+    "direction": "One way for all (StyleCLIP)",
+    "optimise": "One by one (StyleCLIP)",
 }
 DISTANCE = Figure("distance", "Distance", "Mean distance to the picture before the edit. Lower keeps more of it.")
 
 
 @dataclass(frozen=True, eq=False)
 class EditJob(Job[EditSettings]):
-    """Edits of one link's picture."""
+    """Edits of one version's picture."""
 
-    link: Link
+    version: PictureVersion
 
     @property
     def origin(self) -> int:  # type: ignore[override]
-        return self.link.number
+        return self.version.number
 
     def titles(self, settings: EditSettings) -> Mapping[str, str]:
         beside = {"baseline": BASELINES[settings.baseline]} if settings.is_compared else {}
@@ -75,28 +75,28 @@ class EditJob(Job[EditSettings]):
         """The picture's place in the run's model: known, or looked for now."""
         from engine.tasks import inversion
 
-        if settings.model not in self.link.starts:
+        if settings.model not in self.version.starts:
             generator, prompt_model = models.generator(settings.model), models.prompt_model(settings.prompt_model)
-            for start in inversion.invert(self.link.picture, generator, prompt_model=prompt_model):
+            for start in inversion.invert(self.version.picture, generator, prompt_model=prompt_model):
                 console.tell(f"Finding the picture in {settings.model}", start.step / max(start.total, 1))
                 yield
-            self.link.starts[settings.model] = start
-        found: Start = self.link.starts[settings.model]
+            self.version.starts[settings.model] = start
+        found: Start = self.version.starts[settings.model]
         return found
 
     def extras(self, settings: EditSettings) -> Mapping[str, Any]:
-        start = self.link.starts.get(settings.model)
+        start = self.version.starts.get(settings.model)
         kept = start and start_to_dict(start)
-        return {"start": kept, "text": self.link.text} if kept else {"text": self.link.text}
+        return {"start": kept, "text": self.version.text} if kept else {"text": self.version.text}
 
     def before(self, settings: EditSettings) -> str | None:
         """As its model draws it."""
-        if settings.model not in self.link.starts:
+        if settings.model not in self.version.starts:
             return None
         from engine.pictures import imaging
         from engine.pictures.picture_files import Picture
 
-        drawn = imaging.to_uint8(self.link.starts[settings.model].image)[0]
+        drawn = imaging.to_uint8(self.version.starts[settings.model].image)[0]
         return picture_jpeg(Picture(drawn), SHOWN_SIDE)
 
 

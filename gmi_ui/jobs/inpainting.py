@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import PictureError
 from engine.settings import InpaintSettings
 from gmi_ui.models.models import watch_of
-from gmi_ui.pictures.workspace import Link
+from gmi_ui.pictures.workspace import PictureVersion
 from gmi_ui.runs.job import TEXT, Console, Figure, Job, Prepared, Variation, tell_what_was_cut
 
 if TYPE_CHECKING:
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from gmi_ui.runs.work import Moment
 
 HOLE_DIVERSITY = Figure(
-    "diversity", "Variation", "Mean over pairs of 1 - cosine of the hole's features. Higher differs more."
+    "diversity", "Diversity", "Mean over pairs of 1 - cosine of the hole's features. Higher differs more."
 )
 
 
 class InpaintJob(Job[InpaintSettings]):
-    """Repaintings of what `mask` covers of one link's picture."""
+    """Repaintings of what `mask` covers of one version's picture."""
 
-    def __init__(self, link: Link, mask: bytes) -> None:
-        self.link, self.mask = link, mask
-        self.origin = link.number
+    def __init__(self, version: PictureVersion, mask: bytes) -> None:
+        self.version, self.mask = version, mask
+        self.origin = version.number
         self.share: float | None = None  # of the crop that is repainted, once known
 
     def figures(self, settings: InpaintSettings) -> tuple[Figure, ...]:
@@ -40,7 +40,7 @@ class InpaintJob(Job[InpaintSettings]):
         from engine.pictures import masks
         from engine.tasks import inversion
 
-        picture = self.link.picture
+        picture = self.version.picture
         mask = mask_of(self.mask, picture)
         prepared = tasks.prepare_mask(settings, mask, picture)
         self.share = masks.mask_share(prepared)
@@ -56,10 +56,10 @@ class InpaintJob(Job[InpaintSettings]):
         return {"ours": ours} | ({"baseline": ours.without_repulsion()} if settings.is_compared else {})
 
     def extras(self, settings: InpaintSettings) -> Mapping[str, Any]:
-        return {"mask": base64.b64encode(self.mask).decode(), "text": self.link.text}
+        return {"mask": base64.b64encode(self.mask).decode(), "text": self.version.text}
 
     def before(self, settings: InpaintSettings) -> str:
-        return self.link.shown
+        return self.version.shown
 
     def start(self, task: "Task", step: "Step", index: int) -> None:
         """What was pasted into another picture lies nowhere as a whole."""

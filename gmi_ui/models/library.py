@@ -1,7 +1,7 @@
 """What the Models tab shows and does: models that are here, models that can be had, downloads, files being opened.
 
-One `Shelf` serves all pages: a download that one page began is seen on the others. What takes long runs on threads
-of its own and is told as an `Errand`; pages ask for the newest state.
+One `Library` serves all pages: a download that one page began is seen on the others. What takes long runs on threads
+of its own and is told as an `Transfer`; pages ask for the newest state.
 """
 
 import errno
@@ -31,13 +31,13 @@ Source = Literal["bundled", "fetched", "own"]
 
 TASK_NAMES = {"generate": "Generate", "edit": "Edit", "inpaint": "Inpaint"}
 MOST_PICTURES = 64
-MOST_ERRANDS = 24  # of those that are over, the oldest are forgotten
+MOST_TRANSFERS = 24  # of those that are over, the oldest are forgotten
 GIGABYTE = 10**9
 LONGEST_PATH = 2000  # characters
 
 
 @dataclass(eq=False)
-class Errand:
+class Transfer:
     """Something that takes long: a download, or a file being opened. Changed by its thread, read by any."""
 
     kind: Literal["fetch", "open"]
@@ -76,13 +76,13 @@ class Errand:
         }
 
 
-class Shelf:
+class Library:
     """Every method may be called from any thread."""
 
     def __init__(self, models: Models, *, public: Sequence[PublicModel] = PUBLIC_MODELS) -> None:
         self._models = models
         self.public = public
-        self._errands: list[Errand] = []
+        self._transfers: list[Transfer] = []
         self._numbers = itertools.count(1)
         self._version = itertools.count(1)
         self._changes = 0  # rises when the menus of the other tabs have to change
@@ -102,7 +102,7 @@ class Shelf:
         return {
             "here": here,
             "public": [self._offer(model) for model in self.public if model.name not in names],
-            "errands": [errand.shown() for errand in list(self._errands)],
+            "transfers": [transfer.shown() for transfer in list(self._transfers)],
             "memory": {
                 "free": free,
                 "total": total,
@@ -175,14 +175,14 @@ class Shelf:
             if not accept:
                 return {"name": model.name, "licence": model.licence, "conditions": model.conditions}
             store.accept_licence(model)
-        self._begin("fetch", model.name, lambda errand: self._fetch(errand, places))
+        self._begin("fetch", model.name, lambda transfer: self._fetch(transfer, places))
         return {}
 
     def _places_of(self, name: str) -> Sequence[PublicModel]:
         own = next((model for model in self.public if model.name == name), None)
         return (own,) if own else places_of(name)
 
-    def _fetch(self, errand: Errand, places: Sequence[PublicModel]) -> str:
+    def _fetch(self, transfer: Transfer, places: Sequence[PublicModel]) -> str:
         model = places[0]
         total = 1e6 * model.megabytes
         before, last, current = 0, 0, ""  # bytes of earlier files and of this one, its name
@@ -194,13 +194,13 @@ class Shelf:
             last = progress.done
             done = before + progress.done
             whole = progress.total if len(model.files) == 1 else max(total, done)
-            errand.tell(f"{file.name}: {_megabytes(done)}" + (f" of {_megabytes(whole)}" if whole else ""))
-            errand.share = min(done / whole, 1.0) if whole else None
-            errand.speed = progress.speed
-            errand.left = (whole - done) / progress.speed if whole and progress.speed > 0 else None
+            transfer.tell(f"{file.name}: {_megabytes(done)}" + (f" of {_megabytes(whole)}" if whole else ""))
+            transfer.share = min(done / whole, 1.0) if whole else None
+            transfer.speed = progress.speed
+            transfer.left = (whole - done) / progress.speed if whole and progress.speed > 0 else None
 
-        errand.tell("Connecting")
-        fetch_from(places, on_progress=report, cancel=errand.cancel, patience=self.patience)
+        transfer.tell("Connecting")
+        fetch_from(places, on_progress=report, cancel=transfer.cancel, patience=self.patience)
         return f"{model.name} is here. {_where_to_choose(model.family, 'prompt' if not model.resolution else '')}"
 
     # ---- own files
@@ -213,27 +213,27 @@ class Shelf:
         if len(told) > LONGEST_PATH or "\0" in told:
             raise NotPossibleError("That is no path of a file.")
         place = Path(told).expanduser()
-        self._begin("open", str(place), lambda errand: self._open(errand, place, architecture.strip()))
+        self._begin("open", str(place), lambda transfer: self._open(transfer, place, architecture.strip()))
 
     def take(self, files: Mapping[str, Path], architecture: str = "") -> None:
         """Begins to open uploaded files, which are kept. Raises ModelError, NotPossibleError."""
         place = store.take_upload(dict(files))
 
-        def open_upload(errand: Errand) -> str:
+        def open_upload(transfer: Transfer) -> str:
             try:
-                return self._open(errand, place, architecture.strip())
+                return self._open(transfer, place, architecture.strip())
             except BaseException:
                 store.discard_upload(place)
                 raise
 
         self._begin("open", str(place), open_upload)
 
-    def _open(self, errand: Errand, place: Path, architecture: str) -> str:
+    def _open(self, transfer: Transfer, place: Path, architecture: str) -> str:
         if not place.exists():
             raise ModelError(f"There is no file {place}.")
         place = place.resolve()
-        errand.tell(f"Looking at {place.name}")
-        with self._models.serving(errand):
+        transfer.tell(f"Looking at {place.name}")
+        with self._models.serving(transfer):
             model = self._models.inspect(place, architecture)
         store.remember_own(model)
         return f"{model.label}: {_description(model)}. {_where_to_choose(model.family, model.kind)}"
@@ -288,46 +288,46 @@ class Shelf:
         if pool is not None:
             pool.set_budget(budget)
 
-    # ---- errands
+    # ---- transfers
 
     def cancel(self, number: int) -> None:
-        """Stops an errand, or forgets one that is over."""
+        """Stops an transfer, or forgets one that is over."""
         with self._lock:
-            for errand in self._errands:
-                if errand.number == number:
-                    errand.cancel.set()
-            self._errands = [e for e in self._errands if e.number != number or e.state == "going on"]
+            for transfer in self._transfers:
+                if transfer.number == number:
+                    transfer.cancel.set()
+            self._transfers = [e for e in self._transfers if e.number != number or e.state == "going on"]
 
     def note(self, name: str, message: str) -> None:
         """Shows why something could not even be begun."""
         with self._lock:
-            errand = Errand("open", name or "Open a model", next(self._numbers), message=message, state="failed")
-            self._errands = [*(one for one in self._errands if one.name != errand.name), errand]
+            transfer = Transfer("open", name or "Open a model", next(self._numbers), message=message, state="failed")
+            self._transfers = [*(one for one in self._transfers if one.name != transfer.name), transfer]
 
     def _going_on(self, name: str) -> bool:
-        return any(errand.name == name and errand.state == "going on" for errand in list(self._errands))
+        return any(transfer.name == name and transfer.state == "going on" for transfer in list(self._transfers))
 
-    def _begin(self, kind: Literal["fetch", "open"], name: str, act: Callable[[Errand], str]) -> Errand:
+    def _begin(self, kind: Literal["fetch", "open"], name: str, act: Callable[[Transfer], str]) -> Transfer:
         with self._lock:
             if self._going_on(name):
                 raise NotPossibleError(f"{shown_name(name)} is being opened already.")
-            errand = Errand(kind, name, next(self._numbers))
-            over = [one for one in self._errands if one.state != "going on" and one.name != name]
-            going = [one for one in self._errands if one.state == "going on"]
-            self._errands = [*over[-MOST_ERRANDS:], *going, errand]
-        thread = threading.Thread(target=self._carry_out, args=(errand, act), name=f"{kind} {name}", daemon=True)
+            transfer = Transfer(kind, name, next(self._numbers))
+            over = [one for one in self._transfers if one.state != "going on" and one.name != name]
+            going = [one for one in self._transfers if one.state == "going on"]
+            self._transfers = [*over[-MOST_TRANSFERS:], *going, transfer]
+        thread = threading.Thread(target=self._carry_out, args=(transfer, act), name=f"{kind} {name}", daemon=True)
         thread.start()
-        return errand
+        return transfer
 
-    def _carry_out(self, errand: Errand, act: Callable[[Errand], str]) -> None:
+    def _carry_out(self, transfer: Transfer, act: Callable[[Transfer], str]) -> None:
         try:
-            message, state = act(errand), "done"
+            message, state = act(transfer), "done"
         except (Cancelled, LoadingStopped) as error:
             message, state = str(error), "stopped"
         except Exception as error:  # whatever is in a file, or on the way to one, the studio goes on
             message, state = told(error), "failed"
-        errand.message, errand.share, errand.doing = message, None, ""
-        errand.state = state  # type: ignore[assignment]
+        transfer.message, transfer.share, transfer.doing = message, None, ""
+        transfer.state = state  # type: ignore[assignment]
         if state == "done":
             self._changed()
 

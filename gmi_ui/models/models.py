@@ -121,7 +121,7 @@ def _memory(device: str) -> Callable[[], tuple[int | None, int | None]]:
 
 
 class Served(Protocol):
-    """Who has models loaded: a work of the queue, or an errand of the Models tab."""
+    """Who has models loaded: a work of the queue, or an transfer of the Models tab."""
 
     @property
     def is_stopping(self) -> bool: ...

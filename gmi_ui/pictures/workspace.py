@@ -1,7 +1,7 @@
 """The picture that a tab works on, and all that led to it: opened pictures, results that were gone on from.
 
-Each is a `Link`. Links are only added, so whatever was made can be returned to; the oldest go first when they
-become too many.
+Each is a `PictureVersion`. Versions are only added, so whatever was made can be returned to; the oldest go first when
+they become too many.
 """
 
 import base64
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from gmi_ui.runs.job import Variation
     from gmi_ui.runs.run import Run
 
-MOST_LINKS = 24
-MOST_PIXELS = 200_000_000  # of all links' pictures together
+MOST_VERSIONS = 24
+MOST_PIXELS = 200_000_000  # of all versions' pictures together
 SHOWN_SIDE = 1600  # pixels of the longer side of a picture on the page
 THUMBNAIL_SIDE = 112
 
 
 @dataclass(eq=False)
-class Link:
+class PictureVersion:
     """A picture that runs begin at. starts: where it lies in each model's latent space, as far as known."""
 
     number: int
@@ -54,79 +54,82 @@ class Link:
         return self.inversion is not None and not self.inversion.is_over
 
 
-class Easel:
-    """The links of one tab of the page. Every method may be called from any thread."""
+class Workspace:
+    """The versions of one tab of the page. Every method may be called from any thread."""
 
     def __init__(self) -> None:
-        self._links: list[Link] = []
-        self._current: Link | None = None
+        self._versions: list[PictureVersion] = []
+        self._current: PictureVersion | None = None
         self._numbers = 0
-        self._version = 0
+        self._revision = 0
         self._lock = threading.Lock()
 
     @property
-    def current(self) -> Link | None:
+    def current(self) -> PictureVersion | None:
         return self._current
 
     @property
-    def links(self) -> tuple[Link, ...]:
+    def versions(self) -> tuple[PictureVersion, ...]:
         """In the order in which they were made."""
-        return tuple(self._links)
+        return tuple(self._versions)
 
     @property
-    def version(self) -> int:
+    def revision(self) -> int:
         """Rises with every change."""
-        return self._version
+        return self._revision
 
-    def add(self, picture: "Picture", text: str, *, parent: Link | None = None, **known: Any) -> Link:
-        """A new link, which becomes the current one."""
+    def add(
+        self, picture: "Picture", text: str, *, parent: PictureVersion | None = None, **known: Any
+    ) -> PictureVersion:
+        """A new version, which becomes the current one."""
         with self._lock:
             self._numbers += 1
-            link = Link(self._numbers, text, picture, parent.number if parent else None, **known)
-            self._links.append(link)
-            self._current = link
+            version = PictureVersion(self._numbers, text, picture, parent.number if parent else None, **known)
+            self._versions.append(version)
+            self._current = version
             self._forget()
-            self._version += 1
-            return link
+            self._revision += 1
+            return version
 
     def adopt(self, run: "Run") -> None:
         """A run was begun at one of the pictures. Raises NotPossibleError if that is gone."""
         assert run.job.origin is not None
         with self._lock:
-            link = self._find(run.job.origin)
-            if link.run is not None and (shown := link.run.job.variation(link.run.moment)) is not None:
-                link.variations.append(shown)
-            link.run = run
+            version = self._find(run.job.origin)
+            if version.run is not None and (shown := version.run.job.variation(version.run.moment)) is not None:
+                version.variations.append(shown)
+            version.run = run
 
-    def go_to(self, number: int) -> Link:
-        """Makes an earlier link the current one. Raises NotPossibleError if it is gone."""
+    def go_to(self, number: int) -> PictureVersion:
+        """Makes an earlier version the current one. Raises NotPossibleError if it is gone."""
         with self._lock:
-            link = self._find(number)
-            self._current = link
-            self._version += 1
-            return link
+            version = self._find(number)
+            self._current = version
+            self._revision += 1
+            return version
 
-    def find(self, number: int) -> Link:
-        """Raises NotPossibleError if the link is gone."""
+    def find(self, number: int) -> PictureVersion:
+        """Raises NotPossibleError if the version is gone."""
         with self._lock:
             return self._find(number)
 
     def touch(self) -> None:
-        """Says that a link changed."""
+        """Says that a version changed."""
         with self._lock:
-            self._version += 1
+            self._revision += 1
 
-    def _find(self, number: int) -> Link:
-        for link in self._links:
-            if link.number == number:
-                return link
+    def _find(self, number: int) -> PictureVersion:
+        for version in self._versions:
+            if version.number == number:
+                return version
         raise NotPossibleError("That picture is not there any more. Open it again.")
 
     def _forget(self) -> None:
-        while len(self._links) > MOST_LINKS or (
-            len(self._links) > 1 and sum(link.picture.pixels[..., 0].size for link in self._links) > MOST_PIXELS
+        while len(self._versions) > MOST_VERSIONS or (
+            len(self._versions) > 1
+            and sum(version.picture.pixels[..., 0].size for version in self._versions) > MOST_PIXELS
         ):
-            self._links.remove(next(link for link in self._links if link is not self._current))
+            self._versions.remove(next(version for version in self._versions if version is not self._current))
 
 
 def picture_jpeg(picture: "Picture", max_side: int) -> str:

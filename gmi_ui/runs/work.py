@@ -96,7 +96,7 @@ def thinned(kept: tuple[KeptStep, ...]) -> tuple[KeptStep, ...]:
 class Moment:
     """Everything a page shows of a work at one time; never changed, so that it can be drawn without a lock."""
 
-    version: int
+    revision: int
     phase: Phase
     sides: Mapping[str, Side] = field(default_factory=dict)
     notice: Notice | None = None
@@ -221,7 +221,7 @@ class Work:
         old, phase = self._moment, phase or self._moment.phase
         kept = None if old.notice and old.notice.passing and phase.is_over else old.notice
         self._moment = Moment(
-            version=old.version + 1,
+            revision=old.revision + 1,
             phase=phase,
             sides=old.sides if sides is None else sides,
             notice=notice or kept,

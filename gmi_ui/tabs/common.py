@@ -283,7 +283,7 @@ class Wiring:
         self._services.start(session, run)
         session.arrival = None
         if run.job.origin is not None:
-            session.easel.adopt(run)
+            session.workspace.adopt(run)
 
     def _session(self, token: str, task: str | None = None) -> Session:
         try:
@@ -299,7 +299,7 @@ class Wiring:
         return session.run
 
 
-class EaselWiring(Wiring):
+class WorkspaceWiring(Wiring):
     """The handlers of a tab that works on a picture."""
 
     def connect(self) -> None:

@@ -7,16 +7,16 @@ import gradio as gr
 from engine.settings import EditSettings
 from gmi_ui.components.particle_grid import GridTexts, particle_grid
 from gmi_ui.components.run_bar import run_bar
-from gmi_ui.components.versions import chain
-from gmi_ui.components.workspace_view import easel_view
+from gmi_ui.components.version_history import version_history
+from gmi_ui.components.workspace_view import workspace_view
 from gmi_ui.controls import Panel
 from gmi_ui.jobs.editing import EditJob
 from gmi_ui.notices import NotPossibleError
 from gmi_ui.runs.run import Run
-from gmi_ui.server_functions import easel_functions, grid_functions
+from gmi_ui.server_functions import grid_functions, workspace_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
-from gmi_ui.tabs.common import Changes, EaselWiring, Page, background_choice, model_choices, seed_row
+from gmi_ui.tabs.common import Changes, Page, WorkspaceWiring, background_choice, model_choices, seed_row
 
 EXAMPLES = (
     "a person with a beard",
@@ -58,7 +58,7 @@ class EditLayout:
         models = services.models
         self.panel = Panel(DEFAULTS, models=models.names(task="edit"), prompt_models=models.names("prompt"))
         self.panel.hide_rest()
-        functions = easel_functions(services, "edit")
+        functions = workspace_functions(services, "edit")
         with gr.Column(elem_classes="studio-prompt"):
             with gr.Row(elem_classes="studio-words"):
                 self.panel.show("neutral")
@@ -66,10 +66,10 @@ class EditLayout:
             self.bar = run_bar("edit", EXAMPLES)
         with gr.Row(elem_classes="studio-body"):
             with gr.Column(elem_classes="studio-settings", scale=0, min_width=272):
-                easel_view("edit", functions)
+                workspace_view("edit", functions)
                 self._settings()
             with gr.Column(elem_classes="studio-results", scale=1, min_width=300):
-                chain("edit", functions)
+                version_history("edit", functions)
                 self.grid = particle_grid("edit", TEXTS, [*grid_functions(services, "edit"), *functions])
 
     def _settings(self) -> None:
@@ -91,14 +91,14 @@ class EditLayout:
         return self.panel.updates(settings)
 
 
-class EditWiring(EaselWiring):
+class EditWiring(WorkspaceWiring):
     """The tab's own handlers."""
 
     defaults = DEFAULTS
     examples = EXAMPLES
 
     def new_run(self, session: Session, settings: Any) -> Run:
-        link = session.easel.current
-        if link is None:
+        version = session.workspace.current
+        if version is None:
             raise NotPossibleError("There is no picture yet. Open, drop or paste one, or click one of the examples.")
-        return Run(settings, EditJob(link))
+        return Run(settings, EditJob(version))

@@ -220,7 +220,7 @@ class GenerateWiring(Wiring):
 
     def _own(self, session: Session, model: str) -> GenerateSettings:
         """What a model's controls were when it was last turned away from; at first, its own defaults."""
-        kept: Any = session.shelf.get(model)
+        kept: Any = session.kept_settings.get(model)
         return kept or self._entry(model).first
 
     def _entry(self, model: str) -> Entry:
@@ -231,7 +231,7 @@ class GenerateWiring(Wiring):
 
     def new_run(self, session: Session, settings: Any) -> Run:
         self._check(settings)
-        session.shelve(settings)
+        session.keep_settings(settings)
         return Run(settings, GENERATE)
 
     def _check(self, settings: GenerateSettings) -> None:
@@ -262,7 +262,7 @@ class GenerateWiring(Wiring):
                 return {self._layout.grid: wake()}
             entry = self._entry(model)
             old = self._entry(before)
-            session.shelve(usable_settings({**named, "model": before}, DEFAULTS))
+            session.keep_settings(usable_settings({**named, "model": before}, DEFAULTS))
             settings = self._own(session, model)
         except Exception as error:  # anything can be inside a file that a person points at
             session.say(explain(error))
@@ -279,7 +279,7 @@ class GenerateWiring(Wiring):
 
     def show(self, session: Session, settings: Any) -> Changes:
         if settings.beside:
-            session.shelve(as_moved(settings.beside))
+            session.keep_settings(as_moved(settings.beside))
         try:
             entry = self._entry(settings.model)
         except ModelError:  # told once it is to run
@@ -390,12 +390,12 @@ class GenerateWiring(Wiring):
     def _of_picture(self, session: Session, run: Run, side: str, values: Mapping[Component, Any]) -> GenerateSettings:
         """The controls, where they say what a seed or a latent means as they were for that picture.
 
-        Another model than that of the picture is put on the shelf.
+        Another model than that of the picture is put on the library.
         """
         made: Any = run.settings_of(side)
         chosen = as_moved(self.chosen(session, values))
         if chosen.model != made.model:
-            session.shelve(chosen)
+            session.keep_settings(chosen)
             beside = chosen.beside if chosen.beside and chosen.beside.model != made.model else None
             common = {"prompt": chosen.prompt, "n": chosen.n, "seed": chosen.seed, "baseline": not beside}
             return replace(as_moved(made), beside=beside, **common)

@@ -10,15 +10,15 @@ from engine.settings import InpaintSettings
 from gmi_ui.components.painter import painter
 from gmi_ui.components.particle_grid import GridTexts, particle_grid, wake
 from gmi_ui.components.run_bar import run_bar
-from gmi_ui.components.versions import chain
+from gmi_ui.components.version_history import version_history
 from gmi_ui.controls import ID_PREFIX, Panel
 from gmi_ui.jobs.inpainting import InpaintJob, mask_of
 from gmi_ui.notices import NotPossibleError, explain
 from gmi_ui.runs.run import Run
-from gmi_ui.server_functions import easel_functions, grid_functions
+from gmi_ui.server_functions import grid_functions, workspace_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
-from gmi_ui.tabs.common import Changes, EaselWiring, Page, background_choice, model_choices, seed_row
+from gmi_ui.tabs.common import Changes, Page, WorkspaceWiring, background_choice, model_choices, seed_row
 
 EXAMPLES = ("sunglasses", "a beard", "a red hat", "green hair", "a big smile")
 DEFAULTS = InpaintSettings(seed=1)
@@ -54,7 +54,7 @@ class InpaintLayout:
         models = services.models
         self.panel = Panel(DEFAULTS, models=models.names(task="inpaint"), prompt_models=models.names("prompt"))
         self.panel.hide_rest()
-        functions = easel_functions(services, "inpaint")
+        functions = workspace_functions(services, "inpaint")
         with gr.Column(elem_classes="studio-prompt"):
             self.panel.show("prompt")
             self.bar = run_bar("inpaint", EXAMPLES)
@@ -64,7 +64,7 @@ class InpaintLayout:
             with gr.Column(elem_classes="studio-painter", scale=1, min_width=300):
                 painter("inpaint", functions, control_prefix=ID_PREFIX["inpaint"])
             with gr.Column(elem_classes="studio-results", scale=1, min_width=300):
-                chain("inpaint", functions)
+                version_history("inpaint", functions)
                 self.grid = particle_grid("inpaint", TEXTS, [*grid_functions(services, "inpaint"), *functions])
 
     def _settings(self) -> None:
@@ -89,7 +89,7 @@ class InpaintLayout:
         return self.panel.updates(settings)
 
 
-class InpaintWiring(EaselWiring):
+class InpaintWiring(WorkspaceWiring):
     """The tab's own handlers."""
 
     defaults = DEFAULTS
@@ -102,27 +102,29 @@ class InpaintWiring(EaselWiring):
         self._on(layout.upload_mask.upload, self.take_mask, inputs=uploaded, outputs=layout.grid, preprocess=True)
 
     def new_run(self, session: Session, settings: Any) -> Run:
-        link = session.easel.current
-        if link is None:
+        version = session.workspace.current
+        if version is None:
             raise NotPossibleError("There is no picture yet. Open, drop or paste one, or click one of the examples.")
         from engine import tasks
 
-        mask = link.mask or no_mask()
-        tasks.prepare_mask(settings, mask_of(mask, link.picture), link.picture)  # an empty one is told before the run
-        return Run(settings, InpaintJob(link, mask))
+        mask = version.mask or no_mask()
+        tasks.prepare_mask(
+            settings, mask_of(mask, version.picture), version.picture
+        )  # an empty one is told before the run
+        return Run(settings, InpaintJob(version, mask))
 
     def take_mask(self, token: str, path: str) -> int:
         """A mask was uploaded: white is repainted. It has to be as large as the picture."""
         from engine.pictures import masks
 
         session = self._session(token)
-        link = session.easel.current
+        version = session.workspace.current
         try:
-            if link is None:
+            if version is None:
                 raise NotPossibleError("Open the picture first, then the mask that belongs to it.")
-            mask = masks.read_mask(Path(path), (link.picture.width, link.picture.height))
-            link.mask, link.mask_number = png_of(mask), link.mask_number + 1
-            session.easel.touch()
+            mask = masks.read_mask(Path(path), (version.picture.width, version.picture.height))
+            version.mask, version.mask_number = png_of(mask), version.mask_number + 1
+            session.workspace.touch()
         except (ValueError, OSError, NotPossibleError) as error:
             session.say(explain(error))
         return wake()

@@ -6,8 +6,8 @@ from typing import Any
 import gradio as gr
 
 from engine.errors import ModelError
-from gmi_ui.components.model_library import model_shelf
-from gmi_ui.components.model_library.functions import shelf_functions
+from gmi_ui.components.model_library import model_library
+from gmi_ui.components.model_library.functions import library_functions
 from gmi_ui.components.particle_grid import wake
 from gmi_ui.controls import BASELINE, NOTHING, Panel
 from gmi_ui.models.models import Models
@@ -52,36 +52,36 @@ class ModelsLayout:
                 elem_id="models-upload",
                 elem_classes="takes-pictures takes-models",
             )
-        self.shelf = model_shelf(shelf_functions(self._services))
+        self.library = model_library(library_functions(self._services))
         self._connect(page)
 
     def _connect(self, page: Page) -> None:
         on = listen
         written = [self.path, self.architecture]
         for event in (self.open.click, self.path.submit, self.architecture.submit):
-            on(event, self.open_path, inputs=written, outputs=self.shelf)
+            on(event, self.open_path, inputs=written, outputs=self.library)
         uploaded = [self.upload, self.architecture]
-        on(self.upload.upload, self.take_files, inputs=uploaded, outputs=self.shelf, preprocess=True)
+        on(self.upload.upload, self.take_files, inputs=uploaded, outputs=self.library, preprocess=True)
         menus = [component for panel in self._panels for component in menus_of(panel)]
-        changed: Any = self.shelf
+        changed: Any = self.library
         on(changed.changed, self.new_menus, outputs=menus)
         on(page.blocks.load, self.new_menus, outputs=menus)
 
     def open_path(self, path: str, architecture: str) -> int:
         """Begins to open a file of this machine."""
         try:
-            self._services.shelf.open(path, architecture)
+            self._services.library.open(path, architecture)
         except NotPossibleError as error:
-            self._services.shelf.note(path, str(error))
+            self._services.library.note(path, str(error))
         return wake()
 
     def take_files(self, paths: list[str] | None, architecture: str) -> int:
         """Begins to open what was uploaded."""
         files = {Path(path).name: Path(path) for path in paths or []}
         try:
-            self._services.shelf.take(files, architecture)
+            self._services.library.take(files, architecture)
         except (NotPossibleError, ModelError) as error:
-            self._services.shelf.note(next(iter(files), "Upload"), str(error))
+            self._services.library.note(next(iter(files), "Upload"), str(error))
         return wake()
 
     def new_menus(self) -> Changes:

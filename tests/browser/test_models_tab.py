@@ -89,11 +89,11 @@ def public_model_at(name: str, address: str, *files: str, terms: tuple[str, str]
 
 
 @pytest.fixture(scope="module")
-def shelf_studio(
+def library_studio(
     chromium: str, address: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Server, Path]]:
     """A studio with the engine's own loaders; its folders are of this module alone."""
-    place = tmp_path_factory.mktemp("shelf")
+    place = tmp_path_factory.mktemp("library")
     table = (
         public_model_at("tiny-free", address, *MODEL_FILES),
         public_model_at("tiny-nc", address, *MODEL_FILES, terms=NC),
@@ -109,15 +109,15 @@ def shelf_studio(
     for module in (public, store, library):
         patch.setattr(module, "PUBLIC_MODELS", table)
     server = serve(Models(engine_loaders("cpu", 1)), LaunchOptions(port=free_port(), browser=False))
-    server.services.shelf.public = table
-    server.services.shelf.patience = QUICK
+    server.services.library.public = table
+    server.services.library.patience = QUICK
     yield server, place
     server.close()
     patch.undo()
 
 
 @pytest.fixture
-def tab(context: BrowserContext, shelf_studio: tuple[Server, Path]) -> Iterator[Callable[..., Page]]:
+def tab(context: BrowserContext, library_studio: tuple[Server, Path]) -> Iterator[Callable[..., Page]]:
     """Opens the Models tab. At the end: no console error, no outside request."""
     complaints: list[str] = []
     pages: list[Page] = []
@@ -127,9 +127,9 @@ def tab(context: BrowserContext, shelf_studio: tuple[Server, Path]) -> Iterator[
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme="dark" if dark else "light", reduced_motion="reduce")
         pages.append(page)
-        page.goto(shelf_studio[0].address)
+        page.goto(library_studio[0].address)
         page.click('[role="tab"][data-tab-id="models"]')
-        page.wait_for_selector('.shelf-here[data-state="full"]')
+        page.wait_for_selector('.library-here[data-state="full"]')
         return page
 
     yield open_tab
@@ -140,15 +140,15 @@ def tab(context: BrowserContext, shelf_studio: tuple[Server, Path]) -> Iterator[
 
 
 def row(page: Page, name: str) -> Any:
-    return page.locator(f'.shelf-row[data-name="{name}"]')
+    return page.locator(f'.library-row[data-name="{name}"]')
 
 
 def here(page: Page, label: str) -> Any:
-    return page.locator(".shelf-here .shelf-row").filter(has=page.get_by_role("heading", name=label, exact=True))
+    return page.locator(".library-here .library-row").filter(has=page.get_by_role("heading", name=label, exact=True))
 
 
-def errand(page: Page, name: str) -> Any:
-    return page.locator(f'.shelf-errand[data-name="{name}"]')
+def transfer(page: Page, name: str) -> Any:
+    return page.locator(f'.library-transfer[data-name="{name}"]')
 
 
 def open_path(page: Page, path: object, architecture: str = "") -> None:
@@ -186,7 +186,7 @@ def test_the_tab_fits_is_named_and_readable(
     expect(here(page, "avatars")).to_contain_text("StyleGAN2  ·  128 px")
     expect(here(page, "avatars")).to_contain_text("For: Generate, Edit, Inpaint")
     expect(here(page, "clip-mini")).to_contain_text("Prompt model")
-    expect(page.locator(".shelf-memory-text")).to_contain_text("memory free")
+    expect(page.locator(".library-memory-text")).to_contain_text("memory free")
     expect(row(page, "tiny-nc")).to_contain_text("not commercially")
     keep_picture(page, f"models-{width}{'-dark' if dark else ''}")
     check_looks(page, width)
@@ -194,35 +194,35 @@ def test_the_tab_fits_is_named_and_readable(
 
 def test_memory_follows_the_number_of_pictures(tab: Callable[..., Page]) -> None:
     page = tab()
-    needs = here(page, "avatars").locator(".shelf-needs")
+    needs = here(page, "avatars").locator(".library-needs")
     expect(needs).to_contain_text("for 8 pictures")
     page.fill('[data-role="n"]', "64")
     page.keyboard.press("Tab")
     expect(needs).to_contain_text("for 64 pictures")
 
 
-def test_a_budget_is_kept_and_checked(tab: Callable[..., Page], shelf_studio: tuple[Server, Path]) -> None:
+def test_a_budget_is_kept_and_checked(tab: Callable[..., Page], library_studio: tuple[Server, Path]) -> None:
     page = tab()
     page.fill('[data-role="budget"]', "0")
     page.keyboard.press("Tab")
-    expect(page.locator("#model-shelf .notice")).to_contain_text("got 0")
+    expect(page.locator("#model-library .notice")).to_contain_text("got 0")
     page.fill('[data-role="budget"]', "1.5")
     page.keyboard.press("Tab")
-    expect(page.locator("#model-shelf .notice")).to_be_hidden()
+    expect(page.locator("#model-library .notice")).to_be_hidden()
     assert store.stored_budget() == 1_500_000_000
 
 
 def test_conditions_are_accepted_once_then_it_is_fetched_chosen_and_deleted(tab: Callable[..., Page]) -> None:
     page = tab()
     row(page, "tiny-nc").get_by_role("button", name="Download").click()
-    dialog = page.locator(".shelf-dialog")
+    dialog = page.locator(".library-dialog")
     expect(dialog).to_contain_text("not commercially, and with the authors named")
     keep_picture(page, "models-licence")
     dialog.get_by_role("button", name="Cancel").click()
-    expect(errand(page, "tiny-nc")).to_have_count(0)
+    expect(transfer(page, "tiny-nc")).to_have_count(0)
     row(page, "tiny-nc").get_by_role("button", name="Download").click()
     dialog.get_by_role("button", name="Accept and download").click()
-    expect(errand(page, "tiny-nc")).to_contain_text("tiny-nc is here. Choose it as model in Generate.")
+    expect(transfer(page, "tiny-nc")).to_contain_text("tiny-nc is here. Choose it as model in Generate.")
     expect(here(page, "tiny-nc")).to_contain_text("downloaded")
     expect(here(page, "tiny-nc")).to_contain_text("not commercially")
     assert "tiny-nc" in menu(page, "generate")
@@ -230,16 +230,16 @@ def test_conditions_are_accepted_once_then_it_is_fetched_chosen_and_deleted(tab:
     here(page, "tiny-nc").get_by_role("button", name="Delete").click()
     expect(dialog).to_contain_text("is deleted from the disk")
     dialog.get_by_role("button", name="Delete").click()
-    expect(page.locator("#model-shelf .notice")).to_contain_text("tiny-nc was deleted")
+    expect(page.locator("#model-library .notice")).to_contain_text("tiny-nc was deleted")
     assert "tiny-nc" not in menu(page, "generate")
     row(page, "tiny-nc").get_by_role("button", name="Download").click()  # not asked again
-    expect(errand(page, "tiny-nc")).to_contain_text("tiny-nc is here")
+    expect(transfer(page, "tiny-nc")).to_contain_text("tiny-nc is here")
 
 
 def test_a_download_shows_progress_and_can_be_cancelled(tab: Callable[..., Page]) -> None:
     page = tab()
     row(page, "slow").get_by_role("button", name="Download").click()
-    going = errand(page, "slow")
+    going = transfer(page, "slow")
     expect(going).to_contain_text("/s")
     expect(going).to_contain_text("left")
     expect(going.locator("[role=progressbar]")).to_have_attribute("aria-valuenow", re.compile(r"\d+"))
@@ -262,10 +262,10 @@ def test_a_download_shows_progress_and_can_be_cancelled(tab: Callable[..., Page]
 def test_downloads_that_fail_say_why_and_the_studio_goes_on(tab: Callable[..., Page], name: str, message: str) -> None:
     page = tab()
     row(page, name).get_by_role("button", name="Download").click()
-    expect(errand(page, name)).to_contain_text(message)
-    expect(errand(page, name).locator("[role=alert]")).to_have_count(1)
-    errand(page, name).get_by_role("button", name="Dismiss").click()
-    expect(errand(page, name)).to_have_count(0)
+    expect(transfer(page, name)).to_contain_text(message)
+    expect(transfer(page, name).locator("[role=alert]")).to_have_count(1)
+    transfer(page, name).get_by_role("button", name="Dismiss").click()
+    expect(transfer(page, name)).to_have_count(0)
 
 
 def test_a_full_disk(tab: Callable[..., Page], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,15 +273,15 @@ def test_a_full_disk(tab: Callable[..., Page], monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("engine.models.downloads.shutil.disk_usage", lambda _: usage)
     page = tab()
     row(page, "slow").get_by_role("button", name="Download").click()
-    expect(errand(page, "slow")).to_contain_text("has 1 MB left. Free some, or choose another folder (GMI_MODELS)")
-    errand(page, "slow").get_by_role("button", name="Dismiss").click()
+    expect(transfer(page, "slow")).to_contain_text("has 1 MB left. Free some, or choose another folder (GMI_MODELS)")
+    transfer(page, "slow").get_by_role("button", name="Dismiss").click()
 
 
 def test_own_files_are_recognised_and_appear_in_the_menus(tab: Callable[..., Page]) -> None:
     page = tab()
     path = expected.path("rosinality_32.pt")
     open_path(page, path)
-    expect(errand(page, str(path))).to_contain_text("StyleGAN2, 32 px, rosinality")
+    expect(transfer(page, str(path))).to_contain_text("StyleGAN2, 32 px, rosinality")
     keep_picture(page, "models-own")
     own = here(page, "rosinality_32.pt")
     expect(own).to_contain_text("your file")
@@ -289,9 +289,9 @@ def test_own_files_are_recognised_and_appear_in_the_menus(tab: Callable[..., Pag
     for task in ("generate", "edit", "inpaint"):
         assert "rosinality_32.pt" in menu(page, task)
     own.get_by_role("button", name="Unload").click()
-    expect(own.locator(".shelf-loaded")).to_have_count(0)
+    expect(own.locator(".library-loaded")).to_have_count(0)
     own.get_by_role("button", name="Remove").click()
-    page.locator(".shelf-dialog").get_by_role("button", name="Remove").click()
+    page.locator(".library-dialog").get_by_role("button", name="Remove").click()
     expect(own).to_have_count(0)
     assert path.is_file()
     assert "rosinality_32.pt" not in menu(page, "edit")
@@ -313,10 +313,10 @@ def test_an_own_file_is_run(tab: Callable[..., Page], tmp_path: Path) -> None:
     page.click('[data-action="run"]')
     page.wait_for_selector('.results[data-phase="done"]')
     page.click('[role="tab"][data-tab-id="models"]')
-    expect(here(page, "faces.pt").locator(".shelf-needs")).to_contain_text("for a picture and step here")
+    expect(here(page, "faces.pt").locator(".library-needs")).to_contain_text("for a picture and step here")
 
 
-def test_uploads_are_kept_and_deleted(tab: Callable[..., Page], shelf_studio: tuple[Server, Path]) -> None:
+def test_uploads_are_kept_and_deleted(tab: Callable[..., Page], library_studio: tuple[Server, Path]) -> None:
     page = tab()
     with page.expect_file_chooser() as chooser:
         page.click("#models-upload")
@@ -325,10 +325,10 @@ def test_uploads_are_kept_and_deleted(tab: Callable[..., Page], shelf_studio: tu
     own = here(page, "stargan_100000_nets_ema.ckpt")
     expect(own).to_contain_text("StarGAN v2")
     expect(own).to_contain_text("Redraws a picture in another domain; opened, checked and converted here, not run yet")
-    kept = shelf_studio[1] / "models" / "own" / "stargan_100000_nets_ema" / "stargan_100000_nets_ema.ckpt"
+    kept = library_studio[1] / "models" / "own" / "stargan_100000_nets_ema" / "stargan_100000_nets_ema.ckpt"
     assert hashlib.sha256(kept.read_bytes()).digest() == hashlib.sha256(source.read_bytes()).digest()
     own.get_by_role("button", name="Remove").click()
-    page.locator(".shelf-dialog").get_by_role("button", name="Remove").click()
+    page.locator(".library-dialog").get_by_role("button", name="Remove").click()
     expect(own).to_have_count(0)
     assert not kept.parent.exists()
 
@@ -344,10 +344,10 @@ def test_a_file_dropped_on_the_tab_is_opened(tab: Callable[..., Page]) -> None:
     )
     banner = page.locator(".drop-target")
     expect(banner).to_have_text("Drop a model's files to open it")
-    drop_file(page, "evil.pkl", EVIL, "application/octet-stream", target="#model-shelf")
+    drop_file(page, "evil.pkl", EVIL, "application/octet-stream", target="#model-library")
     expect(banner).to_be_hidden()
-    expect(page.locator("#model-shelf")).to_contain_text("it wants os.system")
-    page.locator("#model-shelf").get_by_role("button", name="Dismiss").first.click()
+    expect(page.locator("#model-library")).to_contain_text("it wants os.system")
+    page.locator("#model-library").get_by_role("button", name="Dismiss").first.click()
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_bad_files_are_told_and_the_studio_goes_on(
     if content is not None:
         (tmp_path / name).write_bytes(content)
     open_path(page, tmp_path / name)
-    failed = errand(page, str(tmp_path / name))
+    failed = transfer(page, str(tmp_path / name))
     expect(failed).to_contain_text("Not possible")
     expect(failed).to_contain_text(message)
     if name == "evil.pkl":
@@ -379,13 +379,13 @@ def test_bad_files_are_told_and_the_studio_goes_on(
 
 def test_prompt_models_by_name_and_unknown_ones(tab: Callable[..., Page]) -> None:
     page = tab()
-    page.locator(".shelf-prompt input[name=architecture]").fill("ViT-B-23")
-    page.locator(".shelf-prompt input[name=tag]").fill("openai")
-    page.locator(".shelf-prompt").get_by_role("button", name="Download").click()
-    expect(page.locator("#model-shelf .notice")).to_contain_text("no architecture 'ViT-B-23'; did you mean")
-    page.locator(".shelf-prompt input[name=architecture]").fill("ViT-B-32")
-    page.locator(".shelf-prompt input[name=tag]").focus()
-    expect(page.locator("#shelf-tags option[value=laion2b_s34b_b79k]")).to_have_count(1)
-    page.locator(".shelf-prompt input[name=tag]").fill("nonsense")
-    page.locator(".shelf-prompt").get_by_role("button", name="Download").click()
-    expect(page.locator("#model-shelf .notice")).to_contain_text("ViT-B-32 has no tag 'nonsense'; its tags: openai")
+    page.locator(".library-prompt input[name=architecture]").fill("ViT-B-23")
+    page.locator(".library-prompt input[name=tag]").fill("openai")
+    page.locator(".library-prompt").get_by_role("button", name="Download").click()
+    expect(page.locator("#model-library .notice")).to_contain_text("no architecture 'ViT-B-23'; did you mean")
+    page.locator(".library-prompt input[name=architecture]").fill("ViT-B-32")
+    page.locator(".library-prompt input[name=tag]").focus()
+    expect(page.locator("#library-tags option[value=laion2b_s34b_b79k]")).to_have_count(1)
+    page.locator(".library-prompt input[name=tag]").fill("nonsense")
+    page.locator(".library-prompt").get_by_role("button", name="Download").click()
+    expect(page.locator("#model-library .notice")).to_contain_text("ViT-B-32 has no tag 'nonsense'; its tags: openai")

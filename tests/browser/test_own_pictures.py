@@ -141,7 +141,7 @@ def drop(page: Page, task: str, name: str, data: bytes, mime: str = "image/png")
 
 def test_an_example_is_edited_compared_and_saved(page: Page, style_studio: Server, tmp_path: Path) -> None:
     open_example(page, "edit")
-    expect(page.locator("#edit-easel")).to_contain_text("known exactly")
+    expect(page.locator("#edit-workspace")).to_contain_text("known exactly")
     edit(page, "green")
     sides = grid(page, "edit").locator(".side")
     expect(sides).to_have_count(2)
@@ -176,35 +176,35 @@ def test_an_own_picture_is_found_first_then_edited(page: Page) -> None:
     with page.expect_file_chooser() as chooser:
         page.click("#edit-open")
     chooser.value.set_files({"name": "mine.png", "mimeType": "image/png", "buffer": png_bytes()})
-    easel = page.locator("#edit-easel")
-    expect(easel.locator(".easel")).to_have_attribute("data-state", "found")
-    expect(easel.locator(".easel-status")).to_have_text(re.compile(r"Distance 0\.\d{3} "))
-    for picture in ("easel-own", "easel-model"):
+    workspace = page.locator("#edit-workspace")
+    expect(workspace.locator(".workspace")).to_have_attribute("data-state", "found")
+    expect(workspace.locator(".workspace-status")).to_have_text(re.compile(r"Distance 0\.\d{3} "))
+    for picture in ("workspace-own", "workspace-model"):
         page.wait_for_function(f"() => document.querySelector('.{picture}').naturalWidth > 0")
     edit(page)
 
 
-def test_an_edit_goes_on_and_any_link_can_be_returned_to(page: Page, style_studio: Server) -> None:
+def test_an_edit_goes_on_and_any_version_can_be_returned_to(page: Page, style_studio: Server) -> None:
     open_example(page, "edit")
     edit(page, "red")
     first = server_run(page, style_studio, "edit").id
     grid(page, "edit").locator('.side[data-side="baseline"] .cell').nth(1).click()
     page.click("#edit-grid [data-role=go_on]")
-    links = page.locator("#edit-chain .chain-link")
-    expect(links).to_have_count(2)
-    expect(links.nth(1)).to_have_attribute("aria-current", "true")
-    expect(links.nth(1)).to_contain_text("red")
+    versions = page.locator("#edit-version-history .version-card")
+    expect(versions).to_have_count(2)
+    expect(versions.nth(1)).to_have_attribute("aria-current", "true")
+    expect(versions.nth(1)).to_contain_text("red")
     run(page, "edit")
     second = server_run(page, style_studio, "edit").id
-    links.nth(0).click()
+    versions.nth(0).click()
     expect(grid(page, "edit").locator(".results")).to_have_attribute("data-run", first)
-    expect(links.nth(0)).to_have_attribute("aria-current", "true")
+    expect(versions.nth(0)).to_have_attribute("aria-current", "true")
     page.reload()
     go_to(page, "edit")
-    expect(page.locator("#edit-chain .chain-link")).to_have_count(2)
+    expect(page.locator("#edit-version-history .version-card")).to_have_count(2)
     expect(grid(page, "edit").locator(".results")).to_have_attribute("data-run", first)
     expect(page.locator("#edit-control-prompt textarea")).to_have_value("red")
-    page.locator("#edit-chain .chain-link").nth(1).click()
+    page.locator("#edit-version-history .version-card").nth(1).click()
     expect(grid(page, "edit").locator(".results")).to_have_attribute("data-run", second)
 
 
@@ -215,7 +215,7 @@ def test_a_cell_of_generate_is_taken_to_edit_and_its_run_stays(page: Page, style
     page.wait_for_selector('#particle-grid .results[data-phase="done"]')
     page.locator("#particle-grid .cell").first.click()
     page.click("#particle-grid [data-role=to-edit]")
-    expect(page.locator("#edit-easel")).to_contain_text("known exactly")
+    expect(page.locator("#edit-workspace")).to_contain_text("known exactly")
     edit(page)
     page.click('[role="tab"][data-tab-id="generate"]')
     expect(page.locator("#particle-grid .cell img")).to_have_count(4)
@@ -243,7 +243,7 @@ def test_what_is_no_picture_is_told_and_the_one_before_stays(
     open_example(page, "edit")
     drop(page, "edit", name, data, mime)
     expect_notice(page, "edit", message)
-    expect(page.locator("#edit-easel .easel")).to_have_attribute("data-state", "found")
+    expect(page.locator("#edit-workspace .workspace")).to_have_attribute("data-state", "found")
 
 
 def test_a_picture_is_pasted(page: Page) -> None:
@@ -290,8 +290,8 @@ def test_a_mask_is_painted_undone_inverted_and_survives_a_reload(page: Page, sty
     page.locator("#inpaint-control-invert input").uncheck()
     session = style_studio.services.sessions.get(page.evaluate("window.studio.token"), "inpaint")
     page.wait_for_timeout(700)  # the brush rests
-    link = session.easel.current
-    assert link and link.mask
+    version = session.workspace.current
+    assert version and version.mask
     page.reload()
     go_to(page, "inpaint")
     page.wait_for_function("() => document.querySelector('.painter-status').textContent.includes('% is repainted')")
@@ -305,7 +305,7 @@ def test_a_picture_is_repainted_under_the_mask_alone(page: Page, tmp_path: Path)
     set_control(page, "inpaint", "feather", 0)
     paint(page, (0.35, 0.4), (0.6, 0.6))
     run(page, "inpaint")
-    expect(grid(page, "inpaint").locator("figcaption").first).to_have_text("Variation")
+    expect(grid(page, "inpaint").locator("figcaption").first).to_have_text("Diversity")
     expect(page.locator(".variations td").first).to_have_text(re.compile(r"\d+ %"))
     grid(page, "inpaint").locator(".cell").first.click()
     expect(grid(page, "inpaint").locator(".viewer-before")).to_be_visible()

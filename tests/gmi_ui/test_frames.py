@@ -54,20 +54,20 @@ def test_the_version_changes_with_each_step_and_only_then(slow_services: Service
     wait_until(lambda: slow_services.queue.is_held)
     step = run.moment.step
     wait_until(lambda: run.moment.sides["baseline"].step.step == step)
-    seen = slow_services.painter.version(session)
-    assert slow_services.painter.version(session) == seen
+    seen = slow_services.painter.revision(session)
+    assert slow_services.painter.revision(session) == seen
     run.resume()
     wait_until(lambda: run.moment.step > step)
-    assert slow_services.painter.version(session) != seen
+    assert slow_services.painter.revision(session) != seen
     run.stop()
 
 
 def test_a_message_changes_the_version_and_the_newest_one_is_shown(services: Services) -> None:
     session = finished(services)
-    before = services.painter.version(session)
+    before = services.painter.revision(session)
     session.say(Notice("older"))
     session.say(Notice("newer", "error"))
-    assert services.painter.version(session) != before
+    assert services.painter.revision(session) != before
     assert frame_of(services, session)["notice"]["text"] == "newer"
 
 
@@ -79,11 +79,11 @@ def test_a_page_whose_run_is_gone_is_told_so(services: Services) -> None:
 def test_the_gallery_shows_until_the_first_run(services: Services) -> None:
     session = Session()
     assert frame_of(services, session)["warming"] is True
-    cold = services.painter.version(session)
+    cold = services.painter.revision(session)
     services.models.warm(tiny_settings()).join()
     frame = frame_of(services, session)
     assert frame["phase"] == "idle" and len(frame["gallery"]) == 24 and frame["warming"] is False
-    assert services.painter.version(session) != cold
+    assert services.painter.revision(session) != cold
 
 
 def test_a_waiting_page_sees_its_place(slow_services: Services) -> None:

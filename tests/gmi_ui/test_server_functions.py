@@ -48,19 +48,19 @@ def test_a_frame_comes_at_once_when_it_is_new_and_not_again(services: Services) 
     wait_for_end(started(services))
     first = frame(services)
     assert first["phase"] == "done"
-    assert frame(services, seen=first["version"]) == {}
+    assert frame(services, seen=first["revision"]) == {}
 
 
 def test_a_request_waits_for_the_next_step_and_no_longer_than_the_hold(slow_services: Services) -> None:
     run = started(slow_services, flow={"steps": 500})
     wait_until(lambda: run.moment.step >= 1)
     first = frame(slow_services)
-    second = frame(slow_services, seen=first["version"])
-    assert second["step"] >= first["step"] and second["version"] != first["version"]
+    second = frame(slow_services, seen=first["revision"])
+    assert second["step"] >= first["step"] and second["revision"] != first["revision"]
     run.pause()
     wait_until(lambda: slow_services.queue.is_held)
     began = time.monotonic()
-    newest_frame(slow_services, seen=slow_services.painter.version(slow_services.sessions.get(TOKEN)))
+    newest_frame(slow_services, seen=slow_services.painter.revision(slow_services.sessions.get(TOKEN)))
     assert time.monotonic() - began < HOLD / 2  # a paused run is asked for again, not waited for
     run.stop()
 
@@ -69,7 +69,7 @@ def test_a_slow_page_gets_the_newest_frame(services: Services) -> None:
     run = started(services, flow={"steps": 40})
     first = frame(services)
     wait_for_end(run)
-    assert frame(services, seen=first["version"])["step"] == 40
+    assert frame(services, seen=first["revision"])["step"] == 40
 
 
 @pytest.mark.parametrize("request_", [{}, {"token": "x"}, {"token": None}, [], "text", None, 5])

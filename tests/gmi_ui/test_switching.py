@@ -25,7 +25,7 @@ from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import BASELINE as BESIDE
 from gmi_ui.runs.run import OURS, Phase, Run
 from gmi_ui.services import Services
-from gmi_ui.sessions import SHELVED, Session
+from gmi_ui.sessions import KEPT_MODELS, Session
 from gmi_ui.studio import build
 from gmi_ui.tabs.common import Page
 from gmi_ui.tabs.generate import DEFAULTS, GenerateLayout, GenerateWiring
@@ -213,11 +213,11 @@ def test_a_model_that_cannot_be_loaded_changes_nothing(tab: Tab) -> None:
     assert tab["diversity"] == 0.9 and tab.run().settings.flow.diversity == 0.9
 
 
-def test_the_shelf_is_not_endless() -> None:
+def test_the_kept_settings_are_not_endless() -> None:
     session = Session()
-    for number in range(SHELVED + 5):
-        session.shelve(tiny_settings(model=f"model-{number}"))
-    assert len(session.shelf) == SHELVED and "model-0" not in session.shelf
+    for number in range(KEPT_MODELS + 5):
+        session.keep_settings(tiny_settings(model=f"model-{number}"))
+    assert len(session.kept_settings) == KEPT_MODELS and "model-0" not in session.kept_settings
 
 
 def test_a_models_own_file_is_looked_up_by_loading_it() -> None:
@@ -663,12 +663,12 @@ def test_a_picture_of_a_generator_that_cannot_edit_is_looked_for_in_one_that_can
     tab["steps"], tab["detail_steps"] = 1, 1
     run = tab.run()
     target = tab.services.sessions.get(TOKEN, "edit")
-    link = Opening(tab.services, finds=True).cell(target, run, OURS, 0, None)
-    assert link.inversion is not None and (link.inversion.model, link.inversion.prompt_model) == (
+    version = Opening(tab.services, finds=True).cell(target, run, OURS, 0, None)
+    assert version.inversion is not None and (version.inversion.model, version.inversion.prompt_model) == (
         "avatars",
         "clip-mini",
     )
-    link.inversion.stop()
+    version.inversion.stop()
 
 
 # ---- settings on their way ----------------------------------------------------------------------------------

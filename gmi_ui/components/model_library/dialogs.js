@@ -1,5 +1,5 @@
 // Questions before something that cannot be taken back, or that binds a person.
-const dialog = element.querySelector(".shelf-dialog");
+const dialog = element.querySelector(".library-dialog");
 
 function ask(title, text, yes) {
   dialog.querySelector("h2").textContent = title;

@@ -11,34 +11,34 @@ from gmi_ui.sessions import is_token
 LONGEST_NAME = 4_000  # characters
 
 
-def shelf_functions(services: Services) -> list[Callable[..., Any]]:
-    """The functions that `model_shelf` expects. What goes wrong comes back as a message and its kind."""
-    shelf = services.shelf
+def library_functions(services: Services) -> list[Callable[..., Any]]:
+    """The functions that `model_library` expects. What goes wrong comes back as a message and its kind."""
+    library = services.library
 
-    def shelf_state(request: dict) -> dict[str, Any]:
+    def library_state(request: dict) -> dict[str, Any]:
         """Everything that the tab shows."""
         n = request.get("n") if is_ours(request) else None
-        return shelf.state(int(n) if isinstance(n, int | float) and 1 <= n <= 1000 else 8) if is_ours(request) else {}
+        return library.state(int(n) if isinstance(n, int | float) and 1 <= n <= 1000 else 8) if is_ours(request) else {}
 
     def fetch_model(request: dict) -> dict[str, Any]:
         """Begins a download, or tells the conditions that have to be accepted first."""
-        return answered(request, lambda: shelf.fetch(name_in(request), accept=request.get("accept") is True))
+        return answered(request, lambda: library.fetch(name_in(request), accept=request.get("accept") is True))
 
     def remove_model(request: dict) -> dict[str, Any]:
         """Deletes a model, or takes it from the list."""
-        return answered(request, lambda: {"message": shelf.remove(name_in(request)), "kind": "info"})
+        return answered(request, lambda: {"message": library.remove(name_in(request)), "kind": "info"})
 
     def unload_model(request: dict) -> dict[str, Any]:
         """Gives up a loaded model."""
-        return answered(request, lambda: shelf.unload(name_in(request)))
+        return answered(request, lambda: library.unload(name_in(request)))
 
-    def cancel_errand(request: dict) -> dict[str, Any]:
+    def cancel_transfer(request: dict) -> dict[str, Any]:
         """Stops what goes on, or forgets it where it is over."""
-        return answered(request, lambda: shelf.cancel(int(request["number"])))
+        return answered(request, lambda: library.cancel(int(request["number"])))
 
     def set_budget(request: dict) -> dict[str, Any]:
         """How many gigabytes loaded models may keep."""
-        return answered(request, lambda: shelf.set_budget(request.get("gigabytes")))
+        return answered(request, lambda: library.set_budget(request.get("gigabytes")))
 
     def prompt_model_names(request: dict) -> dict[str, list[str]]:
         """The tags of each architecture that open_clip knows weights of."""
@@ -52,11 +52,11 @@ def shelf_functions(services: Services) -> list[Callable[..., Any]]:
         return names
 
     return [
-        shelf_state,
+        library_state,
         fetch_model,
         remove_model,
         unload_model,
-        cancel_errand,
+        cancel_transfer,
         set_budget,
         prompt_model_names,
     ]

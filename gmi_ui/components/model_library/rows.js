@@ -10,9 +10,9 @@ function facts(model) {
 }
 
 function licence(model, limits) {
-  const made = make("p", "shelf-licence");
+  const made = make("p", "library-licence");
   made.append(make("span", "", `Licence: ${model.licence}`));
-  if (isRestricted(limits)) made.append(make("strong", "shelf-limits", limits));
+  if (isRestricted(limits)) made.append(make("strong", "library-limits", limits));
   return made;
 }
 
@@ -25,21 +25,21 @@ function memoryText(model, n) {
 }
 
 function hereRow(model, n, actions) {
-  const row = make("article", "shelf-row");
+  const row = make("article", "library-row");
   row.dataset.name = model.name;
   row.dataset.kind = model.kind;
-  const about = make("div", "shelf-about");
+  const about = make("div", "library-about");
   const title = make("h3", "", model.label);
   title.title = model.name;
-  const badges = make("p", "shelf-badges");
+  const badges = make("p", "library-badges");
   badges.append(make("span", "", model.kind === "prompt" ? "Prompt model" : "Generator"), make("span", "", SOURCES[model.source]));
-  if (model.loaded) badges.append(make("span", "shelf-loaded", `loaded, ${amount(model.loaded)}`));
-  about.append(title, badges, make("p", "shelf-facts", facts(model).join("  ·  ")));
-  about.append(make("p", model.usable ? "shelf-use" : "shelf-use shelf-warning", `For: ${model.use}`));
-  const needs = make("p", model.fits === false ? "shelf-needs shelf-warning" : "shelf-needs", memoryText(model, n));
+  if (model.loaded) badges.append(make("span", "library-loaded", `loaded, ${amount(model.loaded)}`));
+  about.append(title, badges, make("p", "library-facts", facts(model).join("  ·  ")));
+  about.append(make("p", model.usable ? "library-use" : "library-use library-warning", `For: ${model.use}`));
+  const needs = make("p", model.fits === false ? "library-needs library-warning" : "library-needs", memoryText(model, n));
   about.append(needs, licence(model, model.limits));
-  if (model.place) about.append(make("p", "shelf-facts", `In ${model.place}`));
-  const buttons = make("div", "shelf-actions");
+  if (model.place) about.append(make("p", "library-facts", `In ${model.place}`));
+  const buttons = make("div", "library-actions");
   if (model.loaded) buttons.append(makeButton("Unload", model.label, () => actions.unload(model)));
   if (model.source !== "bundled") {
     const word = model.source === "own" ? "Remove" : "Delete";
@@ -50,51 +50,51 @@ function hereRow(model, n, actions) {
 }
 
 function publicRow(model, actions) {
-  const row = make("article", "shelf-row");
+  const row = make("article", "library-row");
   row.dataset.name = model.name;
-  const about = make("div", "shelf-about");
+  const about = make("div", "library-about");
   about.append(make("h3", "", model.name));
-  about.append(make("p", "shelf-facts", [...facts(model), model.shows].join("  ·  ")));
-  about.append(make("p", "shelf-use", `For: ${model.use}`));
+  about.append(make("p", "library-facts", [...facts(model), model.shows].join("  ·  ")));
+  about.append(make("p", "library-use", `For: ${model.use}`));
   about.append(licence(model, model.conditions));
-  const paper = make("p", "shelf-facts", model.paper);
+  const paper = make("p", "library-facts", model.paper);
   about.append(paper);
-  const buttons = make("div", "shelf-actions");
+  const buttons = make("div", "library-actions");
   buttons.append(makeButton("Download", model.name, () => actions.fetch(model.name)));
   row.append(about, buttons);
   return row;
 }
 
-function errandRow(errand, actions) {
-  const row = make("li", "shelf-errand");
-  row.dataset.state = errand.state;
-  row.dataset.name = errand.name;
-  const goesOn = errand.state === "going on";
-  const verb = errand.kind === "fetch" ? "Downloading" : "Opening";
+function transferRow(transfer, actions) {
+  const row = make("li", "library-transfer");
+  row.dataset.state = transfer.state;
+  row.dataset.name = transfer.name;
+  const goesOn = transfer.state === "going on";
+  const verb = transfer.kind === "fetch" ? "Downloading" : "Opening";
   const ends = { done: "Done", failed: "Not possible", stopped: "Stopped" };
-  row.append(make("h3", "", goesOn ? `${verb} ${errand.label}` : `${ends[errand.state]}: ${errand.label}`));
+  row.append(make("h3", "", goesOn ? `${verb} ${transfer.label}` : `${ends[transfer.state]}: ${transfer.label}`));
   const told = [];
   if (goesOn) {
-    told.push(errand.stopping ? "Stopping" : errand.doing);
-    if (errand.speed) told.push(`${amount(errand.speed)}/s`);
-    if (errand.left) told.push(`${lasting(errand.left)} left`);
-  } else told.push(errand.message);
+    told.push(transfer.stopping ? "Stopping" : transfer.doing);
+    if (transfer.speed) told.push(`${amount(transfer.speed)}/s`);
+    if (transfer.left) told.push(`${lasting(transfer.left)} left`);
+  } else told.push(transfer.message);
   const text = make("p", "", told.filter(Boolean).join("  ·  "));
-  if (!goesOn) text.setAttribute("role", errand.state === "failed" ? "alert" : "status");
+  if (!goesOn) text.setAttribute("role", transfer.state === "failed" ? "alert" : "status");
   row.append(text);
   if (goesOn) {
     const bar = make("div", "progress");
     bar.setAttribute("role", "progressbar");
-    bar.setAttribute("aria-label", `${verb} ${errand.label}`);
+    bar.setAttribute("aria-label", `${verb} ${transfer.label}`);
     bar.setAttribute("aria-valuemin", "0");
     bar.setAttribute("aria-valuemax", "100");
-    if (errand.share !== null) bar.setAttribute("aria-valuenow", Math.round(100 * errand.share));
+    if (transfer.share !== null) bar.setAttribute("aria-valuenow", Math.round(100 * transfer.share));
     const fill = make("div", "progress-fill");
-    fill.style.transform = `scaleX(${errand.share ?? 0})`;
+    fill.style.transform = `scaleX(${transfer.share ?? 0})`;
     bar.append(fill);
     row.append(bar);
   }
-  row.append(makeButton(goesOn ? "Cancel" : "Dismiss", errand.label, () => actions.cancel(errand)));
+  row.append(makeButton(goesOn ? "Cancel" : "Dismiss", transfer.label, () => actions.cancel(transfer)));
   return row;
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from gmi_ui.components.parts import html_part, read_part
+from gmi_ui.components.html_component import html_component, read_file
 
 _HERE = Path(__file__).parent
 CSS = _HERE / "painter.css"
@@ -16,12 +16,12 @@ _SCRIPTS = ("strokes.js", "effects.js", "variations.js", "painter.js")  # one sc
 def painter(task: str, server_functions: Sequence[Callable[..., Any]], *, control_prefix: str) -> gr.HTML:
     """Shows what the controls grow, feather and invert do to the mask: their ids begin with `control_prefix`.
 
-    server_functions: `server_functions.easel_functions`. The mask goes to `put_mask`: before a run, which waits
+    server_functions: `server_functions.workspace_functions`. The mask goes to `put_mask`: before a run, which waits
     for it, and whenever the brush rests, so that a reload loses nothing.
     """
-    return html_part(
-        read_part(_HERE, "painter.html"),
-        read_part(_HERE, *_SCRIPTS),
+    return html_component(
+        read_file(_HERE, "painter.html"),
+        read_file(_HERE, *_SCRIPTS),
         elem_id=f"{task}-painter",
         server_functions=server_functions,
         task=task,

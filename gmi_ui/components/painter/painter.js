@@ -191,13 +191,13 @@ async function showPicture({ current: number, name, width, height, mask }) {
   picture.alt = name;
   fitCanvas();
   redraw();
-  const answer = await server.easel_picture(ask());
+  const answer = await server.version_picture(ask());
   if (answer?.jpeg && current.number === number) picture.src = `data:image/jpeg;base64,${answer.jpeg}`;
   await fetchMask(number);
 }
 
 async function fetchMask(number) {
-  const answer = await server.mask_of_link(ask({ number }));
+  const answer = await server.mask_of_version(ask({ number }));
   if (current.number !== number || !answer) return;
   strokes.length = 0;
   if (answer.png) strokes.push({ kind: "image", image: await maskImage(answer.png) });
@@ -205,7 +205,7 @@ async function fetchMask(number) {
 }
 
 function paint(frame) {
-  const content = frame.easel;
+  const content = frame.workspace;
   painter.dataset.state = content ? "open" : "empty";
   if (!content) {
     current.number = null;

@@ -34,7 +34,7 @@ function paintVariations(runs) {
   svg.replaceChildren(...chartLine("baseline", baseline, top), ...chartLine("ours", ours, top));
   const percent = (share) => `${Math.round(100 * share)} %`;
   const told = sorted.map(([share, value]) => `${percent(share)} repainted: ${value.toFixed(3)}`).join(", ");
-  svg.setAttribute("aria-label", `Variation in the hole. ${told}`);
+  svg.setAttribute("aria-label", `How different the fillings are. ${told}`);
   const rows = sorted.map(([share, value, other]) => {
     const row = document.createElement("tr");
     for (const text of [percent(share), value.toFixed(3), other === null ? "\u2013" : other.toFixed(3)]) {

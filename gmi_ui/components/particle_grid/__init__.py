@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from gmi_ui.components.parts import html_part, read_part
+from gmi_ui.components.html_component import html_component, read_file
 
 _HERE = Path(__file__).parent
 CSS = _HERE / "particle_grid.css"
@@ -50,15 +50,15 @@ def particle_grid(task: str, texts: GridTexts, server_functions: Sequence[Callab
 
     server_functions: see `server_functions.grid_functions`; each takes one dict.
     """
-    html = read_part(_HERE, "particle_grid.html")
+    html = read_file(_HERE, "particle_grid.html")
     words = {"task": task, "title": texts.title, "text": texts.text}
     words |= {"ready-title": texts.ready[0], "ready-text": texts.ready[1]}
     for name, said in words.items():
         html = html.replace(f"[[{name}]]", said)
     # Gradio finds a component's events by their names in its script.
-    return html_part(
+    return html_component(
         html,
-        f"const own = {json.dumps(dict(texts.own))};\n{read_part(_HERE, *_SCRIPTS)}",
+        f"const own = {json.dumps(dict(texts.own))};\n{read_file(_HERE, *_SCRIPTS)}",
         value=0,
         elem_id="particle-grid" if task == "generate" else f"{task}-grid",
         server_functions=server_functions,

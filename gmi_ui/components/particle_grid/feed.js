@@ -8,7 +8,7 @@ const task = props.task;
 const RUN_KEY = task === "generate" ? "studio-run" : `studio-run-${task}`;
 
 const feed = {
-  version: "",
+  revision: "",
   frame: { phase: "idle" },
   pulling: false,
   again: false,
@@ -31,7 +31,7 @@ function rememberRun(frame) {
 }
 
 function interval(frame, elapsed) {
-  const inversion = frame.easel?.inversion;
+  const inversion = frame.workspace?.inversion;
   const isFinding = inversion && !inversion.is_over;
   if (["running", "loading", "stopping"].includes(frame.phase) || isFinding) return FRAME_INTERVAL - elapsed;
   if (frame.phase === "waiting" || frame.phase === "paused") return IDLE_INTERVAL;
@@ -49,7 +49,7 @@ async function pullUntilQuiet() {
     const started = performance.now();
     feed.again = false;
     const answer = await server.newest_frame(
-      request({ seen: feed.version, run: sessionStorage.getItem(RUN_KEY) ?? "" }),
+      request({ seen: feed.revision, run: sessionStorage.getItem(RUN_KEY) ?? "" }),
     );
     if (!answer) { // gradio's client logs the failure and returns nothing
       feed.onSilence(true);
@@ -59,7 +59,7 @@ async function pullUntilQuiet() {
     feed.onSilence(false);
     if (answer.phase) {
       answer.task = task;
-      feed.version = answer.version;
+      feed.revision = answer.revision;
       feed.frame = answer;
       rememberRun(answer);
       feed.onFrame(answer);

@@ -40,21 +40,21 @@ function paintWelcome(frame) {
 
 // A picture to work on, and no run yet.
 async function paintReady(frame, hasRun) {
-  ready.hidden = hasRun || !frame.easel;
-  if (ready.hidden || ready.dataset.number === String(frame.easel.current)) return;
-  const number = frame.easel.current;
+  ready.hidden = hasRun || !frame.workspace;
+  if (ready.hidden || ready.dataset.number === String(frame.workspace.current)) return;
+  const number = frame.workspace.current;
   ready.dataset.number = number;
   const picture = ready.querySelector("img");
   picture.hidden = task === "inpaint"; // it is under the brush already
   if (picture.hidden) return;
   picture.removeAttribute("src");
-  const answer = await server.easel_picture(request({ number }));
+  const answer = await server.version_picture(request({ number }));
   if (answer?.jpeg && ready.dataset.number === String(number)) picture.src = pictureUrl(answer.jpeg);
 }
 
 function paintFrame(frame) {
   const hasRun = Boolean(frame.run);
-  welcome.hidden = hasRun || Boolean(frame.easel);
+  welcome.hidden = hasRun || Boolean(frame.workspace);
   paintReady(frame, hasRun);
   sidesPlace.hidden = !hasRun;
   arrangePast(frame);

@@ -12,7 +12,7 @@ function duration(seconds) {
 function phaseText(frame) {
   switch (frame.phase) {
     case "waiting":
-      if (frame.place === 1 && frame.easel?.inversion?.is_over === false) return "Waiting: your picture is being found first";
+      if (frame.place === 1 && frame.workspace?.inversion?.is_over === false) return "Waiting: your picture is being found first";
       if (frame.place === 1 && frame.held) return "Waiting: the run before yours is paused";
       return frame.place > 1 ? `Waiting: ${frame.place} runs are before yours` : "Waiting: one run is before yours";
     case "loading": return frame.doing || "Loading the models";

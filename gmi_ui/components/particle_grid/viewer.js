@@ -46,7 +46,7 @@ function paintLarge(frame, side, words) {
   if (large.key === key) return;
   picture.src = pictureUrl(side.cells[viewed.index]);
   large.key = key;
-  const changes = frame.link !== null && frame.link !== undefined; // an edit or a repainting
+  const changes = frame.origin !== null && frame.origin !== undefined; // an edit or a repainting
   splitPlace.hidden = !changes;
   if (changes && (frame.is_over || frame.phase === "paused")) fetchLarge(key);
   else if (changes) large.key = null; // asked for again once the run rests
@@ -84,12 +84,12 @@ function setSplit(share) {
 function paintOther(frame, sides) {
   const name = viewed.side === "ours" ? "baseline" : "ours";
   const other = sides[name];
-  const link = viewerRole("other");
-  link.hidden = !other;
+  const sameSeed = viewerRole("other");
+  sameSeed.hidden = !other;
   if (!other) return;
-  link.querySelector("img").src = pictureUrl(other.cells[viewed.index]);
+  sameSeed.querySelector("img").src = pictureUrl(other.cells[viewed.index]);
   const score = other.scores ? `: ${other.scores[viewed.index].toFixed(3)}` : "";
-  link.querySelector("span").textContent = `${frame.titles[name]}, same seed${score}`;
+  sameSeed.querySelector("span").textContent = `${frame.titles[name]}, same seed${score}`;
 }
 
 function moveViewer(by) {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from gmi_ui.components.parts import html_part, read_part
+from gmi_ui.components.html_component import html_component, read_file
 
 _HERE = Path(__file__).parent
 CSS = _HERE / "run_bar.css"
@@ -13,9 +13,9 @@ CSS = _HERE / "run_bar.css"
 
 def run_bar(task: str, examples: Sequence[str] = ()) -> gr.HTML:
     """Events: `run` (no data), `pick` (data: text). Pause, resume, stop and continue go to the tab's grid."""
-    return html_part(
-        read_part(_HERE, "run_bar.html"),
-        read_part(_HERE, "run_bar.js"),
+    return html_component(
+        read_file(_HERE, "run_bar.html"),
+        read_file(_HERE, "run_bar.js"),
         value=bar_value(examples),
         elem_id="run-bar" if task == "generate" else f"{task}-run-bar",
         task=task,

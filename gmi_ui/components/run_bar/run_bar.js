@@ -12,7 +12,7 @@ const SHOWN = {
 function actionsOf(frame) {
   const shown = [...(SHOWN[frame.phase] ?? [])];
   if (frame.goes_on) shown.push("continue");
-  const inversion = frame.easel?.inversion;
+  const inversion = frame.workspace?.inversion;
   if (inversion && !inversion.is_over && !shown.includes("stop")) shown.push("stop"); // of the search for the picture
   return shown;
 }

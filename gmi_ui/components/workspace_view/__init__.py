@@ -6,18 +6,18 @@ from typing import Any
 
 import gradio as gr
 
-from gmi_ui.components.parts import html_part, read_part
+from gmi_ui.components.html_component import html_component, read_file
 
 _HERE = Path(__file__).parent
-CSS = _HERE / "easel_view.css"
+CSS = _HERE / "workspace_view.css"
 
 
-def easel_view(task: str, server_functions: Sequence[Callable[..., Any]]) -> gr.HTML:
-    """server_functions: `server_functions.easel_functions`."""
-    return html_part(
-        read_part(_HERE, "easel_view.html"),
-        read_part(_HERE, "easel_view.js"),
-        elem_id=f"{task}-easel",
+def workspace_view(task: str, server_functions: Sequence[Callable[..., Any]]) -> gr.HTML:
+    """server_functions: `server_functions.workspace_functions`."""
+    return html_component(
+        read_file(_HERE, "workspace_view.html"),
+        read_file(_HERE, "workspace_view.js"),
+        elem_id=f"{task}-workspace",
         server_functions=server_functions,
         task=task,
     )

@@ -164,12 +164,12 @@ def _mutants(files: dict[str, bytes], count: int, random_: random.Random) -> Ite
 def _outcome(path: Path) -> tuple[str, str]:
     """What happened, and the reason with numbers and names left out."""
     from engine.checkpoints.configuration import complete
-    from engine.checkpoints.opening import find_sources, read_parts
+    from engine.checkpoints.opening import find_sources, read_files
 
     run_hostile.events.clear()
     run_hostile.watching = True
     try:
-        parts = read_parts(find_sources(path))
+        parts = read_files(find_sources(path))
         complete(parts.family, parts.networks, parts.stated, {})
         outcome, reason = "opened", ""
     except Refused as error:

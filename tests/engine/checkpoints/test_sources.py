@@ -110,7 +110,7 @@ def test_safetensors_are_not_kept_twice(tmp_path: Path, own_cache: Path) -> None
 
 def test_what_the_cache_holds_is_used(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = open_checkpoint(expected.path("rosinality_32.pt"))
-    monkeypatch.setattr(opening, "read_parts", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(opening, "read_files", lambda *_: pytest.fail("read again"))
     second = open_checkpoint(expected.path("rosinality_32.pt"))
     assert second.provenance == first.provenance and second.configuration == first.configuration
     assert second.networks["generator"].keys() == first.networks["generator"].keys()

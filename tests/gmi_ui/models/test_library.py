@@ -1,4 +1,4 @@
-"""The Models tab's shelf without a page: what it shows, refuses and begins; loading through the worker; the times."""
+"""The Models tab's library without a page: what it shows, refuses and begins; loading through the worker; the times."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from engine.models.public import PUBLIC_MODELS
 from engine.models.store import OwnModel
 from engine.settings import EditSettings
 from engine.system.files import Watch
-from gmi_ui.components.model_library.functions import shelf_functions
+from gmi_ui.components.model_library.functions import library_functions
 from gmi_ui.jobs.generating import GENERATE
-from gmi_ui.models.library import Errand, Shelf, tasks_here, told, use_of_family
+from gmi_ui.models.library import Library, Transfer, tasks_here, told, use_of_family
 from gmi_ui.models.models import Loaders, Models
 from gmi_ui.models.timing import SLOW_DRAWING, STEP_PER_DRAWING, StepTimes, duration, foretell, notice_of, pictures_of
 from gmi_ui.notices import Notice, NotPossibleError
@@ -105,10 +105,10 @@ def machine() -> Machine:
     return Machine()
 
 
-def end_of(shelf: Shelf) -> Errand:
-    errand = shelf._errands[-1]
-    wait_until(lambda: errand.state != "going on")
-    return errand
+def end_of(library: Library) -> Transfer:
+    transfer = library._transfers[-1]
+    wait_until(lambda: transfer.state != "going on")
+    return transfer
 
 
 # ---- what is shown ---------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_every_family_is_named_and_says_what_it_is_for() -> None:
 
 
 def test_the_state_has_what_is_here_and_what_can_be_had() -> None:
-    state = Shelf(three_models()).state(4)
+    state = Library(three_models()).state(4)
     assert [row["name"] for row in state["here"]][:3] == ["avatars", "fashion", "mosaic"]
     assert {row["source"] for row in state["here"]} == {"bundled"}
     assert [row["name"] for row in state["public"]] == [model.name for model in PUBLIC_MODELS]
@@ -133,17 +133,17 @@ def test_the_state_has_what_is_here_and_what_can_be_had() -> None:
 
 
 def test_what_does_not_fit_the_memory_is_told(machine: Machine) -> None:
-    shelf = Shelf(machine.models())
-    assert [shelf.state(n)["here"][0]["fits"] for n in (1, 64)] == [True, True]
+    library = Library(machine.models())
+    assert [library.state(n)["here"][0]["fits"] for n in (1, 64)] == [True, True]
     large = replace(tiny_row(), resolution=1024)
     models = Models(replace(machine.models()._loaders, rows=lambda: [large]))
-    assert [Shelf(models).state(n)["here"][0]["fits"] for n in (1, 8)] == [True, False]
+    assert [Library(models).state(n)["here"][0]["fits"] for n in (1, 8)] == [True, False]
 
 
 @pytest.mark.parametrize("gigabytes", [0, -1, "3", None, True, float("nan"), 1e9])
 def test_a_budget_is_an_amount_that_there_is(machine: Machine, gigabytes: Any) -> None:
     with pytest.raises(NotPossibleError, match=r"may keep 0\.1 to 4\.0 GB"):
-        Shelf(machine.models()).set_budget(gigabytes)
+        Library(machine.models()).set_budget(gigabytes)
     assert store.stored_budget() is None
 
 
@@ -152,47 +152,47 @@ def test_a_budget_is_an_amount_that_there_is(machine: Machine, gigabytes: Any) -
 
 def test_an_opened_file_tells_how_far_it_is_and_is_listed(machine: Machine, tmp_path: Path) -> None:
     models = machine.models()
-    shelf, path = Shelf(models), tmp_path / "own.pt"
+    library, path = Library(models), tmp_path / "own.pt"
     path.write_bytes(b"1234")
-    before = shelf.state()["changes"]
-    shelf.open(f' "{path}" ')
-    wait_until(lambda: shelf._errands[-1].share is not None)
-    shown = shelf.state()["errands"][-1]
+    before = library.state()["changes"]
+    library.open(f' "{path}" ')
+    wait_until(lambda: library._transfers[-1].share is not None)
+    shown = library.state()["transfers"][-1]
     assert shown["state"] == "going on" and shown["doing"] == "Reading own.pt"
     with pytest.raises(NotPossibleError, match="is being opened already"):
-        shelf.open(str(path))
+        library.open(str(path))
     machine.go_on.set()
-    assert end_of(shelf).message == (
+    assert end_of(library).message == (
         "own.pt: StyleGAN2, 32 px, a format. Choose it as model in Generate or Edit or Inpaint."
     )
     assert machine.served == 0
-    row = next(row for row in shelf.state()["here"] if row["source"] == "own")
+    row = next(row for row in library.state()["here"] if row["source"] == "own")
     assert (row["label"], row["size"], row["usable"]) == ("own.pt", 4, True)
-    assert shelf.state()["changes"] != before
+    assert library.state()["changes"] != before
     assert ("own.pt", str(path)) in models.choices(task="edit")
     found = models.row(str(path))
     assert found is not None and found.family == "stylegan2"
 
 
 def test_opening_can_be_cancelled_and_then_dismissed(machine: Machine, tmp_path: Path) -> None:
-    shelf, path = Shelf(machine.models()), tmp_path / "own.pt"
+    library, path = Library(machine.models()), tmp_path / "own.pt"
     path.write_bytes(b"1234")
-    shelf.open(str(path))
-    errand = shelf._errands[-1]
-    wait_until(lambda: errand.share is not None)
-    shelf.cancel(errand.number)
-    assert end_of(shelf).state == "stopped" and not store.own_models()
-    shelf.cancel(errand.number)
-    assert shelf.state()["errands"] == []
+    library.open(str(path))
+    transfer = library._transfers[-1]
+    wait_until(lambda: transfer.share is not None)
+    library.cancel(transfer.number)
+    assert end_of(library).state == "stopped" and not store.own_models()
+    library.cancel(transfer.number)
+    assert library.state()["transfers"] == []
 
 
 def test_files_for_tasks_without_a_tab_are_opened_and_say_so(machine: Machine, tmp_path: Path) -> None:
     models = machine.models()
-    shelf, path = Shelf(models), tmp_path / "nets.ckpt"
+    library, path = Library(models), tmp_path / "nets.ckpt"
     path.write_bytes(b"1234")
     machine.go_on.set()
-    shelf.open(str(path))
-    assert "Redraws a picture in another domain" in end_of(shelf).message
+    library.open(str(path))
+    assert "Redraws a picture in another domain" in end_of(library).message
     assert all(name != str(path) for task in ("generate", "edit") for _, name in models.choices(task=task))
 
 
@@ -202,46 +202,46 @@ def test_files_for_tasks_without_a_tab_are_opened_and_say_so(machine: Machine, t
 )
 def test_what_is_no_path_is_refused_at_once(machine: Machine, path: str, message: str) -> None:
     with pytest.raises(NotPossibleError, match=message):
-        Shelf(machine.models()).open(path)
+        Library(machine.models()).open(path)
 
 
 def test_a_missing_file_and_a_full_disk_are_told(machine: Machine, tmp_path: Path) -> None:
-    shelf = Shelf(machine.models())
-    shelf.open(str(tmp_path / "nothing.pt"))
-    assert end_of(shelf).message == f"There is no file {tmp_path / 'nothing.pt'}."
+    library = Library(machine.models())
+    library.open(str(tmp_path / "nothing.pt"))
+    assert end_of(library).message == f"There is no file {tmp_path / 'nothing.pt'}."
     (tmp_path / "x.bad").write_bytes(b"x")
-    shelf.open(str(tmp_path / "x.bad"))
-    assert "The disk is full" in end_of(shelf).message and end_of(shelf).state == "failed"
+    library.open(str(tmp_path / "x.bad"))
+    assert "The disk is full" in end_of(library).message and end_of(library).state == "failed"
     assert "not enough memory to load it" in told(RuntimeError("DefaultCPUAllocator: not enough memory"))
 
 
 def test_an_upload_that_is_refused_is_not_kept(machine: Machine, tmp_path: Path, own_folder: Path) -> None:
-    shelf = Shelf(machine.models())
+    library = Library(machine.models())
     for name in ("good.pt", "evil.bad"):
         (tmp_path / name).write_bytes(b"12")
     machine.go_on.set()
-    shelf.take({"evil.bad": tmp_path / "evil.bad"})
-    assert end_of(shelf).state == "failed"
-    shelf.take({"good.pt": tmp_path / "good.pt"})
-    assert end_of(shelf).state == "done"
+    library.take({"evil.bad": tmp_path / "evil.bad"})
+    assert end_of(library).state == "failed"
+    library.take({"good.pt": tmp_path / "good.pt"})
+    assert end_of(library).state == "done"
     assert [path.name for path in (own_folder / "own").iterdir()] == ["good"]
     name = store.own_models()[0].name
-    assert "2 bytes" not in shelf.remove(name) and not list((own_folder / "own").iterdir())
+    assert "2 bytes" not in library.remove(name) and not list((own_folder / "own").iterdir())
 
 
 def test_what_cannot_be_removed() -> None:
-    shelf = Shelf(tiny_models())
+    library = Library(tiny_models())
     with pytest.raises(NotPossibleError, match="comes with the studio"):
-        shelf.remove(GENERATOR)
+        library.remove(GENERATOR)
     with pytest.raises(NotPossibleError, match="is not there any more"):
-        shelf.remove("nobody")
+        library.remove("nobody")
 
 
 # ---- requests of a page ----------------------------------------------------------------------------------
 
 
 def call(services: Services, function_name: str, /, **request: Any) -> dict[str, Any]:
-    functions = {function.__name__: function for function in shelf_functions(services)}
+    functions = {function.__name__: function for function in library_functions(services)}
     answer: dict[str, Any] = functions[function_name]({"token": TOKEN, **request})
     return answer
 
@@ -249,7 +249,7 @@ def call(services: Services, function_name: str, /, **request: Any) -> dict[str,
 def test_requests_without_a_token_get_nothing() -> None:
     services = Services.around(tiny_models())
     requests: list[Any] = [{}, {"token": "x"}, None, [], {"token": 3}]
-    for function in shelf_functions(services):
+    for function in library_functions(services):
         for request in requests:
             answer = function(request)
             assert answer == {} or answer["kind"] == "error"
@@ -260,15 +260,15 @@ def test_forged_names_are_answered_with_words(name: Any) -> None:
     services = Services.around(tiny_models())
     for function in ("fetch_model", "remove_model"):
         assert call(services, function, name=name)["message"]
-    assert call(services, "cancel_errand", number="x")["message"]
+    assert call(services, "cancel_transfer", number="x")["message"]
     assert call(services, "set_budget", gigabytes={})["message"]
-    assert call(services, "shelf_state", n="many")["n"] == 8
+    assert call(services, "library_state", n="many")["n"] == 8
 
 
 def test_conditions_are_asked_for_before_anything_is_fetched(own_folder: Path) -> None:
     services = Services.around(tiny_models())
     answer = call(services, "fetch_model", name="stylegan2-ada-ffhq")
-    assert "not commercially" in answer["conditions"] and not services.shelf._errands
+    assert "not commercially" in answer["conditions"] and not services.library._transfers
     assert not own_folder.exists()
 
 
@@ -325,11 +325,11 @@ def test_a_run_shows_the_loading_and_can_be_stopped_in_it(machine: Machine) -> N
 
 
 def test_a_watch_stops_whoever_is_stopping(machine: Machine) -> None:
-    errand = Errand("open", "x", 1)
-    with machine.models().serving(errand):
+    transfer = Transfer("open", "x", 1)
+    with machine.models().serving(transfer):
         machine.watches[-1]("Reading", 0.5)
-        assert (errand.doing, errand.share) == ("Reading", 0.5)
-        errand.cancel.set()
+        assert (transfer.doing, transfer.share) == ("Reading", 0.5)
+        transfer.cancel.set()
         with pytest.raises(LoadingStopped):
             machine.watches[-1]("Reading", 0.6)
 

@@ -20,15 +20,15 @@ from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.jobs.inpainting import InpaintJob, mask_of
 from gmi_ui.notices import NotPossibleError
 from gmi_ui.opening import Opening, colour_of
-from gmi_ui.pictures import workspace as easel_module
+from gmi_ui.pictures import workspace as workspace_module
 from gmi_ui.pictures.restoring import restored
 from gmi_ui.pictures.saving import Pictures
 from gmi_ui.pictures.start_metadata import MOST_NUMBERS, packed, start_from_dict, start_to_dict, unpacked
-from gmi_ui.pictures.workspace import Easel, picture_jpeg
+from gmi_ui.pictures.workspace import Workspace, picture_jpeg
 from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import BASELINE, OURS, Run
 from gmi_ui.runs.work import Phase
-from gmi_ui.server_functions import easel_functions, grid_functions
+from gmi_ui.server_functions import grid_functions, workspace_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
 from gmi_ui.tabs.inpaint import no_mask, png_of
@@ -59,46 +59,46 @@ def inpaint_settings(**changes: Any) -> InpaintSettings:
 
 def ended(services: Services, session: Session, run: Run) -> Run:
     services.start(session, run)
-    session.easel.adopt(run)
+    session.workspace.adopt(run)
     wait_for_end(run)
     assert run.moment.phase is Phase.DONE, run.moment.notice
     return run
 
 
 def edited(services: Services, session: Session, **changes: Any) -> Run:
-    link = session.easel.current
-    assert link
-    return ended(services, session, Run(edit_settings(**changes), EditJob(link)))
+    version = session.workspace.current
+    assert version
+    return ended(services, session, Run(edit_settings(**changes), EditJob(version)))
 
 
 def opened_example(services: Services, session: Session, index: int = 0, *, finds: bool = True) -> None:
     Opening(services, finds=finds).gallery(session, index, GENERATOR)
 
 
-# ---- the easel itself
+# ---- the workspace itself
 
 
-def test_links_are_added_returned_to_and_the_oldest_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    easel = Easel()
-    first = easel.add(plain(), "first")
-    second = easel.add(plain(), "second", parent=first)
-    assert easel.current is second and second.parent == first.number
-    version = easel.version
-    assert easel.go_to(first.number) is first and easel.current is first and easel.version > version
-    monkeypatch.setattr(easel_module, "MOST_LINKS", 3)
+def test_versions_are_added_returned_to_and_the_oldest_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace()
+    first = workspace.add(plain(), "first")
+    second = workspace.add(plain(), "second", parent=first)
+    assert workspace.current is second and second.parent == first.number
+    revision = workspace.revision
+    assert workspace.go_to(first.number) is first and workspace.current is first and workspace.revision > revision
+    monkeypatch.setattr(workspace_module, "MOST_VERSIONS", 3)
     for name in "abcd":
-        easel.add(plain(), name)
-    assert [link.text for link in easel.links] == ["b", "c", "d"]
+        workspace.add(plain(), name)
+    assert [version.text for version in workspace.versions] == ["b", "c", "d"]
     with pytest.raises(NotPossibleError, match="not there any more"):
-        easel.go_to(first.number)
+        workspace.go_to(first.number)
 
 
 def test_large_pictures_are_forgotten_sooner_but_never_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(easel_module, "MOST_PIXELS", 150)
-    easel = Easel()
-    easel.add(plain(10), "a")
-    easel.add(plain(10), "b")
-    assert [link.text for link in easel.links] == ["b"]
+    monkeypatch.setattr(workspace_module, "MOST_PIXELS", 150)
+    workspace = Workspace()
+    workspace.add(plain(10), "a")
+    workspace.add(plain(10), "b")
+    assert [version.text for version in workspace.versions] == ["b"]
 
 
 def test_a_picture_on_the_page_keeps_its_colour_profile_and_shrinks() -> None:
@@ -116,21 +116,21 @@ def test_an_uploaded_picture_is_found_in_the_model_while_the_page_looks(
 ) -> None:
     session = Session()
     path = file_of(plain(20), tmp_path / "mine.png")
-    link = Opening(style_services, finds=True).file(session, str(path), GENERATOR, PROMPT_MODEL)
-    assert link.inversion and session.active is link.inversion
-    wait_for_end(link.inversion)
-    assert link.inversion.moment.phase is Phase.DONE and link.starts[GENERATOR] is link.inversion.start
+    version = Opening(style_services, finds=True).file(session, str(path), GENERATOR, PROMPT_MODEL)
+    assert version.inversion and session.active is version.inversion
+    wait_for_end(version.inversion)
+    assert version.inversion.moment.phase is Phase.DONE and version.starts[GENERATOR] is version.inversion.start
     frame = json.loads(style_services.painter.frame(session))
-    assert frame["phase"] == "idle" and frame["easel"]["inversion"]["is_over"]
-    assert frame["easel"]["name"] == "mine.png" and frame["easel"]["start"]["distance"] > 0
-    assert Image.open(io.BytesIO(base64.b64decode(frame["easel"]["start"]["cell"]))).format == "JPEG"
+    assert frame["phase"] == "idle" and frame["workspace"]["inversion"]["is_over"]
+    assert frame["workspace"]["name"] == "mine.png" and frame["workspace"]["start"]["distance"] > 0
+    assert Image.open(io.BytesIO(base64.b64decode(frame["workspace"]["start"]["cell"]))).format == "JPEG"
 
 
 def test_a_search_can_be_stopped_and_its_newest_guess_used(style_services: Services, tmp_path: Path) -> None:
     session = Session()
     path = file_of(plain(20), tmp_path / "mine.png")
-    link = Opening(style_services, finds=True).file(session, str(path), GENERATOR, PROMPT_MODEL)
-    search = link.inversion
+    version = Opening(style_services, finds=True).file(session, str(path), GENERATOR, PROMPT_MODEL)
+    search = version.inversion
     assert search
     wait_until(lambda: search.start is not None)
     search.stop()
@@ -168,19 +168,19 @@ def test_the_colour_behind_transparent_parts(text: str | None, colour: tuple[int
     session = Session()
     services = Services.around(style_models())
     path = str(tmp_path / "clear.png")
-    link = Opening(services, finds=False).file(session, path, GENERATOR, PROMPT_MODEL, background=text or "")
-    assert tuple(link.picture.pixels[0, 0]) == colour
+    version = Opening(services, finds=False).file(session, path, GENERATOR, PROMPT_MODEL, background=text or "")
+    assert tuple(version.picture.pixels[0, 0]) == colour
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\0\0\0\x18ftypmp42" + b"\0" * 64])
 def test_what_is_no_picture_changes_nothing(style_services: Services, tmp_path: Path, data: bytes) -> None:
     session = Session()
     opened_example(style_services, session)
-    before = session.easel.current
+    before = session.workspace.current
     (tmp_path / "broken.jpg").write_bytes(data)
     with pytest.raises(PictureError):
         Opening(style_services, finds=True).file(session, str(tmp_path / "broken.jpg"), GENERATOR, PROMPT_MODEL)
-    assert session.easel.current is before and len(session.easel.links) == 1
+    assert session.workspace.current is before and len(session.workspace.versions) == 1
 
 
 def test_a_cell_of_generate_needs_no_search(style_services: Services) -> None:
@@ -188,22 +188,22 @@ def test_a_cell_of_generate_needs_no_search(style_services: Services) -> None:
     run = Run(tiny_settings(flow={"steps": 2}), GENERATE)
     style_services.start(generate, run)
     wait_for_end(run)
-    link = Opening(style_services, finds=True).cell(session, run, OURS, 1, None)
-    assert link.inversion is None and link.text == "blue"
+    version = Opening(style_services, finds=True).cell(session, run, OURS, 1, None)
+    assert version.inversion is None and version.text == "blue"
     shown = imaging.to_uint8(run.moment.sides[OURS].step.images)[1]
-    assert (link.picture.pixels == shown).all()
-    assert np.abs(imaging.to_uint8(link.starts[GENERATOR].image)[0].astype(int) - shown).max() <= 1
+    assert (version.picture.pixels == shown).all()
+    assert np.abs(imaging.to_uint8(version.starts[GENERATOR].image)[0].astype(int) - shown).max() <= 1
 
 
 def test_a_new_picture_waits_until_the_run_is_over(style_services: Services) -> None:
     session = Session()
     opened_example(style_services, session)
-    assert session.easel.current
-    run = Run(edit_settings(flow={"steps": 900}), EditJob(session.easel.current))
+    assert session.workspace.current
+    run = Run(edit_settings(flow={"steps": 900}), EditJob(session.workspace.current))
     style_services.start(session, run)
     with pytest.raises(NotPossibleError, match="going on"):
         opened_example(style_services, session, 1)
-    assert len(session.easel.links) == 1
+    assert len(session.workspace.versions) == 1
     run.stop()
     wait_for_end(run)
 
@@ -236,8 +236,8 @@ def test_directions_that_nobody_measured_are_measured_and_told(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     session = Session()
     opened_example(style_services, session)
-    assert session.easel.current
-    run = Run(edit_settings(method="gmi", disentanglement=0.0), EditJob(session.easel.current))
+    assert session.workspace.current
+    run = Run(edit_settings(method="gmi", disentanglement=0.0), EditJob(session.workspace.current))
     told: list[str] = []
     tell = run.tell
     run.tell = lambda doing, share=None: (told.append(doing), tell(doing, share))  # type: ignore[method-assign, func-returns-value, assignment]
@@ -247,11 +247,11 @@ def test_directions_that_nobody_measured_are_measured_and_told(
     assert any("Measuring once" in words for words in told)
 
 
-def test_an_edit_goes_on_from_a_result_and_every_link_can_be_returned_to(style_services: Services) -> None:
+def test_an_edit_goes_on_from_a_result_and_every_version_can_be_returned_to(style_services: Services) -> None:
     session = Session()
     opening = Opening(style_services, finds=True)
     opened_example(style_services, session)
-    first = session.easel.current
+    first = session.workspace.current
     run = edited(style_services, session)
     second = opening.cell(session, run, BASELINE, 1, None)
     assert first and second.parent == first.number and second.text == "red"
@@ -260,9 +260,9 @@ def test_an_edit_goes_on_from_a_result_and_every_link_can_be_returned_to(style_s
     assert torch.allclose(second.starts[GENERATOR].image[0], image)
     next_run = edited(style_services, session, prompt="green")
     opening.go_to(session, first.number)
-    assert session.easel.current is first and session.run is run
+    assert session.workspace.current is first and session.run is run
     opening.go_to(session, second.number)
-    assert session.run is next_run and len(session.easel.links) == 2
+    assert session.run is next_run and len(session.workspace.versions) == 2
 
 
 def test_a_result_of_an_earlier_step_can_be_gone_on_from(style_services: Services) -> None:
@@ -270,8 +270,8 @@ def test_a_result_of_an_earlier_step_can_be_gone_on_from(style_services: Service
     opened_example(style_services, session)
     run = edited(style_services, session)
     drawn = step_of(run, OURS, 2)
-    link = Opening(style_services, finds=True).cell(session, run, OURS, 0, 2)
-    assert (link.picture.pixels == imaging.to_uint8(drawn.images)[0]).all()
+    version = Opening(style_services, finds=True).cell(session, run, OURS, 0, 2)
+    assert (version.picture.pixels == imaging.to_uint8(drawn.images)[0]).all()
 
 
 def test_a_saved_edit_is_made_again_without_the_picture(style_services: Services, tmp_path: Path) -> None:
@@ -284,9 +284,9 @@ def test_a_saved_edit_is_made_again_without_the_picture(style_services: Services
     other = Session()
     Opening(style_services, finds=True).saved(other, str(saved), found)
     assert other.active is None  # nothing is searched for
-    link = other.easel.current
-    assert link
-    again = ended(style_services, other, Run(found.settings, EditJob(link)))
+    version = other.workspace.current
+    assert version
+    again = ended(style_services, other, Run(found.settings, EditJob(version)))
     assert torch.equal(again.moment.sides[OURS].step.images, run.moment.sides[OURS].step.images)
 
 
@@ -302,8 +302,8 @@ def test_a_forged_start_is_refused(style_services: Services, start: Any) -> None
 def test_a_start_survives_and_one_that_is_too_large_is_left_out(style_services: Services) -> None:
     session = Session()
     opened_example(style_services, session)
-    assert session.easel.current
-    start = session.easel.current.starts[GENERATOR]
+    assert session.workspace.current
+    start = session.workspace.current.starts[GENERATOR]
     values = json.loads(json.dumps(start_to_dict(start)))
     back = start_from_dict(values, style_services.models.generator(GENERATOR))
     assert torch.equal(back.latents, start.latents) and torch.equal(back.residual, start.residual)
@@ -322,9 +322,9 @@ def left_half(side: int = STYLE_SIDE) -> bytes:
 
 
 def repainted(services: Services, session: Session, mask: bytes, **changes: Any) -> Run:
-    link = session.easel.current
-    assert link
-    return ended(services, session, Run(inpaint_settings(**changes), InpaintJob(link, mask)))
+    version = session.workspace.current
+    assert version
+    return ended(services, session, Run(inpaint_settings(**changes), InpaintJob(version, mask)))
 
 
 def test_only_the_mask_is_repainted_in_the_saved_picture(style_services: Services, tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_only_the_mask_is_repainted_in_the_saved_picture(style_services: Service
 def test_an_earlier_step_of_a_repainting_is_composed_as_it_was(style_services: Services) -> None:
     session = Session()
     opened_example(style_services, session, finds=False)
-    run = Run(inpaint_settings(), InpaintJob(session.easel.current, left_half()))  # type: ignore[arg-type]
+    run = Run(inpaint_settings(), InpaintJob(session.workspace.current, left_half()))  # type: ignore[arg-type]
     seen: dict[int, torch.Tensor] = {}
     show = run.show
 
@@ -379,11 +379,11 @@ def test_the_variation_is_kept_for_every_run_of_a_picture(style_services: Servic
     everything = png_of(np.ones((STYLE_SIDE, STYLE_SIDE), dtype=bool))
     repainted(style_services, session, everything)
     frame = json.loads(style_services.painter.frame(session))
-    assert [share for share, _, _ in frame["easel"]["variations"]] == [0.5, 1.0]
+    assert [share for share, _, _ in frame["workspace"]["variations"]] == [0.5, 1.0]
     shown = first.job.variation(first.moment)
     assert shown and shown.ours == first.moment.sides[OURS].curves["diversity"][-1]
     opened_example(style_services, session, 1, finds=False)
-    assert json.loads(style_services.painter.frame(session))["easel"]["variations"] == []
+    assert json.loads(style_services.painter.frame(session))["workspace"]["variations"] == []
 
 
 def test_a_saved_repainting_restores_its_picture_and_mask(style_services: Services, tmp_path: Path) -> None:
@@ -393,9 +393,9 @@ def test_a_saved_repainting_restores_its_picture_and_mask(style_services: Servic
     saved = Pictures(tmp_path).save_one(run, OURS, 0)
     found = restored(saved, style_services.models)
     other = Session()
-    link = Opening(style_services, finds=False).saved(other, str(saved), found)
-    assert link.mask == left_half() and link.mask_number == 1
-    again = ended(style_services, other, Run(found.settings, InpaintJob(link, link.mask)))
+    version = Opening(style_services, finds=False).saved(other, str(saved), found)
+    assert version.mask == left_half() and version.mask_number == 1
+    again = ended(style_services, other, Run(found.settings, InpaintJob(version, version.mask)))
     for one, two in zip(run.moment.sides.values(), again.moment.sides.values(), strict=True):
         assert torch.allclose(one.step.images, two.step.images, atol=0.02)
 
@@ -420,7 +420,7 @@ def test_a_damaged_mask_inside_a_picture_is_told(style_services: Services, tmp_p
 
 
 def calls(services: Services, task: str) -> dict[str, Any]:
-    functions = [*grid_functions(services, task), *easel_functions(services, task)]
+    functions = [*grid_functions(services, task), *workspace_functions(services, task)]
     return {function.__name__: function for function in functions}
 
 
@@ -428,15 +428,15 @@ def test_the_page_opens_examples_paints_masks_and_goes_back(style_services: Serv
     page = calls(style_services, "inpaint")
     session = style_services.sessions.get(TOKEN, "inpaint")
     assert page["start_from_example"]({"token": TOKEN, "index": 3}) is True
-    assert session.easel.current
-    number = session.easel.current.number
-    assert page["easel_picture"]({"token": TOKEN, "number": number, "small": True})["jpeg"]
+    assert session.workspace.current
+    number = session.workspace.current.number
+    assert page["version_picture"]({"token": TOKEN, "number": number, "small": True})["jpeg"]
     png = base64.b64encode(left_half()).decode()
     assert page["put_mask"]({"token": TOKEN, "number": number, "png": png}) is True
-    assert page["mask_of_link"]({"token": TOKEN, "number": number}) == {"png": png}
+    assert page["mask_of_version"]({"token": TOKEN, "number": number}) == {"png": png}
     page["start_from_example"]({"token": TOKEN, "index": 4})
-    assert page["go_to_link"]({"token": TOKEN, "number": number}) is True
-    assert session.easel.current.number == number
+    assert page["go_to_version"]({"token": TOKEN, "number": number}) is True
+    assert session.workspace.current.number == number
 
 
 @pytest.mark.parametrize(
@@ -444,11 +444,11 @@ def test_the_page_opens_examples_paints_masks_and_goes_back(style_services: Serv
     [
         ("start_from_example", {"index": 99}),
         ("start_from_example", {}),
-        ("easel_picture", {"number": 7}),
-        ("easel_picture", {"number": "x"}),
-        ("go_to_link", {"number": None}),
+        ("version_picture", {"number": 7}),
+        ("version_picture", {"number": "x"}),
+        ("go_to_version", {"number": None}),
         ("put_mask", {"number": 1, "png": "%%"}),
-        ("mask_of_link", {"number": -1}),
+        ("mask_of_version", {"number": -1}),
     ],
 )
 def test_requests_that_cannot_be_followed_are_told(style_services: Services, call: str, request_: dict) -> None:
@@ -466,7 +466,7 @@ def test_a_picture_is_taken_to_another_tab_and_shown_large(style_services: Servi
     assert page["open_cell"]({"token": TOKEN, "side": OURS, "index": 0, "step": None, "to": "edit"}) is True
     assert page["open_cell"]({"token": TOKEN, "side": OURS, "index": 0, "to": "nowhere"}) is False
     edit = style_services.sessions.get(TOKEN, "edit")
-    assert edit.run is None and edit.easel.current and generate.run is run  # nothing is shared but the picture
+    assert edit.run is None and edit.workspace.current and generate.run is run  # nothing is shared but the picture
     edited(style_services, edit)
     shown = calls(style_services, "edit")["large_picture"]({"token": TOKEN, "side": OURS, "index": 0})
     assert set(shown) == {"after", "before"}

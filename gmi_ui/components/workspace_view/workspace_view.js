@@ -1,14 +1,14 @@
 // Follows the frames: which picture, how it is drawn by the model, how far apart the two are.
-const easel = element.querySelector(".easel");
-const part = (name) => easel.querySelector(`.${name}`);
+const workspace = element.querySelector(".workspace");
+const part = (name) => workspace.querySelector(`.${name}`);
 const shown = { number: null };
 
 async function showOwn(number) {
   if (shown.number === number) return;
   shown.number = number;
-  const picture = part("easel-own");
+  const picture = part("workspace-own");
   picture.removeAttribute("src");
-  const answer = await server.easel_picture({ token: window.studio.token, number });
+  const answer = await server.version_picture({ token: window.studio.token, number });
   if (answer?.jpeg && shown.number === number) picture.src = `data:image/jpeg;base64,${answer.jpeg}`;
 }
 
@@ -32,27 +32,27 @@ function statusText(state, { inversion, start }) {
 }
 
 function paint(frame) {
-  const content = frame.easel;
+  const content = frame.workspace;
   const state = content ? stateOf(content) : "empty";
-  easel.dataset.state = state;
+  workspace.dataset.state = state;
   if (!content) {
     shown.number = null;
     return;
   }
   showOwn(content.current);
-  part("easel-own").alt = content.name;
+  part("workspace-own").alt = content.name;
   const { start, inversion } = content;
-  const model = part("easel-model");
+  const model = part("workspace-model");
   model.hidden = !start;
-  easel.classList.toggle("is-exact", state === "found" && !inversion); // one picture says it all
+  workspace.classList.toggle("is-exact", state === "found" && !inversion); // one picture says it all
   if (start) model.src = `data:image/jpeg;base64,${start.cell}`;
   model.alt = "The picture as the model draws it";
-  part("easel-status").textContent = statusText(state, content);
+  part("workspace-status").textContent = statusText(state, content);
   const share = state === "finding" && inversion.total ? inversion.step / inversion.total : 0;
   part("progress").hidden = state !== "finding";
   part("progress").setAttribute("aria-valuenow", Math.round(100 * share));
   part("progress-fill").style.transform = `scaleX(${share})`;
-  const verdict = part("easel-verdict");
+  const verdict = part("workspace-verdict");
   verdict.hidden = state === "finding" || !start?.text;
   verdict.textContent = start?.text ?? "";
 }

@@ -10,12 +10,12 @@ from typing import Any
 import gradio as gr
 
 
-def read_part(folder: Path, *names: str) -> str:
+def read_file(folder: Path, *names: str) -> str:
     """The text of files of a component's folder, which share one scope, in this order."""
     return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
 
 
-def html_part(
+def html_component(
     template: str,
     script: str,
     *,
@@ -27,7 +27,7 @@ def html_part(
     """template: [[notice]] in it is where messages are shown. properties: what it and the script find in `props`."""
     return gr.HTML(
         value=value,
-        html_template=template.replace("[[notice]]", read_part(Path(__file__).parent, "notice.html").strip()),
+        html_template=template.replace("[[notice]]", read_file(Path(__file__).parent, "notice.html").strip()),
         js_on_load=script,
         apply_default_css=False,
         elem_id=elem_id,

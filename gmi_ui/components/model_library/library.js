@@ -1,8 +1,8 @@
 // Asks for the newest state while something goes on or the tab is shown, and carries clicks to the server.
 const BUSY_INTERVAL = 400; // ms
 const QUIET_INTERVAL = 5000; // ms, for the memory
-const shelf = element.querySelector(".shelf");
-const find = (selector) => shelf.querySelector(selector);
+const library = element.querySelector(".library");
+const find = (selector) => library.querySelector(selector);
 const notice = find(".notice");
 const fields = { n: find('[data-role="n"]'), budget: find('[data-role="budget"]') };
 const isShown = () => element.offsetParent !== null;
@@ -45,31 +45,31 @@ const actions = {
     if (await ask(`${word} this model?`, text, word)) await call("remove_model", { name: model.name });
   },
   unload: (model) => call("unload_model", { name: model.name }),
-  cancel: (errand) => call("cancel_errand", { number: errand.number }),
+  cancel: (transfer) => call("cancel_transfer", { number: transfer.number }),
 };
 
 function paintMemory(memory) {
   const parts = [memory.kept ? `${amount(memory.kept)} of models loaded` : "No model is loaded"];
   if (memory.free !== null) parts.push(`${amount(memory.free)} of ${amount(memory.total)} memory free`);
-  find(".shelf-memory-text").textContent = parts.join("  ·  ");
+  find(".library-memory-text").textContent = parts.join("  ·  ");
   const used = memory.total && memory.free !== null ? 1 - memory.free / memory.total : 0;
-  find(".shelf-meter").setAttribute("aria-label", `${Math.round(100 * used)} % of the memory is in use`);
-  find(".shelf-meter-fill").style.transform = `scaleX(${used})`;
+  find(".library-meter").setAttribute("aria-label", `${Math.round(100 * used)} % of the memory is in use`);
+  find(".library-meter-fill").style.transform = `scaleX(${used})`;
   if (document.activeElement !== fields.budget) fields.budget.value = (memory.budget / 1e9).toFixed(1);
 }
 
 function paint(state) {
   paintMemory(state.memory);
-  find(".shelf-place").textContent = `Downloads are kept in ${state.folder}`;
-  const here = find(".shelf-here");
+  find(".library-place").textContent = `Downloads are kept in ${state.folder}`;
+  const here = find(".library-here");
   paintRows(here, state.here, (model) => JSON.stringify([model, state.n]), (model) => hereRow(model, state.n, actions));
   here.dataset.state = state.here.length ? "full" : "empty";
-  const going = new Set(state.errands.filter((one) => one.state === "going on").map((one) => one.name));
+  const going = new Set(state.transfers.filter((one) => one.state === "going on").map((one) => one.name));
   const offers = state.public.filter((model) => !going.has(model.name));
-  paintRows(find(".shelf-public"), offers, JSON.stringify, (model) => publicRow(model, actions));
-  const errands = find(".shelf-errands");
-  errands.hidden = !state.errands.length;
-  paintRows(errands, state.errands, JSON.stringify, (errand) => errandRow(errand, actions));
+  paintRows(find(".library-public"), offers, JSON.stringify, (model) => publicRow(model, actions));
+  const transfers = find(".library-transfers");
+  transfers.hidden = !state.transfers.length;
+  paintRows(transfers, state.transfers, JSON.stringify, (transfer) => transferRow(transfer, actions));
   if (changes !== null && state.changes !== changes) trigger("changed");
   changes = state.changes;
   return going.size > 0;
@@ -84,7 +84,7 @@ async function refresh() {
   asking = true;
   let busy = false;
   try {
-    const state = await server.shelf_state({ token: window.studio.token, n: Number(fields.n.value) || 1 });
+    const state = await server.library_state({ token: window.studio.token, n: Number(fields.n.value) || 1 });
     if (state?.here) busy = paint(state);
   } finally {
     asking = false;
@@ -99,7 +99,7 @@ find('[data-role="dismiss"]').addEventListener("click", () => say(""));
 
 // --- prompt models by name: the lists are made when somebody begins to choose
 
-const prompt = find(".shelf-prompt");
+const prompt = find(".library-prompt");
 let tags = null;
 
 function options(values) {
@@ -115,13 +115,13 @@ async function learnNames() {
   tags = {};
   const names = await server.prompt_model_names({ token: window.studio.token });
   tags = names ?? {};
-  find("#shelf-architectures").replaceChildren(...options(Object.keys(tags)));
+  find("#library-architectures").replaceChildren(...options(Object.keys(tags)));
 }
 
 prompt.architecture.addEventListener("focus", learnNames);
 prompt.tag.addEventListener("focus", async () => {
   await learnNames();
-  find("#shelf-tags").replaceChildren(...options(tags[prompt.architecture.value] ?? []));
+  find("#library-tags").replaceChildren(...options(tags[prompt.architecture.value] ?? []));
 });
 prompt.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -130,5 +130,5 @@ prompt.addEventListener("submit", (event) => {
 
 watch("value", refresh);
 document.addEventListener("studio:wake", (event) => { if (event.detail.task === "models") refresh(); });
-new IntersectionObserver((entries) => { if (entries.some((one) => one.isIntersecting)) refresh(); }).observe(shelf);
+new IntersectionObserver((entries) => { if (entries.some((one) => one.isIntersecting)) refresh(); }).observe(library);
 refresh();
