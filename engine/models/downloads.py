@@ -305,7 +305,7 @@ def _append(
             try:
                 data = response.read1(CHUNK)
             except (OSError, ValueError) as error:  # ValueError: a length of a chunk that is no number
-                raise _Broken(f"the connection broke ({error or type(error).__name__})") from error
+                raise _Broken(f"the connection broke ({str(error) or type(error).__name__})") from error
             if not data:
                 break
             if done == 0 and data.lstrip()[:15].lower().startswith(_PAGE_STARTS):

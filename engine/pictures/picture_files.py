@@ -182,8 +182,8 @@ def _decoded(picture: Image.Image, name: str) -> Image.Image:
         raise PictureError(f"{name} is too large for this computer's memory. Reduce it and try again.") from error
     except Exception as error:  # decoders raise every kind for a damaged file
         raise PictureError(
-            f"{name} is damaged: its pixels cannot be read ({error or type(error).__name__}). Open it elsewhere and "
-            "save it as PNG."
+            f"{name} is damaged: its pixels cannot be read ({str(error) or type(error).__name__}). Open it elsewhere "
+            "and save it as PNG."
         ) from error
     _check_size(upright.size, name)  # a frame may be larger than its header said
     return upright

@@ -119,13 +119,43 @@ def test_a_z_per_block_begins_equal() -> None:
     assert blocks.decode(blocks.sample([4])).shape == (1, 125)
 
 
+def test_the_prior_is_of_z_alone() -> None:
+    """Each block's numbers count, the weights do not."""
+    for options in ({}, {"blocks": 3}, {"relaxed": True}):
+        own = space(**options)
+        latents = own.sample(range(4))
+        z = latents[:, : own.blocks * 40]
+        torch.testing.assert_close(own.log_prior(latents), -0.5 * z.square().sum(1))
+
+
+def test_the_weights_are_half_as_long_as_z() -> None:
+    """Of one block; so the class changes as readily as z does."""
+    for blocks in (1, 3):
+        own = space(blocks=blocks)
+        latents = own.sample(range(4))
+        torch.testing.assert_close(latents[:, blocks * 40 :].norm(dim=1), torch.full((4,), 0.5 * own.z.scale))
+        assert own.scale == pytest.approx(math.hypot(math.sqrt(blocks) * own.z.scale, 0.5 * own.z.scale))
+
+
+def test_z_is_limited_whatever_the_truncation() -> None:
+    far = torch.full((1, 43), 100.0)
+    assert space().constrain(far)[0, :40].tolist() == [2.0] * 40
+    assert space(truncates="factor", psi=0.25).constrain(far)[0, :40].tolist() == [2.0] * 40
+    assert space(psi=0.25).constrain(far)[0, :40].tolist() == [0.5] * 40
+    assert space().truncated(0.5).truncated(0.5).psi == 0.25
+    undone = space(psi=0.25).sample([1])
+    assert torch.equal(space(psi=0.25).decode(undone)[:, :40], undone[:, :40])  # the limit is all
+
+
 def test_candidates_can_be_replaced() -> None:
     held = space().holding([2], relaxed=True)
     assert held.classes == (2,) and held.relaxed
     with pytest.raises(SettingsError, match="there is none"):
         space().holding([])
-    with pytest.raises(SettingsError, match="5 is not a class; they are numbered 0 to 4"):
-        space().holding([5])
+    for wrong in (5, -1):
+        with pytest.raises(SettingsError, match=f"{wrong} is not a class; they are numbered 0 to 4"):
+            space().holding([4, wrong])
+    assert not space(relaxed=True).holding([0, 4]).relaxed
 
 
 # ---- names and prompts -----------------------------------------------------------------------------------
@@ -202,3 +232,80 @@ def test_a_long_list_of_classes_is_cut() -> None:
     names = tuple(f"kind {i}" for i in range(100))
     with pytest.raises(SettingsError, match=r"kind 11 and 88 more"):
         classes_by_name(["zzz"], names)
+
+
+# ---- similarity ------------------------------------------------------------------------------------------
+
+
+class Planted:
+    """Texts as unit vectors at given angles from the prompt, whose own angle is zero; notes what it is asked for."""
+
+    def __init__(self, **angles: float) -> None:
+        self.angles = {name.replace("_", " "): angle for name, angle in angles.items()}
+        self.asked: list[tuple[str, ...]] = []
+
+    def features(self, texts: Sequence[str]) -> Tensor:
+        self.asked.append(tuple(texts))
+        angles = torch.tensor([self.angles.get(text.removeprefix("a picture of "), 1.5) for text in texts])
+        return torch.stack([angles.cos(), angles.sin()], dim=1)
+
+
+def similarity_of(share: float, bar: float, closest: float) -> float:
+    """The angle whose cosine lies `share` of the way from the bar's cosine to the closest's."""
+    return math.acos(math.cos(bar) + share * (math.cos(closest) - math.cos(bar)))
+
+
+@pytest.mark.parametrize("neutral", ["a picture", "something", "an object"])
+def test_the_bar_is_the_nearest_description_of_nothing(neutral: str) -> None:
+    """Classes count from .8 of the way between that and the closest class; none does where it is nearer than all."""
+    angles = {
+        "prompt": 0.0, neutral: 1.0, "closest": 0.2, "close": similarity_of(0.81, 1.0, 0.2),
+        "far": similarity_of(0.79, 1.0, 0.2),
+    }  # fmt: skip
+    names = ("far", "close", "closest")
+    found = find_classes("prompt", names, Planted(**angles).features, count=3)
+    assert [names[one.number] for one in found] == ["closest", "close"]
+    assert found[0].similarity == pytest.approx(math.cos(0.2), abs=1e-6)
+    assert len(find_classes("prompt", names, Planted(**angles).features, count=1)) == 1
+    with pytest.raises(SettingsError, match="no class is close to 'prompt'; the nearest are closest, close, far"):
+        find_classes("prompt", names, Planted(**{**angles, neutral: 0.1}).features, count=3)
+    with pytest.raises(SettingsError, match="no class is close"):
+        find_classes("prompt", names, Planted(**{**angles, neutral: 0.2}).features, count=3)
+
+
+def test_features_of_names_are_computed_once_and_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone and in a sentence, 64 texts at a time, kept as long as the model is."""
+    model = Planted()
+    names = tuple(f"name {i}" for i in range(50))
+    rank_classes("x", names, model.features)
+    rank_classes("y", names, model.features)
+    assert [len(texts) for texts in model.asked] == [64, 36, 1, 1]
+    assert model.asked[0][49:51] == ("name 49", "a picture of name 0") and model.asked[2:] == [("x",), ("y",)]
+    rank_classes("x", names[:10], model.features)
+    assert len(model.asked[4]) == 20
+    assert len(model.asked) == 6 and len(Planted().asked) == 0
+
+
+def test_both_texts_of_a_name_count() -> None:
+    """The unit vector between them: at angles 0 and .8 from the prompt the class lies at .4."""
+
+    def features(texts: Sequence[str]) -> Tensor:
+        angles = torch.tensor([{"prompt": 0.0, "a": 0.0, "a picture of a": 0.8}.get(text, 1.5) for text in texts])
+        return torch.stack([angles.cos(), angles.sin()], dim=1)
+
+    assert rank_classes("prompt", ("b", "a"), features)[0] == (1, pytest.approx(math.cos(0.4), abs=1e-6))
+
+
+def test_names_that_occur_twice_mean_the_first() -> None:
+    assert classes_by_name(["crane", "CRANE"], ("heron", "crane", "Crane")) == (1, 1)
+    assert classes_by_name(["0", "2"], NAMES) == (0, 2)
+    assert classes_by_name(["10"], ("a", "10", "b")) == (1,)  # a name before a number
+
+
+def test_at_most_three_are_offered() -> None:
+    names = ("tabby cat", "lynx cat", "wild cat", "sand cat", "dog")
+    with pytest.raises(SettingsError) as caught:
+        classes_by_name(["cat"], names)
+    assert str(caught.value).count(" cat") == 3 and "dog" not in str(caught.value)
+    with pytest.raises(SettingsError, match=r"no class 'zzz'; the classes are n0, .*, n11\.$"):
+        classes_by_name(["zzz"], tuple(f"n{i}" for i in range(12)))

@@ -557,6 +557,20 @@ def test_the_speed_is_of_the_last_points(monkeypatch: pytest.MonkeyPatch) -> Non
     assert 10 < seen[20].speed < 1000 and seen[-1].speed == pytest.approx(10)
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"), [(OSError(), "OSError"), (OSError("cable"), "cable"), (ValueError("length"), "length")]
+)
+def test_why_a_connection_broke(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def breaks(*_: object) -> bytes:
+        raise error
+
+    monkeypatch.setattr("http.client.HTTPResponse.read1", breaks)
+    with pytest.raises(DownloadError, match=rf"127\.0\.0\.1 does not deliver: the connection broke \({reason}\)\."):
+        fetch(server, tmp_path)
+
+
 def test_waits_grow(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Recorded(threading.Event):
         waits: list[float] = []

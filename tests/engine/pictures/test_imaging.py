@@ -16,8 +16,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from engine.errors import MetadataError, SaveError
 from engine.pictures import imaging
-from engine.settings import GenerateSettings
+from engine.settings import LIMITS, GenerateSettings
 from engine.system import files
+from engine.version import VERSION
 
 METADATA = imaging.picture_metadata(
     settings=GenerateSettings("a woman with “pink” hair 🎩", n=2).to_dict(),
@@ -46,6 +47,21 @@ def test_pixels_are_rounded_and_clamped() -> None:
     assert imaging.to_uint8(images)[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255, 128]
 
 
+def test_every_byte_comes_back() -> None:
+    """x = v / 127.5 - 1, in [-1, 1], is shown as v again."""
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
+    images = imaging.from_uint8(pixels)
+    assert images.shape == (1, 3, 16, 16) and images.dtype == torch.float32
+    assert images.amin() == -1 and images.amax() == 1
+    torch.testing.assert_close(images[0, 0].flatten(), torch.arange(256) / 127.5 - 1)
+    assert np.array_equal(imaging.to_uint8(images), pixels)
+    coloured = np.zeros((1, 2, 3, 3), np.uint8)
+    coloured[0, 1, 2] = (255, 0, 128)
+    assert imaging.from_uint8(coloured)[0, :, 1, 2].tolist() == pytest.approx([1, -1, 128 / 127.5 - 1], abs=1e-6)
+    images.zero_()  # a copy: the pixels stay
+    assert pixels.max() == 255
+
+
 def test_channels_go_last() -> None:
     images = torch.zeros(2, 3, 4, 5)
     images[1, 2, 3, 4] = 1
@@ -60,12 +76,84 @@ def test_jpeg_is_reduced_and_never_enlarged() -> None:
     assert (small.size, small.format) == ((8, 8), "JPEG")
 
 
+def test_jpeg_keeps_proportions_and_takes_a_quality() -> None:
+    wide = np.random.default_rng(1).integers(0, 256, (20, 80, 3), dtype=np.uint8)
+    assert Image.open(io.BytesIO(imaging.to_jpeg(wide, max_side=40))).size == (40, 10)
+    large = np.zeros((600, 520, 3), np.uint8)
+    assert max(Image.open(io.BytesIO(imaging.to_jpeg(large))).size) == 512
+    sizes = [len(imaging.to_jpeg(wide, quality=quality)) for quality in (30, 85, 95)]
+    assert sizes == sorted(sizes) and len(imaging.to_jpeg(wide)) == sizes[1]
+
+
+@pytest.mark.parametrize(
+    ("n", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (3, 2, 2), (4, 2, 2), (6, 2, 3), (7, 3, 3), (10, 3, 4)]
+)
+def test_grids_are_as_square_as_can_be(n: int, rows: int, columns: int) -> None:
+    images = np.full((n, 2, 5, 3), 9, np.uint8)
+    joined = imaging.grid(images)
+    assert joined.shape == (rows * 2, columns * 5, 3)
+    assert (joined == 9).sum() == n * 2 * 5 * 3 and (joined[-1, -1] == 0).all() == (n < rows * columns)
+
+
 def test_grid_places_row_by_row() -> None:
     images = np.arange(5, dtype=np.uint8)[:, None, None, None] + np.ones((5, 2, 2, 3), dtype=np.uint8)
     joined = imaging.grid(images)
     assert joined.shape == (4, 6, 3)
     assert joined[::2, ::2, 0].tolist() == [[1, 2, 3], [4, 5, 0]]
     assert imaging.grid(images, columns=5).shape == (2, 10, 3)
+
+
+def test_what_a_picture_carries() -> None:
+    plain = imaging.picture_metadata(settings={"a": 1}, seeds=np.array([3, 4]).tolist(), index=1, models={"m": "ab"})
+    assert plain == {"version": VERSION, "settings": {"a": 1}, "seeds": [3, 4], "index": 1, "models": {"m": "ab"}}
+    assert imaging.picture_metadata(settings={}, seeds=[0], index=0, models={}, extra={}).keys() == plain.keys()
+    more = imaging.picture_metadata(settings={}, seeds=[0], index=0, models={}, extra={"start": [1]})
+    assert more["extra"] == {"start": [1]} and imaging.read_metadata(imaging.encode_png(picture(), more)) == more
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seeds": [0] * int(LIMITS["n"][1]), "index": int(LIMITS["n"][1]) - 1},
+        {"seeds": [int(LIMITS["seed"][1])], "index": 0},
+        {"version": "v" * 32},
+        {"models": {}},
+        {"extra": {}},
+    ],
+)
+def test_metadata_at_the_limits(change: dict[str, Any]) -> None:
+    metadata = {**METADATA, **change}
+    assert imaging.read_metadata(imaging.encode_png(picture(), metadata)) == metadata
+
+
+def test_metadata_as_long_as_allowed() -> None:
+    """To the byte, when writing and when reading."""
+    room = imaging.MAX_METADATA_BYTES - len(json.dumps({**METADATA, "settings": {"prompt": ""}}))
+    longest = {**METADATA, "settings": {"prompt": "x" * room}}
+    assert imaging.read_metadata(imaging.encode_png(picture(), longest)) == longest
+    longer = {**METADATA, "settings": {"prompt": "x" * (room + 1)}}
+    with pytest.raises(ValueError, match=r"take 524,289 bytes; at most 524,288 can be read back"):
+        imaging.encode_png(picture(), longer)
+    with pytest.raises(MetadataError, match="take 524,289 bytes; this program writes at most 524,288"):
+        imaging.read_metadata(png_with(json.dumps(longer)))
+
+
+def test_a_colour_profile_is_written() -> None:
+    data = imaging.encode_png(picture(), METADATA, icc_profile=b"a profile")
+    with Image.open(io.BytesIO(data)) as read:
+        assert read.info["icc_profile"] == b"a profile"
+    with Image.open(io.BytesIO(imaging.encode_png(picture()))) as read:
+        assert read.info == {}
+
+
+def test_zips_store_what_is_compressed_already(tmp_path: Path) -> None:
+    """With the earliest time a zip can say, so that nothing tells two equal runs apart."""
+    imaging.save_zip(tmp_path / "deep" / "a.zip", {"x/00.png": b"a" * 1000, "b.txt": b""})
+    with zipfile.ZipFile(tmp_path / "deep" / "a.zip") as archive:
+        assert [(entry.filename, entry.date_time, entry.compress_size) for entry in archive.infolist()] == [
+            ("x/00.png", (1980, 1, 1, 0, 0, 0), 1000),
+            ("b.txt", (1980, 1, 1, 0, 0, 0), 0),
+        ]
 
 
 def test_png_round_trip(tmp_path: Path) -> None:
@@ -118,6 +206,15 @@ def test_metadata_that_could_not_be_read_back_are_not_written() -> None:
         ({"models": {"avatars": "../../etc"}}, "impossible value of 'models'"),
         ({"version": "v" * 33}, "impossible value of 'version'"),
         ({"run": "rm"}, "unknown entries: run"),
+        ({"extra": []}, "impossible value of 'extra'"),
+        ({"index": True}, "impossible value of 'index'"),
+        ({"index": -1}, "impossible value of 'index'"),
+        ({"seeds": 5}, "impossible value of 'seeds'"),
+        ({"models": []}, "impossible value of 'models'"),
+        ({"models": {"a": "AB" * 32}}, "impossible value of 'models'"),
+        ({"models": {"a": "ab" * 32 + "\n"}}, "impossible value of 'models'"),
+        ({"models": {"a": 5}}, "impossible value of 'models'"),
+        ({"version": 5}, "impossible value of 'version'"),
     ],
 )
 def test_forged_metadata(change: dict[str, Any], message: str) -> None:
@@ -209,6 +306,25 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.undo()
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["00.png"]
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "no space is left on the disk. Free some, or choose another folder"),
+        (errno.EDQUOT, "no space is left on the disk. Free some, or choose another folder"),
+        (errno.EROFS, "Read-only file system. Choose another folder and save again"),
+    ],
+)
+def test_why_a_file_could_not_be_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(imaging, "write_atomic", fails)
+    with pytest.raises(SaveError, match=f"a.bin could not be saved: {advice}"):
+        imaging.save_file(tmp_path / "a.bin", b"x")
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Reading a person's own pictures: every format and mode, orientation, transparency, limits, and what is no picture."""
 
+import hashlib
 import io
 import struct
 import zlib
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from engine.errors import PictureError
+from engine.pictures import picture_files
 from engine.pictures.picture_files import (
     MAX_PIXELS,
     Box,
@@ -228,3 +230,192 @@ def test_resizing_to_the_same_size_changes_nothing() -> None:
     pixels = noise(8, 8)
     assert resized(pixels, 8) is pixels
     assert resized(np.full((8, 8, 3), 77, np.uint8), 3).tolist() == [[[77] * 3] * 3] * 3
+
+
+# ---- modes, limits and names -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("begin", "message"),
+    [
+        (b"\0\0\0\x18ftypheix", "a HEIC photo.*Export it as JPEG and try again"),
+        (b"\0\0\0\x18ftypmif1", "a HEIF photo.*Export it as JPEG"),
+        (b"\0\0\0\x18ftypavif", "an AVIF picture.*Save it as PNG"),
+        (b"\x00\x00\x01\xba", "a video.*Save one of its frames as PNG"),
+        (b"FLV", "a video"),
+        (b"OggS", "a video or sound"),
+        (b"<?xml", "an XML file.*If it is a drawing, export it as PNG"),
+        (b"8BPS", "a Photoshop file.*Export it as PNG"),
+        (b"BM", "a BMP picture.*Save it as PNG"),
+        (b"PK", "an archive.*Unpack it"),
+    ],
+)
+def test_strangers_are_called_by_their_names(begin: bytes, message: str) -> None:
+    with pytest.raises(PictureError, match=f"mine is {message}"):
+        read_picture(begin + bytes(30), name="mine")
+
+
+def test_the_name_of_a_picture(tmp_path: Path) -> None:
+    data = encoded(Image.fromarray(noise()), "PNG")
+    (tmp_path / "x.png").write_bytes(data)
+    assert read_picture(data).name == "the picture"
+    assert read_picture(data, name="mine").name == read_picture(tmp_path / "x.png", name="mine").name == "mine"
+    assert picture_from_pixels(noise()).name == "the picture" and picture_from_pixels(noise(), name="a").name == "a"
+    assert picture_from_pixels(noise(), icc_profile=SRGB).icc_profile == SRGB
+
+
+def test_a_file_as_large_as_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(Image.fromarray(noise()), "PNG")
+    (tmp_path / "x.png").write_bytes(data)
+    monkeypatch.setattr(picture_files, "MAX_BYTES", len(data))
+    read_picture(data), read_picture(tmp_path / "x.png")
+    monkeypatch.setattr(picture_files, "MAX_BYTES", len(data) - 1)
+    for source in (data, tmp_path / "x.png"):
+        with pytest.raises(PictureError, match="has 0 MB; at most 0 MB can be read"):
+            read_picture(source)
+
+
+def test_arrays_as_large_as_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture_files, "MAX_PIXELS", 12 * 20)
+    picture_from_pixels(noise())
+    with pytest.raises(PictureError, match=r"has 21 x 12 pixels \(0 megapixels\); at most 0 megapixels can be read"):
+        picture_from_pixels(noise(width=21))
+    for shape in ((0, 5, 3), (5, 0, 3)):
+        with pytest.raises(PictureError, match="has no pixels"):
+            picture_from_pixels(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "too large for this computer's memory"),
+        (Image.DecompressionBombError(), "has far more; at most 100 megapixels"),
+        (RuntimeError("bits"), r"is damaged: its pixels cannot be read \(bits\)"),
+        (RuntimeError(), r"is damaged: its pixels cannot be read \(RuntimeError\)"),
+    ],
+)
+def test_what_decoders_raise(error: Exception, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(Image.fromarray(noise()), "TIFF")
+
+    def fails(self: Image.Image) -> None:
+        raise error
+
+    monkeypatch.setattr("PIL.TiffImagePlugin.TiffImageFile.load", fails)
+    with pytest.raises(PictureError, match=message):
+        read_picture(data)
+
+
+def test_grey_with_transparency() -> None:
+    layer = Image.fromarray(np.array([[[100, 255], [100, 0], [100, 51]]], dtype=np.uint8), "LA")
+    read = read_picture(encoded(layer, "PNG"), background=(200, 0, 200))
+    assert read.pixels.tolist() == [[[100] * 3, [200, 0, 200], [180, 20, 180]]]
+
+
+def test_one_colour_may_stand_for_transparent() -> None:
+    """PNG's tRNS chunk for pictures without an alpha of their own: grey 7, or one exact colour."""
+    grey = encoded(Image.fromarray(np.array([[7, 8]], dtype=np.uint8)), "PNG", transparency=7)
+    assert read_picture(grey, background=(1, 2, 3)).pixels.tolist() == [[[1, 2, 3], [8, 8, 8]]]
+    colours = Image.fromarray(np.array([[[7, 8, 9], [7, 8, 10]]], dtype=np.uint8))
+    coloured = encoded(colours, "PNG", transparency=(7, 8, 9))
+    assert read_picture(coloured, background=(1, 2, 3)).pixels.tolist() == [[[1, 2, 3], [7, 8, 10]]]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0, 257, 65535], [0, 1, 255]),
+        ([0, 65536, 131072], [0, 128, 255]),
+        ([-5, 0, 65535], [0, 0, 255]),
+    ],
+)
+def test_whole_numbers_of_32_bits(values: list[int], shown: list[int]) -> None:
+    """In the range of 16 bits, or where one lies beyond, of what occurs."""
+    read = read_picture(encoded(Image.fromarray(np.array([values], dtype=np.int32)), "TIFF"))
+    assert read.pixels[0, :, 0].tolist() == shown
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([0.0, 1.01, 255.0], [0, 1, 255]),
+        ([0.0, 256.0, 65535.0], [0, 1, 255]),
+        ([float("nan"), float("inf"), 1.0], [0, 0, 255]),
+        ([-1.0, 0.25, 0.5], [0, 64, 128]),
+    ],
+)
+def test_floats_in_their_ranges(values: list[float], shown: list[int]) -> None:
+    """To 1, to 255 or to 65535, whichever holds the greatest; what is no number is black."""
+    read = read_picture(encoded(Image.fromarray(np.array([values], dtype=np.float32)), "TIFF"))
+    assert read.pixels[0, :, 0].tolist() == shown
+
+
+def test_lab_by_its_definition() -> None:
+    """L* 0, 50 and 100 without colour are black, the grey 119 of sRGB, and white; a* > 0 is red, b* < 0 blue.
+
+    Files hold a* and b* as signed bytes.
+    """
+    values = np.array([[[0, 0, 0], [128, 0, 0], [255, 0, 0], [128, 72, 0], [128, 0, -68]]]).astype(np.uint8)
+    pixels = read_picture(encoded(Image.fromarray(values, "LAB"), "TIFF")).pixels[0].astype(int)
+    assert np.abs(pixels[:3] - np.array([[0] * 3, [119] * 3, [255] * 3])).max() <= 2
+    assert pixels[3][0] > pixels[3][1] + 60 and pixels[4][2] > pixels[4][0] + 60
+
+
+def test_profiles_of_what_they_describe() -> None:
+    """Of RGB pixels, with transparency or a palette, too; a CMYK file's own is applied or left out."""
+    layer = Image.fromarray(noise(channels=4))
+    assert read_picture(encoded(layer, "PNG", icc_profile=SRGB)).icc_profile == SRGB
+    palette = Image.fromarray(noise()).quantize(7)
+    assert read_picture(encoded(palette, "PNG", icc_profile=SRGB)).icc_profile == SRGB
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    assert read_picture(encoded(Image.fromarray(noise()), "PNG", icc_profile=lab)).icc_profile is None
+    ink = Image.fromarray(np.array([[[0, 255, 255, 0]]], dtype=np.uint8), "CMYK")
+    for damaged in (b"no profile", SRGB):
+        read = read_picture(encoded(ink, "TIFF", icc_profile=damaged))
+        assert read.pixels.tolist() == [[[255, 0, 0]]] and read.icc_profile is None
+
+
+def test_other_pixels_keep_name_and_profile() -> None:
+    picture = Picture(noise(), "mine", SRGB)
+    other = picture.with_pixels(noise(seed=1))
+    assert (other.name, other.icc_profile) == ("mine", SRGB) and np.array_equal(other.pixels, noise(seed=1))
+    assert (picture.width, picture.height, picture.size) == (20, 12, (20, 12))
+
+
+def test_the_hash_is_of_size_and_pixels() -> None:
+    """sha256 of width and height as 32 bits and the bytes row by row, however they lie in memory."""
+    pixels = noise()
+    expected = hashlib.sha256(struct.pack("<II", 20, 12) + pixels.tobytes()).hexdigest()
+    assert Picture(pixels).sha256 == Picture(np.asfortranarray(pixels)).sha256 == expected
+    assert Picture(pixels.reshape(20, 12, 3)).sha256 != expected
+
+
+@pytest.mark.parametrize(
+    ("size", "box"), [((10, 6), Box(2, 0, 6)), ((6, 10), Box(0, 2, 6)), ((7, 4), Box(1, 0, 4)), ((5, 5), Box(0, 0, 5))]
+)
+def test_the_largest_square(size: tuple[int, int], box: Box) -> None:
+    assert whole_square(*size) == box
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 4), Box(2, 1, 3), Box(1, 2, 3), Box(-1, 1, 3), Box(1, -1, 3), Box(5, 1, 4)])
+def test_cutting_takes_the_nearest_pixel(box: Box) -> None:
+    """Row and column clipped to the picture; a box within it is a view."""
+    pixels = noise(5, 6)
+    rows, columns = (np.arange(start, start + box.side) for start in (box.top, box.left))
+    found = cut(pixels, box)
+    assert np.array_equal(found, pixels[rows.clip(0, 4)[:, None], columns.clip(0, 5)[None]])
+    inside = rows[0] >= 0 and columns[0] >= 0 and rows[-1] < 5 and columns[-1] < 6
+    assert np.shares_memory(found, pixels) == inside
+
+
+def test_resizing_is_lanczos_of_any_layout() -> None:
+    pixels = noise(16, 16)
+    expected = np.asarray(Image.fromarray(pixels).resize((5, 5), Image.Resampling.LANCZOS))
+    assert np.array_equal(resized(pixels, 5), expected)
+    assert np.array_equal(resized(np.asfortranarray(pixels), 5), expected)
+
+
+def test_metadata_of_an_encoded_picture() -> None:
+    data = encode_picture(Picture(noise()), {"a": 1})
+    with Image.open(io.BytesIO(data)) as read:
+        assert read.text["gmi"] == '{"a": 1}' and read.size == (20, 12)  # type: ignore[attr-defined]
