@@ -1,5 +1,6 @@
 """Finding a picture's latents, the framing, and how far they may vary."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -200,6 +201,133 @@ def test_the_comparison_has_true_gradients() -> None:
     assert torch.autograd.gradcheck(comparison.loss, images)
 
 
+def test_the_search_keeps_the_best_it_saw(lone: GeneratorModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps far too large lead away from a picture that the guess shows already: the guess is the result."""
+    with torch.no_grad():
+        mean = lone.render(torch.zeros(1, *lone.spaces["w"].shape), "w")
+    picture = Picture(imaging.to_uint8(mean)[0])
+    for name in ("RATE", "LAYER_RATE"):
+        monkeypatch.setattr(inversion, name, 20.0)
+    *_, start = invert(picture, lone, steps=6)
+    assert not start.latents.any()
+    torch.testing.assert_close(start.image, mean)
+    assert start.distance < 1 / 255
+
+
+def test_one_w_is_searched_first_then_one_for_each_layer(lone: GeneratorModel) -> None:
+    """Of ten steps the first SHARED_PART move all layers alike; what a step moved is seen in the next start."""
+    shared = round(inversion.SHARED_PART * 10)
+    starts = list(invert(picture_of(lone), lone, steps=10))
+    spread = [float((start.latents - start.latents[0]).abs().max()) for start in starts]
+    assert not any(spread[: shared + 1]) and spread[shared + 1] > 0 and spread[-1] > spread[shared + 1]
+    assert starts[1].latents.abs().max() > 0
+
+
+def spread_of_layers(generator: GeneratorModel) -> float:
+    *_, start = invert(picture_of(generator), generator, steps=30)
+    return float((start.latents - start.latents.mean(0)).norm())
+
+
+def test_layers_differ_no_more_than_they_need(lone: GeneratorModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LAYER_WEIGHT pulls them together, MEAN_WEIGHT all of them to the mean w."""
+    monkeypatch.setattr(inversion, "SHARED_PART", 0.0)
+    usual = spread_of_layers(lone)
+    monkeypatch.setattr(inversion, "LAYER_WEIGHT", 0.0)
+    free = spread_of_layers(lone)
+    monkeypatch.setattr(inversion, "LAYER_WEIGHT", 5.0)
+    held = spread_of_layers(lone)
+    assert held < 0.9 * usual < 0.9 * free
+
+
+def test_the_mean_w_attracts(lone: GeneratorModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def length() -> float:
+        *_, start = invert(picture_of(lone), lone, steps=30)
+        return float(start.latents.norm())
+
+    usual = length()
+    monkeypatch.setattr(inversion, "MEAN_WEIGHT", 1.0)
+    assert length() < 0.8 * usual
+
+
+def test_the_first_move_is_short(lone: GeneratorModel) -> None:
+    """Adam's first moves are as long as its rate in every coordinate: a WARM_UP-th of RATE at first."""
+    first, second, *_ = invert(picture_of(lone), lone, steps=40)
+    moved = (second.latents - first.latents).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, inversion.RATE / inversion.WARM_UP), rtol=0.02, atol=0)
+
+
+def test_the_rates_of_a_search(lone: GeneratorModel) -> None:
+    """Up over WARM_UP steps, down by a cosine to a fiftieth; the layers' own stand still at first."""
+    search = _search(lone, picture_of(lone), total=8)
+    rates = []
+    for _ in range(8):
+        search.advance()
+        rates.append([group["lr"] for group in search._adam.param_groups])
+    shared, layers, _ = (np.array(column) for column in zip(*rates, strict=True))
+    cosine = 0.51 + 0.49 * np.cos(np.pi * np.arange(8) / 8)
+    warm = np.minimum(1, np.arange(1, 9) / inversion.WARM_UP)
+    np.testing.assert_allclose(shared, inversion.RATE * cosine * warm)
+    np.testing.assert_allclose(layers, inversion.LAYER_RATE * cosine * warm * (np.arange(8) >= 0.6 * 8))
+
+
+def _search(generator: GeneratorModel, picture: Picture, total: int) -> inversion._Search:
+    target = imaging.from_uint8(picture.pixels[None])
+    latents = torch.zeros(generator.spaces["w+"].shape)
+    return inversion._Search(generator, Comparison(target, WHOLE), latents, total)
+
+
+def test_the_start_of_a_search_says_where_it_came_from(lone: GeneratorModel) -> None:
+    picture = picture_of(lone)
+    first, *_, last = invert(picture, lone, steps=2)
+    assert last.picture is picture and last.box == Box(0, 0, 16) and (last.step, last.total) == (2, 2)
+    assert 0 < first.seconds < last.seconds
+    assert not last.residual.any() and not last.noise
+    torch.testing.assert_close(last.target, imaging.from_uint8(picture.pixels[None]))
+
+
+def test_a_picture_is_in_the_domain_up_to_the_measured_distance(lone: GeneratorModel) -> None:
+    told = replace(lone, in_domain_distance=0.25)
+    assert [inversion.is_in_domain(distance, told) for distance in (0.2, 0.25, 0.3)] == [True, True, False]
+
+
+def test_what_a_partly_hidden_pixel_shows_is_not_known(lone: GeneratorModel) -> None:
+    """Of a picture twice the generator's size one pixel is hidden: the whole pixel of the generator it lies in is."""
+    mask = np.zeros((32, 32), bool)
+    mask[7, 20] = True
+    picture = Picture(np.zeros((32, 32, 3), np.uint8))
+    _, known = inversion._target(picture, Box(0, 0, 32), mask, lone)
+    expected = torch.ones(1, 1, 16, 16)
+    expected[..., 3, 10] = 0
+    assert torch.equal(known, expected)
+    # Of a smaller picture, what is drawn between a hidden pixel and a shown one is half hidden, so not known.
+    small = np.zeros((8, 8), bool)
+    small[2, 4] = True
+    _, known = inversion._target(Picture(np.zeros((8, 8, 3), np.uint8)), Box(0, 0, 8), small, lone)
+    expected = torch.ones(1, 1, 16, 16)
+    expected[..., 3:7, 7:11] = 0
+    assert torch.equal(known, expected)
+
+
+def test_the_most_hidden_of_several_pixels_counts() -> None:
+    alpha = np.zeros((32, 32), np.float32)
+    alpha[7, 20], alpha[6, 20] = 0.3, 0.1
+    hole = inversion.to_resolution(alpha, WHOLE)
+    assert hole.shape == (1, 1, 16, 16) and hole[0, 0, 3, 10] == pytest.approx(0.3) and hole.count_nonzero() == 1
+    assert torch.equal(inversion.to_resolution(alpha[:16, :16], WHOLE)[0, 0], torch.from_numpy(alpha[:16, :16]))
+
+
+def test_what_a_box_holds_beyond_the_picture_is_not_known(lone: GeneratorModel) -> None:
+    mask = np.zeros((16, 24), bool)
+    mask[4:8, 0:2] = True
+    picture = Picture(np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8))
+    target, known = inversion._target(picture, Box(-3, 0, 16), mask, lone)
+    expected = WHOLE.clone()
+    expected[..., :3] = 0
+    expected[..., 4:8, 3:5] = 0
+    assert torch.equal(known, expected)
+    torch.testing.assert_close(target[..., 3:], imaging.from_uint8(picture.pixels[None, :, :13]))
+
+
 # ---- the posterior ---------------------------------------------------------------------------------------
 
 
@@ -260,6 +388,45 @@ def test_a_posterior_that_was_ended_is_not_kept(lone: GeneratorModel) -> None:
     assert posterior(start, renderer).isfinite().all()
 
 
+def test_what_the_range_of_w_leaves_out_is_taken_over(generator: GeneratorModel) -> None:
+    """A z whose w lies beyond the samples that the range was measured on: the difference is in the residual."""
+    space = generator.spaces["z"]
+    statistics = generator.spaces["w"].statistics  # type: ignore[attr-defined]
+    beyond = next(
+        z for z in space.sample(range(300)) if (generator.network.mapping.to_w(z[None]) > statistics.high + 0.01).any()
+    )
+    start = start_from_latents(generator, "z", beyond)
+    assert start.residual.abs().max() > 1e-3
+    torch.testing.assert_close(start.image, generator.render(beyond[None], "z"), rtol=1e-4, atol=1e-5)
+    assert start.latents.shape == generator.spaces["w+"].shape and start.in_domain and start.distance == 0
+    assert torch.equal(start.target, start.image) and start.picture is None
+
+
+def test_residual_styles_are_added(lone: GeneratorModel) -> None:
+    renderer = Renderer(lone)
+    latents = lone.spaces["w+"].sample([4])
+    residual = torch.randn(renderer.synthesis.size, generator=torch.Generator().manual_seed(0))
+    plain = renderer.synthesis.styles(lone.spaces["w+"].decode(latents))
+    torch.testing.assert_close(renderer.styles(latents, residual), plain + residual)
+    torch.testing.assert_close(renderer.styles(latents), plain)
+    with torch.no_grad():
+        torch.testing.assert_close(renderer.render(latents, residual), renderer.synthesis(plain + residual))
+
+
+def test_only_the_directions_of_the_largest_variance_take_part(
+    lone: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is known the covariance is 1 along them and 0 along the others."""
+    monkeypatch.setattr(inversion, "POSTERIOR_DIRECTIONS", 3)
+    start = start_from_latents(lone, "w", lone.spaces["w"].sample([1])[0])
+    factor = posterior(start, Renderer(lone), torch.zeros(1, 1, 16, 16))
+    variances = lone.spaces["w"].statistics.factor.square().sum(0)  # type: ignore[attr-defined]
+    expected = torch.zeros(len(variances))
+    expected[variances.topk(3).indices] = 1
+    assert factor.shape == (len(variances), 3)
+    torch.testing.assert_close(factor @ factor.T, torch.diag(expected))
+
+
 # ---- framing ---------------------------------------------------------------------------------------------
 
 
@@ -290,3 +457,129 @@ def test_a_mask_longer_than_the_picture_is_high_reaches_beyond_it() -> None:
     mask[40:60, 10:260] = True
     (box,) = {box.side: box for box in candidate_boxes(blank(300, 100), mask)}.values()
     assert box.side == 250 and box.top == -75 and box.left <= 10 and box.left + 250 >= 260
+
+
+def corners(picture: Picture, side: int, mask: np.ndarray | None = None) -> list[tuple[int, int]]:
+    return [(box.left, box.top) for box in candidate_boxes(picture, mask) if box.side == side]
+
+
+def test_the_squares_that_are_tried() -> None:
+    """The largest, three quarters of it, ...; each in the middle first, then from one edge of the picture to the
+    other."""
+    boxes = candidate_boxes(blank(300, 200))
+    assert list(dict.fromkeys(box.side for box in boxes)) == [200, 150, 110, 80]
+    assert corners(blank(300, 200), 200) == [(50, 0), (0, 0), (100, 0)]
+    assert set(corners(blank(300, 200), 150)) == {(x, y) for x in (0, 75, 150) for y in (0, 25, 50)}
+    assert corners(blank(300, 200), 150)[0] == (75, 25)
+    assert {box.side for box in candidate_boxes(blank(100, 120))} == {100, 75}  # .55 of it is below SMALLEST_BOX
+    assert {box.side for box in candidate_boxes(blank(40, 30))} == {30}
+
+
+def test_squares_are_tried_from_one_end_of_the_mask_to_the_other() -> None:
+    """A mask from 100 to 140: a square of 150 begins at 0 to 100, one of 80 at 60 to 100."""
+    mask = np.zeros((200, 300), bool)
+    mask[90:95, 100:140] = True
+    assert {x for x, _ in corners(blank(300, 200), 150, mask)} == {0, 50, 75, 100}
+    assert {x for x, _ in corners(blank(300, 200), 80, mask)} == {60, 80, 100}
+    assert {y for _, y in corners(blank(300, 200), 80, mask)} == {15, 52, 60, 90}
+    wide = np.zeros((200, 300), bool)
+    wide[:, 0:160] = True
+    assert candidate_boxes(blank(300, 200), wide) == [Box(0, 0, 200)]
+
+
+def test_a_mask_of_everything_frames_as_none_does() -> None:
+    everything = np.ones((200, 300), bool)
+    assert candidate_boxes(blank(300, 200), everything) == candidate_boxes(blank(300, 200))
+
+
+def framed(
+    generator: GeneratorModel,
+    monkeypatch: pytest.MonkeyPatch,
+    misfit: Callable[[Box], float],
+    size: tuple[int, int] = (300, 200),
+    mask: np.ndarray | None = None,
+) -> tuple[Box, list[Box]]:
+    """What `find_box` chooses where a square fits so badly, and which squares it tried."""
+    tried: list[Box] = []
+
+    def told(picture: Picture, box: Box, mask: object, generator: object) -> float:
+        tried.append(box)
+        return misfit(box)
+
+    monkeypatch.setattr(inversion, "_misfit", told)
+    return inversion.find_box(blank(*size), generator, mask), tried
+
+
+def test_a_picture_framed_as_the_models_own_is_not_searched(
+    generator: GeneratorModel, lone: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best, tried = framed(generator, monkeypatch, lambda box: 0.059 if box.side == 200 else 0.0)
+    assert best == Box(50, 0, 200) and tried == [best]
+    best, tried = framed(generator, monkeypatch, lambda box: 0.061 if box.side == 200 else 0.0)
+    assert best.side < 200 and len(tried) == len(set(tried)) > 20
+    best, tried = framed(lone, monkeypatch, lambda box: 1.0)
+    assert best == Box(50, 0, 200) and not tried  # nothing tells without an encoder
+
+
+@pytest.mark.parametrize(("misfit", "is_chosen"), [(0.5, False), (0.33, False), (0.30, True)])
+def test_a_smaller_square_must_fit_better(
+    generator: GeneratorModel, monkeypatch: pytest.MonkeyPatch, misfit: float, is_chosen: bool
+) -> None:
+    """A side of .4 costs (1 / .4)^.5 = 1.58: .3 is as good as .474, .33 as .522, where the largest has .5."""
+    best, _ = framed(generator, monkeypatch, lambda box: misfit if box.side <= 80 else 0.5)
+    assert (best.side <= 80) == is_chosen and (best == Box(50, 0, 200)) == (not is_chosen)
+
+
+@pytest.mark.parametrize("wanted", [Box(33, 41, 96), Box(180, 60, 118), Box(0, 50, 150)])
+def test_the_framing_is_searched_more_finely(
+    generator: GeneratorModel, monkeypatch: pytest.MonkeyPatch, wanted: Box
+) -> None:
+    """Where the misfit grows with the distance from some square, that one is found to a 20th of its side."""
+
+    def misfit(box: Box) -> float:
+        centres = (box.left - wanted.left + (box.side - wanted.side) / 2, box.top - wanted.top)
+        return 0.1 + (sum(map(abs, centres)) + abs(box.side - wanted.side)) / 100
+
+    best, tried = framed(generator, monkeypatch, misfit)
+    assert misfit(best) - 0.1 < 3 * 0.07 * wanted.side / 100
+    for box in tried:
+        assert box.side >= inversion.SMALLEST_BOX and min(box.left, box.top) >= 0
+        assert box.left + box.side <= 300 and box.top + box.side <= 200
+
+
+def test_a_finer_search_keeps_the_mask_inside(generator: GeneratorModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = np.zeros((200, 300), bool)
+    mask[60:130, 100:180] = True
+    away = Box(250, 150, 64)
+    best, tried = framed(
+        generator, monkeypatch, lambda box: 0.1 + (250 - box.left + 150 - box.top + box.side) / 500, mask=mask
+    )
+    for box in tried:
+        assert box.left <= 100 and box.left + box.side >= 180 and box.top <= 60 and box.top + box.side >= 130
+    assert away not in tried and best.left > 85 and best.top > 45
+
+
+def test_nearby_squares() -> None:
+    """By a part of its side each way; by half of it narrower and wider around the same centre."""
+    near = inversion._nearby_boxes(Box(100, 60, 100), 0.12, blank(300, 200), None)
+    assert near == [
+        Box(112, 60, 100), Box(88, 60, 100), Box(100, 72, 100), Box(100, 48, 100),
+        Box(106, 66, 88), Box(94, 54, 112),
+    ]  # fmt: skip
+    assert inversion._nearby_boxes(Box(0, 0, 64), 0.001, blank(65, 66), None) == [Box(1, 0, 64), Box(0, 1, 64)]
+    mask = np.zeros((200, 300), bool)
+    mask[100, 195:199] = True
+    near = inversion._nearby_boxes(Box(100, 60, 100), 0.02, blank(300, 200), mask)
+    assert near == [Box(102, 60, 100), Box(100, 62, 100), Box(100, 58, 100), Box(101, 61, 98), Box(99, 59, 102)]
+
+
+def test_how_badly_a_square_fits_is_seen_by_one_pass_of_the_encoder(generator: GeneratorModel) -> None:
+    picture = picture_of(generator)
+    box, hidden = Box(0, 0, 16), np.zeros((16, 16), bool)
+    hidden[:8] = True
+    for mask in (None, hidden):
+        target, known = inversion._target(picture, box, mask, generator)
+        with torch.no_grad():
+            drawn = generator.render(guess(generator, target, known), "w")
+        wrong = (drawn.clamp(-1, 1) - target).abs()[..., 8 if mask is not None else 0 :, :].mean() / 2
+        assert inversion._misfit(picture, box, mask, generator) == pytest.approx(wrong.item(), rel=1e-4)
