@@ -289,7 +289,7 @@ def optimise(
     """Adam on the sum of the problem's conditions, every particle for itself; yields what `flow.refine` yields.
 
     Of the settings only `steps` and `chunk` count. Adam's moments travel in the particles: restarting from any step's
-    continues bit for bit. Raises DivergenceError when the latents are no longer numbers.
+    continues bit for bit. Raises DivergenceError when latents or pictures are no longer numbers.
     """
     latents = particles.latents.clone()
     adam = torch.optim.Adam([latents], lr=ADAM_RATE)
@@ -299,6 +299,8 @@ def optimise(
     while True:
         started = time.perf_counter()
         generated = Stage(problem.render, latents, settings.chunk)
+        if not (latents.isfinite().all() and generated.output.isfinite().all()):
+            raise DivergenceError("The pictures no longer consist of numbers.", "steps", settings, last_good)
         batch = Batch(latents, generated.output, step=particles.step, chunk=settings.chunk)
         with torch.enable_grad():
             values = [weight * term.log_value(batch) for term, weight in problem.conditions]
@@ -307,8 +309,6 @@ def optimise(
             for (term, weight), value in zip(problem.conditions, values, strict=True)
         ]
         step = describe(problem, particles, batch, terms, settings, time.perf_counter() - started)
-        if not latents.isfinite().all():
-            raise DivergenceError("The latents no longer consist of numbers.", "steps", settings, last_good)
         last_good = step
 
         settings = (yield step) or settings

@@ -1,5 +1,7 @@
 """StyleCLIP by hand: the channel matrix, the direction, its guard; the regression on W; the optimisation's schedule."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -7,15 +9,16 @@ import torch
 import torch.nn.functional as F
 
 from engine.checkpoints import read_safetensors
-from engine.inference.flow import Particles, Problem
-from engine.inference.terms import DistanceToStart, TextLikelihood
+from engine.errors import SaveError
+from engine.inference.flow import DivergenceError, Particles, Problem
+from engine.inference.terms import Batch, DistanceToStart, TextLikelihood
 from engine.latents.styles import StyledSynthesis
 from engine.models.clip import PromptModel
 from engine.models.loading import GeneratorModel, load_generator, load_prompt_model
 from engine.settings import FlowSettings, SettingsError
 from engine.tasks import styleclip
 from engine.tasks.styleclip import Directions, compute_directions, feature_change, find_directions, rate_at, regression
-from tests.engine.toys import LATENT, DoubleSpace, ToyGenerator, ToyTower, numbers
+from tests.engine.toys import FEATURES, LATENT, DoubleSpace, ToyGenerator, ToyTower, numbers
 
 
 @pytest.fixture
@@ -66,11 +69,53 @@ def test_texts_that_say_the_same_are_refused(models: tuple[GeneratorModel, Promp
     torch.testing.assert_close(styleclip.text_direction(models[1], "a person", "a smile"), -direction)
 
 
+@dataclass(eq=False)
+class Wordy:
+    """Features of a text by its words alone, each template's own part besides."""
+
+    asked: list[str] = field(default_factory=list)
+
+    def text_features(self, texts: Sequence[str]) -> torch.Tensor:
+        self.asked += texts
+        return torch.stack([F.normalize(numbers(FEATURES, seed=sum(map(ord, text))), dim=0) for text in texts])
+
+
+def test_the_direction_leads_from_the_neutral_text_to_the_wanted_one() -> None:
+    """The unit difference of the unit means over all templates: a text has more in common with it than the other."""
+    model = Wordy()
+    direction = styleclip.text_direction(model, "a smile", "a person")  # type: ignore[arg-type]
+    assert set(model.asked) == {f.format(text) for f in styleclip.TEMPLATES for text in ("a smile", "a person")}
+    ends = [
+        F.normalize(model.text_features([template.format(text) for template in styleclip.TEMPLATES]).mean(0), dim=0)
+        for text in ("a smile", "a person")
+    ]
+    torch.testing.assert_close(direction, F.normalize(ends[0] - ends[1], dim=0))
+    assert direction @ ends[0] > direction @ ends[1]
+    torch.testing.assert_close(styleclip.averaged_text(model, "a smile"), ends[0])  # type: ignore[arg-type]
+
+
+def test_the_relevance_is_a_cosine_the_effect_as_large_as_the_change() -> None:
+    """W's rows are as long as the change: a coordinate of little effect is as relevant as a strong one, but moves
+    less."""
+    weak = replace(BY_HAND, matrix=BY_HAND.matrix * torch.tensor([0.1, 5.0, 1.0, 1.0])[:, None])
+    torch.testing.assert_close(weak.relevance(RIGHT), BY_HAND.relevance(RIGHT))
+    assert torch.equal(weak.is_relevant(RIGHT, 0.5), BY_HAND.is_relevant(RIGHT, 0.5))
+    torch.testing.assert_close(weak.edit(RIGHT, 0.0), torch.tensor([0.1 / 3 * 2, 1.0 * 10, -0.1 / 3 * 5, 0.0]))
+
+
+def test_a_relevance_at_the_threshold_counts() -> None:
+    tall = Directions(torch.tensor([[1.0, 0.0]] * 4 + [[0.5, 0.75**0.5]] * 2), torch.ones(6))
+    assert tall.is_relevant(RIGHT, 0.5).all() and tall.is_relevant(RIGHT, 0.5001).tolist() == [True] * 4 + [False] * 2
+
+
 # ---- measuring -------------------------------------------------------------------------------------------
 
 
-def test_the_matrix_is_that_of_the_definition(models: tuple[GeneratorModel, PromptModel], tmp_path: Path) -> None:
+def test_the_matrix_is_that_of_the_definition(
+    models: tuple[GeneratorModel, PromptModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One channel computed anew: +-5 standard deviations on the same pictures."""
+    monkeypatch.setattr(styleclip, "STATISTICS_SAMPLES", 50)
     generator, prompt_model = models
     path = tmp_path / "s.safetensors"
     progress = list(compute_directions(generator, prompt_model, "s", path=path, count=3))
@@ -106,6 +151,87 @@ def test_measuring_goes_on_where_it_was_stopped(
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_what_was_measured_with_another_count_is_not_gone_on_from(
+    models: tuple[GeneratorModel, PromptModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(styleclip, "CHANNELS_BETWEEN_SAVES", 4)
+    monkeypatch.setattr(styleclip, "STATISTICS_SAMPLES", 20)
+    path = tmp_path / "s.safetensors"
+    first = compute_directions(*models, "s", path=path, count=1)
+    for _ in range(6):
+        next(first)
+    first.close()
+    partial = path.with_suffix(".part")
+    channels = int(StyledSynthesis(models[0].network.synthesis).editable.sum())
+    assert next(compute_directions(*models, "s", path=path, count=1)) == (2 * 5, 2 * channels)
+    assert next(compute_directions(*models, "s", path=path, count=2)) == (4, 4 * channels)
+    partial.write_bytes(partial.read_bytes()[:-10])
+    assert next(compute_directions(*models, "s", path=path, count=1)) == (2, 2 * channels)
+    partial.unlink()
+    assert next(compute_directions(*models, "s", path=path, count=1)) == (2, 2 * channels)
+
+
+def test_random_pictures_are_the_first_ones_of_any_number(models: tuple[GeneratorModel, PromptModel]) -> None:
+    few, many = (styleclip._random_w(models[0], count) for count in (2, 5))
+    assert torch.equal(few, many[:2])
+    space = models[0].spaces["w"]
+    assert torch.equal(many[4:], space.decode(space.sample([4])))
+
+
+def test_the_deviation_of_a_channel_is_that_of_many_pictures(
+    models: tuple[GeneratorModel, PromptModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(styleclip, "STATISTICS_SAMPLES", 30)
+    path = tmp_path / "s.safetensors"
+    measuring = compute_directions(*models, "s", path=path, count=1)
+    monkeypatch.setattr(styleclip, "_measured_channel", lambda *_: torch.ones(24))
+    list(measuring)
+    synthesis = StyledSynthesis(models[0].network.synthesis)
+    w = styleclip._random_w(models[0], 30)
+    styles = synthesis.styles(w[:, None].expand(-1, models[0].network.num_ws, -1))
+    torch.testing.assert_close(read_safetensors(path)["std"], styles.std(0))
+
+
+def test_the_directions_of_w_are_a_regression_of_the_features(
+    models: tuple[GeneratorModel, PromptModel], tmp_path: Path
+) -> None:
+    generator, prompt_model = models
+    path = tmp_path / "w.safetensors"
+    assert list(compute_directions(generator, prompt_model, "w", path=path, count=40)) == [
+        (16, 40), (32, 40), (40, 40),
+    ]  # fmt: skip
+    stored = read_safetensors(path)
+    w = styleclip._random_w(generator, 40)
+    with torch.no_grad():
+        features = prompt_model.image_features(generator.render(generator.spaces["w"].sample(range(40)), "w"))
+    torch.testing.assert_close(stored["std"], w.std(0))
+    expected = regression((w - w.mean(0)) / w.std(0), features)
+    torch.testing.assert_close(stored["matrix"], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_directions_that_cannot_be_written_are_said(models: tuple[GeneratorModel, PromptModel], tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SaveError, match="could not be saved"):
+        list(compute_directions(*models, "w", path=tmp_path / "file" / "w.safetensors", count=4))
+
+
+@pytest.mark.parametrize("count", [50, 500])
+def test_the_ridge_is_relative_to_the_number_of_pictures(count: int) -> None:
+    """For coordinates with x^T x = N I and features x b, the slopes are b / (1 + ridge), whatever N is.
+
+    What is left over, x b ridge / (1 + ridge), gives each coordinate the error e = |left over|^2 / (N - C) / N /
+    (1 + ridge), by which it shrinks: s |s|^2 / (|s|^2 + e).
+    """
+    columns, _ = torch.linalg.qr(torch.cat([torch.ones(count, 1).double(), numbers(count, 3)], dim=1))
+    x, truth, ridge = columns[:, 1:] * count**0.5, numbers(3, 4, seed=1), 0.25
+    slopes = truth / (1 + ridge)
+    left_over = count * (truth * ridge / (1 + ridge)).square().sum()
+    error = left_over / (count - 3) / count / (1 + ridge)
+    squares = slopes.square().sum(1, keepdim=True)
+    expected = slopes * squares / (squares + error)
+    torch.testing.assert_close(regression(x, x @ truth + 5.0, ridge=ridge), expected)
+
+
 def test_the_regression_finds_a_linear_map() -> None:
     """Features that are linear in w: the slopes; a coordinate without effect stays near 0."""
     x, truth = numbers(2000, 4), numbers(4, 3, seed=1)
@@ -123,8 +249,6 @@ def test_directions_are_found_by_both_hashes(models: tuple[GeneratorModel, Promp
     list(compute_directions(generator, prompt_model, "w", count=40))
     found = find_directions(generator, prompt_model)
     assert found is not None and found.matrix.shape == (8, 24) and found.std.shape == (8,)
-    from dataclasses import replace
-
     assert find_directions(generator, replace(prompt_model, sha256="0" * 64)) is None
     assert find_directions(replace(generator, sha256="0" * 64), prompt_model) is None
 
@@ -199,3 +323,52 @@ def test_a_resumed_optimisation_is_the_uninterrupted_one(at: int) -> None:
         forgetful = Particles(whole[at].particles.latents, particles.seeds, at)
         *_, last = styleclip.optimise(problem, forgetful, settings)
         assert not torch.allclose(last.particles.latents, whole[-1].particles.latents)
+
+
+def test_steps_that_were_shown_do_not_change_any_more() -> None:
+    problem, particles = toy()
+    before = particles.latents.clone()
+    seen = [
+        (step, step.particles.latents.clone(), step.images.clone())
+        for step in styleclip.optimise(problem, particles, FlowSettings(steps=4))
+    ]
+    for step, latents, images in seen:
+        assert torch.equal(step.particles.latents, latents) and torch.equal(step.images, images)
+    assert len({tuple(latents.flatten().tolist()) for _, latents, _ in seen}) >= 4
+    assert torch.equal(particles.latents, before)
+
+
+def test_each_step_says_what_it_is_worth() -> None:
+    """The log-values and their weights are those of the problem's conditions, at the latents of the step itself."""
+    problem, particles = toy()
+    *_, step = styleclip.optimise(problem, particles, FlowSettings(steps=3))
+    images = problem.render(step.particles.latents)
+    torch.testing.assert_close(step.images, images)
+    torch.testing.assert_close(step.log_values["text"], problem.extractor(images) @ problem.text)
+    assert step.particles.seeds == particles.seeds and step.total == 3 and step.seconds > 0
+
+
+def test_pictures_that_are_no_numbers_end_it_with_the_last_good_step() -> None:
+    """Whether the generator draws them or a gradient led there: only usable pictures are shown."""
+    problem, particles = toy()
+    drawn: list[torch.Tensor] = []
+
+    def breaking(latents: torch.Tensor) -> torch.Tensor:
+        drawn.append(latents)
+        return problem.render(latents) * (1.0 if len(drawn) < 3 else float("nan"))
+
+    class Steep(TextLikelihood):
+        def log_value(self, batch: Batch) -> torch.Tensor:
+            return super().log_value(batch) + 0 * (batch.latents - batch.latents.detach()).abs().sqrt().sum()
+
+    steep = Steep(problem.extractor, problem.text, logit_scale=1.0)
+    for broken, last in (
+        (replace(problem, render=breaking), 1),
+        (replace(problem, conditions=((steep, 1.0),)), 0),  # the root's gradient at 0 is 0 times infinite
+    ):
+        shown = []
+        with pytest.raises(DivergenceError, match="no longer consist of numbers") as caught:
+            for step in styleclip.optimise(broken, particles, FlowSettings(steps=9)):
+                shown.append(step)
+        assert caught.value.last_good is shown[-1] and shown[-1].step == last and caught.value.setting == "steps"
+        assert all(step.images.isfinite().all() for step in shown)
