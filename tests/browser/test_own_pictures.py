@@ -78,7 +78,7 @@ def run(page: Page, task: str, *, n: int = 2, steps: int = 3) -> None:
 
 def edit(page: Page, prompt: str = "red", **options: int) -> None:
     page.fill("#edit-control-prompt textarea", prompt)
-    choose(page, "edit-control-method", "CLIP guidance")
+    choose(page, "edit-control-method", "Each layer by itself")
     choose(page, "edit-control-baseline", "without repulsion")
     run(page, "edit", **options)
 
