@@ -115,6 +115,39 @@ def test_the_encoder_sees_pictures_of_the_size_it_was_trained_on(
     assert seen == [(2, 3, side, side)]
 
 
+def test_a_hole_is_filled_by_the_mean_colour_then_by_what_the_guess_shows(generator: GeneratorModel) -> None:
+    """Three times the last guess's picture, beside the known pixels as they are; grey would be taken for the picture's.
+
+    The first filling is the mean of the known pixels of each channel. Without a hole there is one look.
+    """
+    seen: list[torch.Tensor] = []
+
+    class Encoder(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            return images.mean((1, 2, 3))[:, None] * torch.linspace(-1, 1, generator.network.w_dim)
+
+    spy = replace(generator, encoder=Encoder(), encoder_side=0)
+    target = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.4
+    known = torch.ones(1, 1, 16, 16)
+    guess(spy, target, known)
+    assert len(seen) == 1 and torch.equal(seen.pop(), target)
+    known[..., 4:12, 4:] = 0
+    found = guess(spy, target, known)
+    assert len(seen) == 4
+    hole = (known == 0).expand_as(target)
+    for images in seen:
+        assert torch.equal(images[~hole], target[~hole])
+    means = (target * known).sum((2, 3)) / known.sum()
+    torch.testing.assert_close(seen[0], torch.where(hole, means[:, :, None, None], target))
+    statistics = Renderer(generator).space.whitened.statistics
+    guesses = [statistics.whiten(Encoder()(images)) for images in list(seen)]
+    for before, images in zip(guesses[:3], seen[1:4], strict=True):
+        shown = generator.render(before, "w").clamp(-1, 1)
+        torch.testing.assert_close(images[hole], shown[hole])
+    torch.testing.assert_close(found, guesses[3])
+
+
 def test_the_hidden_part_is_not_looked_at(generator: GeneratorModel) -> None:
     """Whatever lies under the mask, the result is the same, bit for bit."""
     mask = np.zeros((16, 16), bool)
