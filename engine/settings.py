@@ -287,7 +287,8 @@ class FlowSettings:
 
 PRESETS: Mapping[str, FlowSettings] = {
     "robust": FlowSettings(),
-    # Exactly Eq. 3-6: h = 1 on raw features, fixed eta, image-space mollifier, raw weights, free latents.
+    # Exactly Eq. 3-6: h = 1 on raw features, fixed eta, image-space mollifier, raw weights, free latents. Where latents
+    # are codes, step and pull to them are the model's own (engine/families/common.py).
     "paper": FlowSettings(
         step_size=0.1,
         step_schedule="constant",

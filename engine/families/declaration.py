@@ -104,8 +104,9 @@ class Family:
     `engine.models.memory.run_bytes`.
 
     choices: settings that not every family knows, but this one does; spaces: latent spaces to choose from on the page,
-    where there is a choice; tuned: what the preset "robust" is for it; has_stages: whether codes move in turn after
-    all moved together; candidates: starts that each particle tries.
+    where there is a choice; tuned: its own numbers in all presets whose terms are normalised, so that these differ by
+    their estimators alone; raw: its own numbers where they are not ("paper"); has_stages: whether codes move in turn
+    after all moved together; candidates: starts that each particle tries.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Family:
     choices: tuple[str, ...] = ("truncation_psi",)
     spaces: tuple[str, ...] = ()
     tuned: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict)
     has_stages: bool = False
     candidates: int = 1
 
@@ -142,7 +144,8 @@ class Family:
 
     def flow(self, preset: str = "robust") -> FlowSettings:
         """The numerical choices of a preset, with both stages where there are two."""
-        flow = replace(PRESETS[preset], **self.tuned) if preset == "robust" else PRESETS[preset]
+        flow = PRESETS[preset]
+        flow = replace(flow, **(self.tuned if flow.normalise else self.raw))
         return replace(flow, steps=2 * STAGE_STEPS, detail_steps=STAGE_STEPS) if self.has_stages else flow
 
 

@@ -20,9 +20,11 @@ from torch import Tensor
 from engine.inference.terms import (
     Batch,
     Coded,
+    DataDensity,
     Extractor,
     LatentPrior,
     NearestCode,
+    References,
     Repulsion,
     Stage,
     Term,
@@ -62,7 +64,8 @@ class Problem:
 
     render: latents [N, *space.shape] -> images [N, 3, H, W], nominally in [-1, 1]. extractor: images -> the
     features [N, D] in which particles repel each other, diversity and text scores are measured. text: [D].
-    conditions: the terms of C with their relative weights. seed: of the noise that all particles share.
+    conditions: the terms of C with their relative weights; data: real examples, seen by the same extractor. seed: of
+    the noise that all particles share.
     """
 
     render: Callable[[Tensor], Tensor]
@@ -70,7 +73,7 @@ class Problem:
     extractor: Extractor
     text: Tensor
     conditions: tuple[tuple[Term, float], ...] = ()
-    data: Term | None = None
+    data: References | None = None
     realism: Term | None = None
     seed: int = 0
 
@@ -201,7 +204,7 @@ def _weighted_terms(
     diversity = scheduled(l1, settings.diversity_schedule, step, settings.steps)
     yield "A", repulsion, -diversity if n > 1 else 0.0, "diversity"  # one particle has nothing to repel
     if problem.data is not None:
-        yield "B", problem.data, settings.data_weight, "data_weight"
+        yield "B", _data_density(problem, problem.data, settings, step), settings.data_weight, "data_weight"
     for term, weight in problem.conditions:
         yield "C", term, weight * settings.condition_weight, "condition_weight"
     if problem.realism is not None:
@@ -209,6 +212,21 @@ def _weighted_terms(
     yield "prior", LatentPrior(problem.space), settings.prior, "prior"
     if isinstance(problem.space, Coded):
         yield "prior", NearestCode(problem.space), settings.codebook, "codebook"
+
+
+def _data_density(problem: Problem, data: References, settings: FlowSettings, step: int) -> DataDensity:
+    """B, estimated as A is."""
+    return DataDensity(
+        problem.extractor,
+        data,
+        estimator=settings.estimator,
+        bandwidth=settings.bandwidth,
+        eta=settings.eta,
+        mollifier=scheduled(settings.mollifier, "linear", step, settings.steps),
+        mollifier_space=settings.mollifier_space,
+        mollifier_samples=settings.mollifier_samples,
+        seed=problem.seed,
+    )
 
 
 def scheduled(value: float, schedule: Schedule, step: int, steps: int) -> float:
@@ -348,7 +366,7 @@ def _advance(
     def end(length: float) -> Tensor:
         settled = _moved(space, particles, drift, length * step_size, settings)
         if isinstance(space, Coded):
-            settled = space.snapped(settled, min(1.0, settings.codebook))
+            settled = space.snapped(settled, _settled_share(settings))
         return torch.where(turn.moving, settled, moved)
 
     def merit(latents: Tensor) -> Tensor:
@@ -360,6 +378,11 @@ def _advance(
 
     ends = map(end, TURN_LENGTHS if settings.normalise else (1.0,))
     return Particles(_likeliest(ends, merit), particles.seeds, particles.step + 1)
+
+
+def _settled_share(settings: FlowSettings) -> float:
+    """How much of the way to the nearest code a part goes in its turn; raw weights, of any scale, go all of it."""
+    return min(1.0, settings.codebook) if settings.normalise else float(settings.codebook > 0)
 
 
 def _likeliest(candidates: Iterable[Tensor], merit: Callable[[Tensor], Tensor]) -> Tensor:

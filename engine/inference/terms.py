@@ -7,9 +7,8 @@ where asked. Adding a condition = one Term here. N particles, M references, D fe
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -201,29 +200,76 @@ class Repulsion:
         return kernels.sampled_log_kernel(f, anchors, h)
 
 
+class Fit(NamedTuple):
+    """A density sum_j alpha_j k(f, a_j). anchors: [M, D]; alpha: [M]; h: the kernel's bandwidth, []."""
+
+    anchors: Tensor
+    alpha: Tensor
+    h: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """Features [M, D] of real examples, with the density that was last fitted to them.
+
+    The examples do not move and settings rarely do, while a fit takes M^3 operations.
+    """
+
+    features: Tensor
+    _last: dict[tuple[object, ...], Fit] = field(default_factory=dict, init=False, repr=False)
+
+    def fit(
+        self, estimator: Estimator, bandwidth: Bandwidth | float, eta: str | float, *, mollifier: float = 0.0
+    ) -> Fit:
+        """Eq. 5. mollifier: its width in feature space, as of `kernels.mollified_bandwidth`.
+
+        Stein's estimator gives scores of the particles themselves, no density of something else, and its bandwidth
+        is none of a density: in its place, KDE with the bandwidth "nearest".
+        """
+        if estimator == "stein":
+            estimator, bandwidth = "kde", "nearest"
+        key = (estimator, bandwidth, eta, mollifier)
+        if key not in self._last:
+            anchors = kernels.kernel_precision(self.features.detach())
+            h = kernels.choose_bandwidth(kernels.squared_distances(anchors, anchors), bandwidth)
+            h = kernels.mollified_bandwidth(h, mollifier)
+            kernel = kernels.log_kernel(anchors, anchors, h).exp()
+            self._last.clear()
+            self._last[key] = Fit(anchors, density.weights(kernel, estimator, eta), h)
+        return self._last[key]
+
+
 @dataclass(frozen=True, eq=False)
 class DataDensity:
-    """B_i = log p(x_i), the density of M real examples (Eq. 5); references: their features [M, D]."""
+    """B_i = log p(x_i), the density of M real examples (Eq. 5), by the same estimator as A.
+
+    `mollifier` is this step's width s, already annealed. In image space it averages the kernel over noisy copies of
+    the particle (of the examples no pictures are kept), which is the same convolution of k(x, x') where k depends on
+    x - x' alone; the weights alpha are then those of the plain kernel.
+    """
 
     extractor: Extractor
-    references: Tensor
-    estimator: Literal["krr", "kde"] = "krr"
+    references: References
+    estimator: Estimator = "krr"
     bandwidth: Bandwidth | float = "nearest"
     eta: str | float = "positive"
+    mollifier: float = 0.0
+    mollifier_space: MollifierSpace = "feature"
+    mollifier_samples: int = 4
+    seed: int = 0
     name: str = "data"
 
-    @cached_property
-    def _fitted(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Anchors [M, D], weights [M] and bandwidth, once: the references do not move."""
-        anchors = kernels.kernel_precision(self.references.detach())
-        h = kernels.choose_bandwidth(kernels.squared_distances(anchors, anchors), self.bandwidth)
-        kernel = kernels.log_kernel(anchors, anchors, h).exp()
-        return anchors, density.weights(kernel, self.estimator, self.eta), h
-
     def log_value(self, batch: Batch) -> Tensor:
-        features = batch.features(self.extractor)
-        anchors, alpha, h = self._fitted
-        log_kernel = kernels.log_kernel(kernels.kernel_precision(features), anchors, h)
+        in_images = self.mollifier_space == "image" and self.mollifier > 0
+        mollifier = 0.0 if in_images else self.mollifier
+        anchors, alpha, h = self.references.fit(self.estimator, self.bandwidth, self.eta, mollifier=mollifier)
+        if in_images:
+            noisy = NoisyFeatures(self.extractor, self.mollifier, self.mollifier_samples, self.seed, batch.step)
+            features = batch.features(noisy)
+            log_kernel = kernels.sampled_log_kernel(anchors, kernels.kernel_precision(features), h).T
+        else:
+            features = batch.features(self.extractor)
+            log_kernel = kernels.log_kernel(kernels.kernel_precision(features), anchors, h)
         return density.log_density(log_kernel, alpha).to(features.dtype)
 
 

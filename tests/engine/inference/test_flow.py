@@ -22,7 +22,7 @@ from engine.inference.flow import (
     scheduled,
     without_opposition,
 )
-from engine.inference.terms import Batch, DataDensity, LatentPrior, Realism, TextLikelihood
+from engine.inference.terms import Batch, DataDensity, LatentPrior, Realism, References, TextLikelihood
 from engine.latents.spaces import seeded
 from engine.settings import PRESETS, Divergence, Estimator, FlowSettings
 from tests.engine.toys import (
@@ -51,7 +51,7 @@ def full_problem(**parts: Any) -> Problem:
     return replace(
         problem,
         conditions=(*problem.conditions, (replace(views, name="views"), 0.5)),
-        data=DataDensity(tower, F.normalize(numbers(4, FEATURES, seed=6), dim=1)),
+        data=References(F.normalize(numbers(4, FEATURES, seed=6), dim=1)),
         realism=Realism(logit),
     )
 
@@ -209,6 +209,25 @@ def test_order_of_the_particles_does_not_matter(name: str):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_data_attract(name: str):
+    """By every preset, particles that follow B alone come nearer to the examples; without data or weight they stay."""
+    examples = F.normalize(numbers(4, FEATURES, seed=6), dim=1)
+    problem = replace(toy_problem(space=FreeSpace(LATENT)), data=References(examples))
+    settings = replace(PRESETS[name], steps=10, diversity=0.0, condition_weight=0.0)
+
+    def distance(step: Step) -> float:
+        return (step.features[:, None] - examples[None]).norm(dim=2).amin(1).mean().item()
+
+    steps = list(refine(problem, toy_particles(5), settings))
+    assert distance(steps[-1]) < {"paper": 0.95}.get(name, 0.8) * distance(steps[0])  # h = 1 hardly tells who is near
+    assert steps[-1].log_values["data"].mean() > steps[0].log_values["data"].mean()
+    for still, weight in ((replace(problem, data=None), 1.0), (problem, 0.0)):
+        *_, last = refine(still, toy_particles(5), replace(settings, data_weight=weight))
+        assert torch.equal(last.particles.latents, steps[0].particles.latents)
+        assert "data" not in last.log_values
+
+
 def test_without_terms_nothing_moves():
     still = FlowSettings(steps=2, diversity=0.0, condition_weight=0.0)
     steps = list(refine(toy_problem(space=FreeSpace(LATENT)), toy_particles(3), still))
@@ -225,8 +244,7 @@ def test_paper_preset_is_equation_6_written_out():
     """
     settings = replace(PRESETS["paper"], mollifier=0.0, steps=1, diversity=0.7, data_weight=0.3, condition_weight=0.2)
     references = F.normalize(numbers(4, FEATURES, seed=6), dim=1)
-    problem = toy_problem()
-    problem = replace(problem, data=DataDensity(problem.extractor, references, bandwidth=1.0, eta=0.1))
+    problem = replace(toy_problem(), data=References(references))
     particles = toy_particles(5)
 
     def log_q(f: Tensor, anchors: Tensor) -> Tensor:
@@ -463,12 +481,15 @@ class BrokenTerm:
 @pytest.mark.parametrize(
     ("parts", "setting", "words"),
     [
-        ({"data": BrokenTerm()}, "data_weight", "Lower the data weight"),
+        ({"data": References(numbers(3, FEATURES))}, "data_weight", "Lower the data weight"),
         ({"conditions": ((BrokenTerm(), 1.0),)}, "condition_weight", "Lower the condition weight"),
         ({"realism": BrokenTerm()}, "realism", "Lower the realism"),
     ],
 )
-def test_a_broken_term_names_its_own_slider(parts: dict[str, Any], setting: str, words: str):
+def test_a_broken_term_names_its_own_slider(
+    parts: dict[str, Any], setting: str, words: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(DataDensity, "log_value", BrokenTerm.log_value)
     problem = replace(toy_problem(), **parts)
     run = refine(problem, toy_particles(3), FlowSettings(realism=0.5))
     first = next(run)

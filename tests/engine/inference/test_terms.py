@@ -14,6 +14,7 @@ from engine.inference.terms import (
     LatentPrior,
     NoisyFeatures,
     Realism,
+    References,
     Repulsion,
     Stage,
     Term,
@@ -21,6 +22,7 @@ from engine.inference.terms import (
     random_view,
 )
 from engine.latents.spaces import SphereSpace, seeded
+from engine.settings import Estimator
 from tests.engine.toys import FEATURES, LATENT, SIDE, ToyTower, numbers
 
 TOWER = ToyTower()
@@ -40,8 +42,11 @@ TERMS: dict[str, Term] = {
     "repulsion stein": Repulsion(TOWER, estimator="stein", bandwidth=0.5, eta=0.2),
     "repulsion mollified": Repulsion(TOWER, mollifier=0.7),
     "repulsion mollified in image space": Repulsion(TOWER, mollifier=0.1, mollifier_space="image"),
-    "data": DataDensity(TOWER, REFERENCES),
-    "data kde": DataDensity(TOWER, REFERENCES, estimator="kde", bandwidth=0.4),
+    "data": DataDensity(TOWER, References(REFERENCES)),
+    "data kde": DataDensity(TOWER, References(REFERENCES), estimator="kde", bandwidth=0.4),
+    "data stein": DataDensity(TOWER, References(REFERENCES), estimator="stein", bandwidth="median", eta=1.0),
+    "data mollified": DataDensity(TOWER, References(REFERENCES), mollifier=0.7),
+    "data mollified in image space": DataDensity(TOWER, References(REFERENCES), mollifier=0.1, mollifier_space="image"),
     "text": TextLikelihood(TOWER, TEXT),
     "text with contrast": TextLikelihood(TOWER, TEXT, contrast=CONTRAST, logit_scale=5.0),
     "text with cutouts": TextLikelihood(TOWER, TEXT, cutouts=3),
@@ -170,8 +175,60 @@ def test_data_density_pulls_to_a_single_reference():
         return images.flatten(1)
 
     reference = numbers(1, 3 * SIDE * SIDE, seed=9)
-    by_images, _ = gradients(DataDensity(pixels, reference), batch())
+    by_images, _ = gradients(DataDensity(pixels, References(reference)), batch())
     torch.testing.assert_close(by_images.flatten(1), -2 * (batch().images.detach().flatten(1) - reference))
+
+
+def pixel_pair(images: Tensor) -> Tensor:
+    return images.flatten(1)[:, :2]
+
+
+@pytest.mark.parametrize("estimator", ["krr", "kde"])
+@pytest.mark.parametrize("mollifier", [0.0, 0.8])
+def test_data_density_in_closed_form(estimator: Estimator, mollifier: float):
+    """B_i = log sum_j alpha_j exp(-|f_i - r_j|^2 / h), alpha = (K + eta I)^-1 1 or 1, h = .5 (1 + 2 s^2).
+
+    Its gradient is -2/h (f_i - sum_j w_ij r_j), w_ij the share of reference j in the sum.
+    """
+    references, h = numbers(4, 2, seed=9) / 4, 0.5 * (1 + 2 * mollifier**2)
+    term = DataDensity(pixel_pair, References(references), estimator, 0.5, eta=0.2, mollifier=mollifier)
+    among = (-(references[:, None] - references[None]).square().sum(2) / h).exp()
+    alpha = torch.linalg.inv(among + 0.2 * torch.eye(4)).sum(1) if estimator == "krr" else torch.ones(4).double()
+    f = pixel_pair(batch().images.detach())
+    parts = alpha * (-(f[:, None] - references[None]).square().sum(2) / h).exp()
+    torch.testing.assert_close(term.log_value(batch()), parts.sum(1).log())
+    expected = -2 / h * (f - parts @ references / parts.sum(1, keepdim=True))
+    torch.testing.assert_close(pixel_pair(gradients(term, batch())[0]), expected)
+
+
+def test_the_image_mollifier_averages_the_kernel_over_noisy_particles():
+    """B_i = log sum_j alpha_j mean_s exp(-|d(x_i + e_s) - r_j|^2), alpha those of the plain kernel."""
+    term = DataDensity(
+        TOWER, References(REFERENCES), bandwidth=1.0, eta=0.2, mollifier=0.3, mollifier_space="image", seed=4
+    )
+    noise = torch.randn((4, 3, SIDE, SIDE), generator=seeded("mollifier", 4, 7)).double()
+    kernel = torch.stack([
+        (-(TOWER(batch().images + 0.3 * one)[:, None] - REFERENCES[None]).square().sum(2)).exp() for one in noise
+    ]).mean(0)  # fmt: skip
+    among = (-(REFERENCES[:, None] - REFERENCES[None]).square().sum(2)).exp()
+    alpha = torch.linalg.inv(among + 0.2 * torch.eye(6)).sum(1)
+    torch.testing.assert_close(term.log_value(batch(step=7)), (kernel @ alpha).log())
+
+
+def test_where_particles_go_by_steins_estimator_the_data_are_a_kde():
+    """It estimates scores of the particles alone; its wide kernel would only draw all to the mean of the data."""
+    stein = DataDensity(TOWER, References(REFERENCES), "stein", bandwidth=50.0, eta=1.0)
+    kde = DataDensity(TOWER, References(REFERENCES), "kde", bandwidth="nearest")
+    assert torch.equal(stein.log_value(batch()), kde.log_value(batch()))
+
+
+def test_a_density_is_fitted_once_while_its_settings_stay():
+    references = References(REFERENCES)
+    first = references.fit("krr", "nearest", "positive")
+    assert references.fit("krr", "nearest", "positive") is first
+    other = references.fit("krr", 0.3, 0.1)
+    assert other is not first and float(other.h) == 0.3
+    assert not torch.equal(references.fit("krr", 0.3, 0.4).alpha, other.alpha)
 
 
 def test_text_likelihood_is_the_scaled_cosine():
@@ -226,7 +283,7 @@ class TestBatch:
         values = [
             Repulsion(tower).log_value(among),
             TextLikelihood(tower, TEXT).log_value(among),
-            DataDensity(tower, REFERENCES).log_value(among),
+            DataDensity(tower, References(REFERENCES)).log_value(among),
         ]
         among.constant_features(tower)
         among.gradients(values)
