@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from engine.commands import generate, models, pictures
-from engine.commands.shared import RunError
+from engine.commands.shared import RunError, quicken
 from engine.errors import ModelError, PictureError, SaveError
 from engine.settings import SettingsError
 from engine.version import VERSION
@@ -20,6 +20,8 @@ OPTION_OF = {"truncation_psi": "truncation", "detail_steps": "stage2"}  # where 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     options = _parser().parse_args(arguments)
+    if getattr(options, "quick", False):
+        quicken(options)
     try:
         return options.command(options) or 0
     except KeyboardInterrupt:

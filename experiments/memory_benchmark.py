@@ -15,6 +15,7 @@ import subprocess
 import sys
 
 import engine
+from experiments import options
 from experiments.memory import count_peak_anew, peak_memory
 
 PROMPT = "a picture of something"
@@ -47,13 +48,13 @@ def main() -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--n", nargs="+", type=int, default=[1, 2], help="how many pictures")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        print(json.dumps(measure(options.models[0], options.n[0])))
+    chosen = options.parse(parser, {"n": [1]})
+    if chosen.one:
+        print(json.dumps(measure(chosen.models[0], chosen.n[0])))
         return
     print("| model | pixels | weights, MB | n | beyond them, MB |\n|---|---:|---:|---:|---:|")
-    for model in options.models:
-        for n in options.n:
+    for model in chosen.models:
+        for n in chosen.n:
             print(row(model, n), flush=True)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 import engine
 from engine.networks import biggan_deep, dalle_dvae
+from experiments import options
 
 TOLERANCE = 1e-2  # in float32: rounding turns a few ReLUs of these deep networks on or off
 DEFAULT_CASES = ("biggan-deep-128x2", "biggan-deep-256x1", "dvae-256x1")
@@ -37,6 +38,8 @@ BIGGAN_LAYERS: dict[int, tuple[tuple[bool, int, int], ...]] = {
     ),
 }  # fmt: skip
 ATTENTION = 8  # position in the list of layers
+
+QUICK = {"cases": ["dvae-64x1"], "repeats": 1}
 
 Pass = Callable[[], tuple[Tensor, Tensor]]  # pictures, and the gradient by the latent
 
@@ -152,7 +155,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=DEFAULT_CASES)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments = options.parse(parser, QUICK)
     threads = engine.set_threads(arguments.threads)
     print(f"{threads} thread(s), processor seconds, forward and backward\n")
     print("| network | pixels | n | ours | package | package / ours |\n|---|---|---|---|---|---|")

@@ -29,10 +29,12 @@ from engine.inference.flow import Particles, Problem
 from engine.inference.terms import Batch, Repulsion
 from engine.networks.stylegan2 import Generator
 from engine.settings import FlowSettings
+from experiments import options
 from experiments.memory import count_peak_anew, peak_memory
 from experiments.plain_stylegan2 import synthesize
 
 CHUNKS = (None, 8)
+QUICK = {"n": [2], "repeats": 1}
 
 
 def median_seconds(work: Callable[[], object], repeats: int) -> float:
@@ -143,7 +145,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--memory", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = options.parse(parser, QUICK)
     threads = engine.set_threads(arguments.threads)
     if arguments.memory:
         print(step_memory(*json.loads(arguments.memory)))

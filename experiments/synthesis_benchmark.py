@@ -38,6 +38,7 @@ from torch import Tensor
 
 from engine.networks.stylegan2 import SynthesisNetwork, draw_weights
 from engine.system.runtime import keep_freed_memory
+from experiments import options
 from experiments.memory import count_peak_anew, peak_memory
 from experiments.plain_stylegan2 import synthesize
 
@@ -96,8 +97,8 @@ def serve(implementation: str, case: Case) -> None:
 
 def measure(case: Case, *, threads: int, repeats: int, return_memory: bool) -> dict[str, tuple[float, float]]:
     """{implementation: (seconds, bytes)}, by turns; a first pass to warm up is not counted in the seconds."""
-    options = ["--threads", str(threads), *(["--return-memory"] if return_memory else [])]
-    command = [sys.executable, "-m", "experiments.synthesis_benchmark", *options]
+    command = [sys.executable, "-m", "experiments.synthesis_benchmark", "--threads", str(threads)]
+    command += ["--return-memory"] if return_memory else []
     command += ["--cases", f"{case.resolution}x{case.batch}", "--serve"]
     servers = {
         name: subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -138,17 +139,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--return-memory", action="store_true", help="let the C library give freed memory back")
     parser.add_argument("--serve", choices=IMPLEMENTATIONS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    if options.serve:
-        if not options.return_memory:
+    chosen = options.parse(parser, {"cases": [Case(64, 1)], "repeats": 1})
+    torch.set_num_threads(chosen.threads)
+    if chosen.serve:
+        if not chosen.return_memory:
             keep_freed_memory()
-        serve(options.serve, options.cases[0])
+        serve(chosen.serve, chosen.cases[0])
         return
     print("| resolution | batch | ours, s | plain, s | plain / ours | ours, MB | plain, MB |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
-    for case in options.cases:
-        line = row(case, threads=options.threads, repeats=options.repeats, return_memory=options.return_memory)
+    for case in chosen.cases:
+        line = row(case, threads=chosen.threads, repeats=chosen.repeats, return_memory=chosen.return_memory)
         print(line, flush=True)
 
 

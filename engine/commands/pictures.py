@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from engine.commands.shared import (
     Models,
     add_model_options,
+    add_quick,
     add_run_options,
     load_models,
     run_tasks,
@@ -90,6 +91,7 @@ def _add_invert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", type=Path, help="the picture")
     parser.add_argument("--out", type=Path, required=True, help="the file for the latents (.safetensors) or picture")
     parser.add_argument("--inversion-steps", type=int, help="steps of the search")
+    add_quick(parser)
     add_model_options(parser)
 
 

@@ -54,6 +54,18 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="steps of the flow (the preset's)")
     parser.add_argument("--step-size", type=float, help="length of a step (the preset's)")
     parser.add_argument("--diversity", type=float, help="strength of the repulsion (the preset's)")
+    add_quick(parser)
+
+
+def add_quick(parser: argparse.ArgumentParser) -> None:
+    """--quick, see `quicken`."""
+    parser.add_argument("--quick", action="store_true", help="a few steps, two pictures: shows that the command works")
+
+
+def quicken(options: argparse.Namespace) -> None:
+    """What --quick does, whatever else the options ask for. Not every command has all of them."""
+    counts = {"n": 2, "steps": 2, "stage1": None, "stage2": None, "candidates": 1, "inversion_steps": 2}
+    vars(options).update({name: count for name, count in counts.items() if name in options})
 
 
 def load_models(options: argparse.Namespace) -> Models:

@@ -13,7 +13,8 @@ from engine.settings import GenerateSettings
 
 ModelKind = Literal["generator", "prompt"]
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
+_INSTALLED = Path(__file__).resolve().parents[1] / "assets"  # where a wheel puts them
+ASSETS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "assets"
 ROW_FILE = "model.json"
 PUBLIC_PREFIX = "open_clip:"
 

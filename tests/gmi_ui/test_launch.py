@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import app
+from gmi_ui import command_line
 from gmi_ui.studio import LaunchOptions, OptionsError, build, check_device
 from tests.gmi_ui.tiny import tiny_models
 
@@ -14,13 +14,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_defaults_stay_on_this_machine() -> None:
-    options = app.parse([])
+    options = command_line.parse([])
     assert options.host == "127.0.0.1" and not options.share and options.auth is None and options.browser
 
 
 def test_every_option_arrives() -> None:
     line = "--no-browser --host 0.0.0.0 --port 8123 --device cuda --threads 3 --auth ann:p:w --share"
-    assert app.parse(line.split()) == LaunchOptions(
+    assert command_line.parse(line.split()) == LaunchOptions(
         host="0.0.0.0", port=8123, device="cuda", threads=3, browser=False, share=True, auth=("ann", "p:w")
     )
 
@@ -32,7 +32,7 @@ def test_every_option_arrives() -> None:
 )  # fmt: skip
 def test_options_that_cannot_be_used_say_what_to_do(line: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        app.parse(line.split())
+        command_line.parse(line.split())
     assert ended.value.code == 2 and word in capsys.readouterr().err
 
 
@@ -48,7 +48,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_starts(
     with pytest.raises(OptionsError, match="--device: .* cannot be used here"):
         check_device(device)
     monkeypatch.setattr("sys.argv", ["app.py", "--no-browser", "--device", device])
-    assert app.main() == 2
+    assert command_line.main() == 2
     assert "Use cpu" in capsys.readouterr().err
 
 

@@ -12,8 +12,9 @@ from engine.errors import ModelError
 from engine.models.table import ASSETS, list_models
 from training import judges
 from training.avatars import classifier, pool
+from training.fashion import data
 
-SHIPPED = ("avatars",)
+SHIPPED = ("avatars", "fashion")
 
 
 def weights(name: str) -> dict[str, Tensor]:
@@ -26,6 +27,18 @@ def test_the_judge_of_avatars_is_as_good_as_its_card_says() -> None:
     # 200 other drawings: a share of .9 scatters by .02 (binomial), so four of that are allowed.
     for group, share in found.items():
         assert share > told[group.replace("_", " ")] - 0.085, group
+
+
+def test_the_judge_of_fashion_tells_its_classes() -> None:
+    """Of the test pictures, which it never saw; where Debian's package is missing there are none to try."""
+    try:
+        pixels, labels = data.load("t10k")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    with torch.no_grad():
+        found = judges.load_fashion()(data.to_images(pixels[:1000])).argmax(1)
+    # 1,000 pictures: a share of .93 scatters by .008, so four of that are allowed.
+    assert float((found == labels[:1000]).double().mean()) > judges.facts("fashion")["figures"]["class"] - 0.032
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -1,0 +1,68 @@
+"""The command that starts the studio: `python app.py` in a checkout, `gmi-studio` where it is installed."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gmi_ui.studio import LaunchOptions, OptionsError, launch
+
+
+def parse(arguments: Sequence[str] | None = None) -> LaunchOptions:
+    """The command line. Ends the program with a message for options that do not go together."""
+    parser = argparse.ArgumentParser(description="Type a prompt, watch different pictures form.")
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    parser.add_argument("--host", default=LaunchOptions.host, help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, help="port (default: the first free one from 7860)")
+    parser.add_argument(
+        "--device", default=LaunchOptions.device, help="cpu, cuda, or auto: the GPU where there is one (default: auto)"
+    )
+    parser.add_argument("--threads", type=_count, help="processor threads (default: all cores but one)")
+    parser.add_argument("--auth", type=_user, metavar="USER:PASSWORD", help="ask for this name and password")
+    parser.add_argument("--share", action="store_true", help="a public address through gradio; needs --auth")
+    chosen = parser.parse_args(arguments)
+    try:
+        return LaunchOptions(
+            host=chosen.host,
+            port=chosen.port,
+            device=chosen.device,
+            threads=chosen.threads,
+            browser=not chosen.no_browser,
+            share=chosen.share,
+            auth=chosen.auth,
+        )
+    except OptionsError as error:
+        parser.error(str(error))
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: choose a number from 1 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads: choose 1 or more")
+    return int(text)
+
+
+def _user(text: str) -> tuple[str, str]:
+    name, colon, password = text.partition(":")
+    if not (name and colon and password):
+        raise argparse.ArgumentTypeError("write it as user:password")
+    return name, password
+
+
+def main() -> int:
+    """Runs until interrupted."""
+    options = parse()
+    try:
+        launch(options)
+    except OptionsError as error:
+        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"The studio could not start: {error}", file=sys.stderr)
+        return 1
+    return 0
