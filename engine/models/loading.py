@@ -57,8 +57,8 @@ class GeneratorModel:
 
     synthesize: a space's decoded latents, and the space, to images. discriminator: images [N, 3, H, W] to logits
     [N, 1], each image for itself; encoder: images [N, 3, side, side] to w [N, w_dim], side as `encoder_side` says.
-    Either may be missing. classes: their names, in the network's order. in_domain_distance: see
-    `engine.tasks.inversion`.
+    Either may be missing. classes: their names, in the network's order. in_domain_distance, framed_distance: see
+    `engine.models.table.ModelRow`.
     """
 
     name: str
@@ -77,6 +77,7 @@ class GeneratorModel:
     dtype: torch.dtype = torch.float32  # what `render` computes in, see `engine.models.precision`
     encoder_side: int = 0  # 0: the resolution
     in_domain_distance: float | None = None
+    framed_distance: float | None = None
 
     def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
         """Latents [N, *space.shape] to images [N, 3, H, W], nominally in [-1, 1]. Differentiable.
@@ -329,6 +330,7 @@ def _assemble(row: ModelRow, device: Device, loading: Loading) -> GeneratorModel
         dtype=generator_dtype(device),
         encoder_side=row.encoder_side,
         in_domain_distance=row.in_domain_distance,
+        framed_distance=row.framed_distance,
     )
 
 

@@ -48,7 +48,10 @@ class ModelRow:
     classes: tuple[str, ...] = ()  # names, in the generator's order
     options: Mapping[str, Any] = field(default_factory=dict)  # what weights cannot tell, by `name` or `role.name`
     encoder_side: int = 0  # pixels of what the encoder was trained on; 0 for the generator's own
-    in_domain_distance: float | None = None  # see `engine.tasks.inversion`; None where nobody measured it
+    # Distances of `engine.tasks.inversion`, None where nobody measured them: the largest at which a search redraws
+    # pictures of the model's own kind, and the one below which the encoder's guess shows a picture to be framed right.
+    in_domain_distance: float | None = None
+    framed_distance: float | None = None
     states: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # state dicts by role, where opened already
 
     @property
@@ -129,7 +132,8 @@ def _row(values: Any, folder: Path) -> ModelRow:
         classes=tuple(str(name) for name in values.get("classes", ())),
         options=dict(values.get("options", {})),
         encoder_side=_encoder_side(values.get("encoder_side", 0)),
-        in_domain_distance=_distance(values.get("in_domain_distance")),
+        in_domain_distance=_distance(values, "in_domain_distance"),
+        framed_distance=_distance(values, "framed_distance"),
         files={role: _file(file, folder) for role, file in values["files"].items()},
         folder=folder,
     )
@@ -141,11 +145,12 @@ def _encoder_side(value: Any) -> int:
     return value
 
 
-def _distance(value: Any) -> float | None:
+def _distance(values: Mapping[str, Any], name: str) -> float | None:
+    value = values.get(name)
     if value is None:
         return None
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 1:
-        raise ValueError(f"in_domain_distance is {value!r}, expected a number above 0, at most 1")
+        raise ValueError(f"{name} is {value!r}, expected a number above 0, at most 1")
     return float(value)
 
 

@@ -54,7 +54,6 @@ TOLERANCE = 0.02  # root mean square of a change in [-1, 1] that a posterior dra
 
 BOX_SHARES = (1.0, 0.75, 0.55, 0.4)  # sides of the squares tried, of the largest one
 BOX_PENALTY = 0.5  # a square of a quarter of the size must fit twice as well
-PLAINLY_FRAMED = 0.06  # distance of the encoder's guess at which no other square is tried
 BOX_PLACES = 3  # tried along each edge
 BOX_SHIFTS = (0.12, 0.06, 0.03)  # of the side, when the best place is searched more finely
 BOX_MOVES = 2  # at most, by each of them
@@ -389,7 +388,8 @@ def find_box(picture: Picture, generator: "GeneratorModel", mask: Mask | None = 
     """The square of the picture that looks most like the generator's own framing, around all of the mask.
 
     Judged by how well one pass of the encoder redraws what is known; of two alike, the larger one. A coarse grid of
-    squares, then ever smaller shifts and changes of size from the best. Without an encoder the largest square that
+    squares, then ever smaller shifts and changes of size from the best; nothing where the largest is within the model's
+    `framed_distance`. Without an encoder the largest square that
     holds the mask.
     """
     boxes = candidate_boxes(picture, mask)
@@ -402,7 +402,7 @@ def find_box(picture: Picture, generator: "GeneratorModel", mask: Mask | None = 
         """A smaller square hides less of a bad fit; what it leaves out must be paid for."""
         return _misfit(picture, box, mask, generator) * (largest.side / box.side) ** BOX_PENALTY
 
-    if error(largest) < PLAINLY_FRAMED:
+    if generator.framed_distance is not None and error(largest) < generator.framed_distance:
         return largest
     best = min(boxes, key=error)
     for part in BOX_SHIFTS:

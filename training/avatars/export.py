@@ -19,6 +19,7 @@ BUNDLE = Path("assets/avatars")
 # Between the groups of `python -m experiments.editing --part domain`: held-out renders reach .019 at most, photographs
 # begin at .08, noise, stripes and drawn landscapes at .05.
 IN_DOMAIN_DISTANCE = 0.04
+FRAMED_DISTANCE = 0.06  # of the encoder's guess, when the square of a picture is as the avatars are framed
 EXAMPLES = (
     "a woman with pink hair and sunglasses",
     "a bearded man in a suit",
@@ -86,6 +87,7 @@ def main() -> None:
         "default_space": "w",
         "encoder_side": encoder.SIDE,
         "in_domain_distance": IN_DOMAIN_DISTANCE,
+        "framed_distance": FRAMED_DISTANCE,
         "examples": list(EXAMPLES),
         "steps": {
             "synthesis": steps_done(synthesis.FOLDER),

@@ -179,6 +179,7 @@ NEARLY: dict[str, tuple[Make, str]] = {
     "a description of no family": (described(family="diffusion"), "generators are: stylegan2, biggan"),
     "a description of another task": (described(family="comodgan"), r"made for another task \(inpaint\)"),
     "a description with a wrong limit": (described(in_domain_distance=-1), "in_domain_distance is -1"),
+    "a description with a wrong framing": (described(framed_distance=2), "framed_distance is 2, expected a number"),
     "a description with a wrong size": (described(encoder_side="64"), "encoder_side is '64'"),
 }
 

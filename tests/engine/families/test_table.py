@@ -169,8 +169,8 @@ def bundled(name: str) -> ModelRow:
 def test_avatars_tell_what_was_measured_of_them() -> None:
     """Limits of one model are in its model.json; another model of the family has none."""
     row, model = bundled("avatars"), load_generator("avatars")
-    assert (row.encoder_side, row.in_domain_distance) == (64, 0.04)
-    assert (model.encoder_side, model.in_domain_distance) == (64, 0.04)
+    for told in (row, model):
+        assert (told.encoder_side, told.in_domain_distance, told.framed_distance) == (64, 0.04, 0.06)
     own = load_generator(str(row.file("generator").path))
-    assert (own.family, own.encoder_side, own.in_domain_distance) == ("stylegan2", 0, None)
+    assert (own.family, own.encoder_side, own.in_domain_distance, own.framed_distance) == ("stylegan2", 0, None, None)
     assert bundled("fashion").in_domain_distance is None

@@ -550,6 +550,9 @@ def test_a_picture_framed_as_the_models_own_is_not_searched(
     assert best == Box(50, 0, 200) and tried == [best]
     best, tried = framed(generator, monkeypatch, lambda box: 0.061 if box.side == 200 else 0.0)
     assert best.side < 200 and len(tried) == len(set(tried)) > 20
+    unmeasured = replace(generator, framed_distance=None)  # nothing tells when it is enough
+    best, tried = framed(unmeasured, monkeypatch, lambda box: 0.001 if box.side == 200 else 0.0)
+    assert best.side < 200 and len(tried) > 20
     best, tried = framed(lone, monkeypatch, lambda box: 1.0)
     assert best == Box(50, 0, 200) and not tried  # nothing tells without an encoder
 
