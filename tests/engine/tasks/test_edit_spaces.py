@@ -1,5 +1,7 @@
 """The latent spaces of edits, seen from a start."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 from engine.models.loading import GeneratorModel, load_generator
 from engine.tasks.edit_spaces import FURTHEST, StyleEditSpace, WEditSpace, conditioned_draws
-from engine.tasks.inversion import Renderer, Start, posterior, start_from_latents
+from engine.tasks.inversion import Renderer, Start, posterior, start_from_latents, styles_of
 
 SEEDS = (4, 5, 6)
 
@@ -106,3 +108,50 @@ def test_only_editable_channels_move(renderer: Renderer, start: Start) -> None:
     changed = space.decode(torch.ones(1, *space.shape)) - space.decode(torch.zeros(1, *space.shape))
     torch.testing.assert_close(changed[0], std * renderer.synthesis.editable, atol=1e-5, rtol=1e-5)
     assert not space.sample(SEEDS).any()
+
+
+def test_moves_are_seen_from_the_start_with_its_residual(renderer: Renderer, start: Start) -> None:
+    residual = torch.randn(renderer.synthesis.size, generator=torch.Generator().manual_seed(5))
+    moved = replace(start, residual=residual)
+    latents = torch.randn(2, 8, generator=torch.Generator().manual_seed(6)) * 0.1
+    torch.testing.assert_close(
+        moves(renderer, moved).decode(latents), moves(renderer, start).decode(latents) + residual
+    )
+    styles = StyleEditSpace(renderer, moved, torch.ones(renderer.synthesis.size))
+    torch.testing.assert_close(styles.decode(torch.zeros(1, *styles.shape))[0], styles_of(start, renderer) + residual)
+
+
+def test_spaces_say_their_size(renderer: Renderer, start: Start) -> None:
+    layers, size = start.latents.shape
+    shared, layered = moves(renderer, start), moves(renderer, start, per_layer=True)
+    styles = StyleEditSpace(renderer, start, torch.ones(renderer.synthesis.size))
+    assert (shared.name, layered.name, styles.name) == ("w", "w+", "s")
+    assert (shared.shape, layered.shape, styles.shape) == ((size,), (layers, size), (renderer.synthesis.size,))
+    for space in (shared, layered, styles):
+        assert space.scale == pytest.approx(math.prod(space.shape) ** 0.5)
+        latents = torch.full((2, *space.shape), 0.5)
+        torch.testing.assert_close(space.log_prior(latents), torch.full((2,), -0.5 * 0.25 * math.prod(space.shape)))
+
+
+def test_a_move_of_each_layer_begins_alike(renderer: Renderer, start: Start) -> None:
+    layered = moves(renderer, start, per_layer=True).sample(SEEDS)
+    torch.testing.assert_close(layered, moves(renderer, start).sample(SEEDS)[:, None].expand_as(layered))
+
+
+def test_single_channels_move_no_further_than_published(renderer: Renderer, start: Start) -> None:
+    space = StyleEditSpace(renderer, start, torch.ones(renderer.synthesis.size))
+    latents = torch.zeros(1, *space.shape)
+    latents[0, :3] = torch.tensor([-40.0, 40.0, 24.0])
+    assert space.constrain(latents)[0, :4].tolist() == [-25.0, 25.0, 24.0, 0.0]
+
+
+def test_a_start_that_is_far_out_may_go_as_far_again(renderer: Renderer, start: Start) -> None:
+    """Its own length is the limit then, FURTHEST times."""
+    far = replace(start, latents=start.latents * 20)
+    here = far.latents.mean(0)
+    assert here.norm() > 2 * renderer.space.whitened.radius
+    space = moves(renderer, far)
+    out = space.constrain(here[None] * 3)
+    assert (here + out[0]).norm().item() == pytest.approx(FURTHEST * here.norm().item(), rel=1e-4)
+    back = -here[None] * 0.5
+    assert torch.equal(space.constrain(back), back)

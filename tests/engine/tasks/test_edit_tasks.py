@@ -30,10 +30,12 @@ def measured(tiny_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A cache with the directions of the tiny models."""
     folder = tmp_path_factory.mktemp("cache")
     models = load_generator("avatars", assets=tiny_assets), load_prompt_model("clip-mini", assets=tiny_assets)
-    for space, count in (("w", 40), ("s", 2)):
-        name = styleclip.file_name(*models, space)  # type: ignore[arg-type]
-        path = folder / "directions" / name
-        list(styleclip.compute_directions(*models, space, path=path, count=count))  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(styleclip, "STATISTICS_SAMPLES", 100)
+        for space, count in (("w", 40), ("s", 2)):
+            name = styleclip.file_name(*models, space)  # type: ignore[arg-type]
+            path = folder / "directions" / name
+            list(styleclip.compute_directions(*models, space, path=path, count=count))  # type: ignore[arg-type]
     return folder
 
 
@@ -327,3 +329,218 @@ def test_an_inpainting_goes_on_from_its_result(models: tuple[GeneratorModel, Pro
     assert link.picture is not None and link.picture.size == picture.size
     torch.testing.assert_close(link.target, step.images[:1])
     assert last_of(tasks.edit(EDIT, link, *models)).images.isfinite().all()
+
+
+# ---- what each method is made of -------------------------------------------------------------------------
+
+
+def conditions_of(task: tasks.Task) -> list[tuple[str, Any]]:
+    return [(term.name, pytest.approx(weight)) for term, weight in task.problem.conditions]
+
+
+def test_our_edit_is_drawn_by_words_and_held_by_the_picture(
+    models: tuple[GeneratorModel, PromptModel], start: Start
+) -> None:
+    """A goal along the edit's direction, the words' likelihood, a pull back; the latter by the settings."""
+    settings = replace(EDIT, strength=0.5, identity=0.7, disentanglement=0.2)
+    task = tasks.edit(settings, start, *models)
+    assert conditions_of(task) == [
+        ("edit direction", editing.DIRECTION_WEIGHT),
+        ("text", 0.5 * editing.TEXT_WEIGHT),
+        ("identity", 0.7),
+    ]
+    pull, likelihood, held = (term for term, _ in task.problem.conditions)
+    directions = styleclip.require_directions(*models, "w")
+    words = styleclip.text_direction(models[1], settings.prompt, settings.neutral)
+    wanted = directions.edit(words, 0.2) / directions.std
+    torch.testing.assert_close(pull.direction, wanted / wanted.norm())  # type: ignore[attr-defined]
+    latents = task.particles.latents
+    ahead = pull.goal - latents @ pull.direction  # type: ignore[attr-defined]
+    torch.testing.assert_close(ahead, torch.full((3,), 0.5 * editing.GOAL))
+    torch.testing.assert_close(likelihood.text, words)  # type: ignore[attr-defined]
+    assert likelihood.logit_scale == models[1].logit_scale  # type: ignore[attr-defined]
+    assert torch.equal(held.start, latents)  # type: ignore[attr-defined]
+    assert task.problem.seed == EDIT.seed and task.particles.seeds == (4, 5, 6)
+    torch.testing.assert_close(task.problem.text, models[1].text_features(["a smile"])[0])
+
+
+def test_the_draws_of_an_edit_stay_close_to_the_picture(
+    models: tuple[GeneratorModel, PromptModel], start: Start
+) -> None:
+    factor = inversion.posterior(start, inversion.Renderer(models[0]), tolerance=editing.TOLERANCE)
+    space = tasks.edit(EDIT, start, *models).problem.space
+    torch.testing.assert_close(space.factor, factor)  # type: ignore[attr-defined]
+
+
+def test_the_methods_in_w_plus_move_each_layer(models: tuple[GeneratorModel, PromptModel], start: Start) -> None:
+    """Whitened latents of each layer, from posterior draws; the optimisation by StyleCLIP's own weights."""
+    text = models[1].text_features(["a smile"])[0]
+    for method, weights, scale in (
+        ("clip", [("text", 0.5), ("identity", 0.7)], models[1].logit_scale),
+        ("optimise", [("text", 0.5), ("identity", 2 * styleclip.LATENT_WEIGHT * 0.7)], 1.0),
+    ):
+        settings = replace(EDIT, method=method, strength=0.5, identity=0.7)  # type: ignore[arg-type]
+        task = tasks.edit(settings, start, *models)
+        assert conditions_of(task) == weights
+        likelihood, held = (term for term, _ in task.problem.conditions)
+        torch.testing.assert_close(likelihood.text, text)  # type: ignore[attr-defined]
+        assert likelihood.logit_scale == scale  # type: ignore[attr-defined]
+        latents = task.particles.latents
+        assert latents.shape == (3, *models[0].spaces["w+"].shape) and torch.equal(held.start, latents)  # type: ignore[attr-defined]
+        assert torch.equal(task.problem.space.basis, torch.eye(8))  # type: ignore[attr-defined]
+        assert latents[:, 0].unique(dim=0).shape[0] == 3
+
+
+def test_one_global_direction_alone_goes_exactly_alpha_far(
+    models: tuple[GeneratorModel, PromptModel], start: Start
+) -> None:
+    task = tasks.edit(replace(EDIT, method="direction", n=1), start, *models)
+    assert not task.particles.latents.any()
+    directions = styleclip.require_directions(*models, "s")
+    words = styleclip.text_direction(models[1], EDIT.prompt, EDIT.neutral)
+    moved = last_of(task).particles.latents[0] * directions.std
+    torch.testing.assert_close(
+        moved, editing.ALPHA * directions.edit(words, EDIT.disentanglement), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_constant_gradient_is_followed_to_its_end_whatever_the_preset() -> None:
+    flow = FlowSettings(steps=7, step_size=0.3, diversity=0.8, constrain=False, chunk=2, langevin=0.5, prior=0.2)
+    line = editing.in_a_line(flow)
+    assert (line.steps, line.chunk, line.constrain) == (7, 2, False)
+    assert (line.diversity, line.normalise, line.step_schedule) == (0.0, False, "constant")
+    assert line.step_size * line.steps == pytest.approx(1.0)
+    assert (line.langevin, line.prior) == (FlowSettings().langevin, FlowSettings().prior)
+
+
+def test_sliders_moved_during_an_edit_do_not_bend_the_line(
+    models: tuple[GeneratorModel, PromptModel], start: Start
+) -> None:
+    task = tasks.edit(replace(EDIT, method="direction"), start, *models)
+    straight = last_of(task)
+    steps = task.steps()
+    next(steps)
+    steps.send(replace(FLOW, step_size=0.01, diversity=1.0))
+    *_, moved = steps
+    torch.testing.assert_close(moved.images, straight.images)
+
+
+def test_realism_is_judged_where_there_is_a_discriminator(
+    models: tuple[GeneratorModel, PromptModel], start: Start
+) -> None:
+    judged = tasks.edit(EDIT, start, *models).problem.realism
+    assert judged is not None
+    assert tasks.edit(EDIT, start, replace(models[0], discriminator=None), models[1]).problem.realism is None
+
+
+def test_the_noise_of_a_start_is_drawn_with(models: tuple[GeneratorModel, PromptModel], start: Start) -> None:
+    import copy
+
+    from engine.latents.styles import noisy_layers, style_layers
+
+    network = copy.deepcopy(models[0].network)
+    for layer in style_layers(network.synthesis):
+        if not layer.is_rgb:
+            network.synthesis.get_submodule(layer.name).noise_strength.fill_(0.5)
+    noisy = replace(models[0], network=network)
+    noise = {name: torch.randn_like(values) for name, values in noisy_layers(network.synthesis).items()}
+    with torch.no_grad():
+        image = inversion.Renderer(noisy, noise).render(start.latents[None], start.residual)
+    own = replace(start, noise=noise, image=image, target=image)
+    first = next(tasks.edit(replace(EDIT, method="direction"), own, noisy, models[1]).steps())
+    torch.testing.assert_close(first.images, image.expand_as(first.images), rtol=1e-4, atol=1e-5)
+    picture = upload(noisy)
+    mask = tasks.prepare_mask(INPAINT, hole((16, 16)), picture)
+    *_, found = inversion.invert(picture, noisy, mask=mask, steps=2)
+    task = tasks.inpaint(INPAINT, picture, mask, found, noisy, models[1])
+    moves = torch.zeros(1, *task.problem.space.shape)
+    torch.testing.assert_close(task.problem.render(moves), found.image, rtol=1e-4, atol=1e-5)
+
+
+def test_an_edited_picture_keeps_its_name_and_profile(models: tuple[GeneratorModel, PromptModel], start: Start) -> None:
+    mine = Picture(np.zeros((9, 9, 3), np.uint8), "mine.png", b"profile")
+    task = tasks.edit(EDIT, replace(start, picture=mine), *models)
+    result = task.picture(next(task.steps()), 0)
+    assert (result.name, result.icc_profile, result.size) == ("mine.png", b"profile", (16, 16))
+
+
+def test_a_further_edit_starts_at_the_result(models: tuple[GeneratorModel, PromptModel], start: Start) -> None:
+    """With nothing of the picture it came from but its noise; the styles are those that were drawn."""
+    begun = replace(start, picture=Picture(np.zeros((9, 9, 3), np.uint8)), distance=0.3)
+    for method in EDIT_METHODS:
+        task = tasks.edit(replace(EDIT, method=method), begun, *models)
+        step = last_of(task)
+        link = task.start(step, 2)
+        assert link.picture is None and link.distance == 0
+        assert torch.equal(link.image, step.images[2:3]) and torch.equal(link.target, link.image)
+        styles = task.problem.space.decode(step.particles.latents[2:3])[0]
+        torch.testing.assert_close(inversion.styles_of(link, task.renderer), styles, rtol=1e-4, atol=1e-5)
+        moved_styles = method == "direction"
+        assert torch.equal(link.latents, start.latents) == moved_styles
+        assert torch.equal(link.residual, start.residual) == (not moved_styles)
+
+
+# ---- what an inpainting is made of -----------------------------------------------------------------------
+
+
+def test_the_known_pixels_weigh_as_the_settings_say_and_more_where_nothing_else_does(
+    models: tuple[GeneratorModel, PromptModel],
+) -> None:
+    worded, *_ = inpainting(models, replace(INPAINT, prompt="a smile", known_weight=0.5))
+    assert conditions_of(worded) == [("known pixels", 0.5), ("text", inpainting_task.PROMPT_WEIGHT)]
+    silent, *_ = inpainting(models, replace(INPAINT, known_weight=0.5))
+    assert conditions_of(silent) == [("known pixels", 0.5 * inpainting_task.KNOWN_ALONE)]
+    (known, _), (text, _) = worded.problem.conditions
+    assert torch.equal(known.target, worded.begin.target)  # type: ignore[attr-defined]
+    alpha = torch.from_numpy(masks.feather_mask(hole((16, 16)), INPAINT.feather))
+    assert torch.equal(known.known[0, 0], (alpha == 0).float())  # type: ignore[attr-defined]
+    assert text.logit_scale == models[1].logit_scale  # type: ignore[attr-defined]
+    assert worded.problem.seed == INPAINT.seed and worded.particles.seeds == (4, 5, 6)
+    assert worded.problem.realism is not None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tolerance"), [("", inversion.TOLERANCE), ("a smile", inpainting_task.PROMPT_TOLERANCE)]
+)
+def test_the_draws_of_an_inpainting_keep_what_is_known(
+    models: tuple[GeneratorModel, PromptModel], prompt: str, tolerance: float
+) -> None:
+    """A prompt may ask for more than the surroundings suggest: wider draws."""
+    task, *_ = inpainting(models, replace(INPAINT, prompt=prompt))
+    known = (task.canvas.hole == 0).float()
+    factor = inversion.posterior(task.begin, task.renderer, known, tolerance=tolerance)
+    assert torch.equal(task.problem.space.factor, factor)  # type: ignore[attr-defined]
+    assert torch.equal(task.problem.space.basis, factor.T)  # type: ignore[attr-defined]
+
+
+def test_the_draws_that_are_tried_are_each_particles_own(
+    models: tuple[GeneratorModel, PromptModel],
+) -> None:
+    """Seed s tries s, s + SEED_STRIDE, ...: the first is what it would begin with without a choice."""
+    task, *_ = inpainting(models, replace(INPAINT, prompt="a smile"))
+    space: Any = task.problem.space
+    text = models[1].text_features(["a smile"])[0]
+    for seed, latents in zip((4, 5, 6), task.particles.latents, strict=True):
+        stride, tries = inpainting_task.SEED_STRIDE, inpainting_task.STARTS_TRIED
+        draws = space.sample([seed + number * stride for number in range(tries)])
+        with torch.no_grad():
+            scores = task.problem.extractor(task.problem.render(draws)) @ text
+        torch.testing.assert_close(latents, draws[scores.argmax()], rtol=1e-4, atol=1e-5)
+
+
+def test_figures_of_an_inpainting_count_what_changed_outside(models: tuple[GeneratorModel, PromptModel]) -> None:
+    task, *_ = inpainting(models, replace(INPAINT, feather=0))
+    step = last_of(task)
+    changes = (step.images.clamp(-1, 1) - task.begin.target).abs().mean((1, 2, 3)) / 2
+    figures = task.figures(step)
+    assert figures["distance_to_original"] == pytest.approx(changes.tolist())
+    assert figures["mask_share"] == pytest.approx(6 * 8 / 256)
+
+    class Careless(inpainting_task.Canvas):
+        def paint(self, image: torch.Tensor) -> Picture:
+            pixels = self.picture.pixels.copy()
+            pixels[0, :2] ^= 255
+            return Picture(pixels)
+
+    careless = replace(task, canvas=Careless(**vars(task.canvas)))
+    assert careless.figures(step)["known_pixels_changed"] == 3 * 2

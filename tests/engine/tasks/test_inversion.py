@@ -607,6 +607,13 @@ def test_nearby_squares() -> None:
     mask[100, 195:199] = True
     near = inversion._nearby_boxes(Box(100, 60, 100), 0.02, blank(300, 200), mask)
     assert near == [Box(102, 60, 100), Box(100, 62, 100), Box(100, 58, 100), Box(101, 61, 98), Box(99, 59, 102)]
+    tight = np.zeros((200, 300), bool)
+    tight[50:150, 100:200] = True
+    assert inversion._nearby_boxes(Box(95, 45, 110), 0.04545, blank(300, 200), tight) == [
+        Box(100, 45, 110), Box(90, 45, 110), Box(95, 50, 110), Box(95, 40, 110), Box(97, 47, 106), Box(93, 43, 114),
+    ]  # fmt: skip
+    assert Box(100, 50, 100) in inversion._nearby_boxes(Box(99, 49, 102), 0.02, blank(300, 200), tight)
+    assert inversion._nearby_boxes(Box(100, 50, 100), 0.02, blank(300, 200), tight) == [Box(99, 49, 102)]
 
 
 def test_how_badly_a_square_fits_is_seen_by_one_pass_of_the_encoder(generator: GeneratorModel) -> None:
