@@ -7,6 +7,7 @@ function.
 import torch
 from torch import Tensor
 
+from engine.inference import kernels
 from engine.settings import Estimator
 
 SMALLEST_ETA = 1e-3
@@ -62,12 +63,17 @@ def log_density(log_kernel: Tensor, alpha: Tensor) -> Tensor:
     return total.clamp_min(torch.finfo(total.dtype).tiny).log() + shift[:, 0]
 
 
-def stein_score(f: Tensor, kernel: Tensor, h: Tensor, eta: Tensor | float) -> Tensor:
+def stein_score(f: Tensor, kernel: Tensor, h: Tensor, eta: Tensor | float, *, anchors: Tensor | None = None) -> Tensor:
     """grad log q at the particles: -(K + eta I)^-1 <grad, K> (Li & Turner 2018). f: [N, D] -> [N, D].
 
-    <grad, K>_i = sum_j grad_{f_j} k(f_i, f_j) = (2 / h) sum_j K_ij (f_i - f_j) for the kernel matrix [N, N].
+    <grad, K>_i = sum_j grad_{f_j} k(f_i, f_j) = (2 / h) sum_j K_ij (f_i - f_j) for the kernel matrix [N, N]. Of a
+    kernel averaged over S noisy versions of each particle, anchors: [N, S, D], K and its gradient are both averages.
     """
-    pushes = (2 / h) * (f * kernel.sum(1, keepdim=True) - kernel @ f)
+    parts, centres = kernel, f
+    if anchors is not None:
+        centres = anchors.flatten(0, 1)
+        parts = kernels.log_kernel(f, centres, h).exp() / anchors.shape[1]
+    pushes = (2 / h) * (f * parts.sum(1, keepdim=True) - parts @ centres)
     return -torch.linalg.solve(_add_to_diagonal(kernel, eta), pushes)
 
 

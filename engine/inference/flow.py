@@ -39,6 +39,9 @@ TURN_LENGTHS = (4.0, 0.0, 16.0, 64.0)
 DIVERGED = 100.0  # times the latent space's scale: no generator was trained there
 RATIO_WEIGHTS = (0.1, 10.0)  # limits of the f-divergence's weights, whose mean is 1
 SMALLEST_NORM = 1e-18  # a shorter gradient has no direction; its square is still a float32
+FLAT = 1e-3  # of the longest gradient: shorter ones do not tell what is typical
+LONGEST_MOVE = 4.0  # times the typical one: where most particles are nearly satisfied, the others would fly away
+HIGHEST_MOBILITY = 100.0  # where a condition is flat, noise of its temperature knows no bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +88,7 @@ class Step:
     particles: Particles
     images: Tensor  # [N, 3, H, W], nominally in [-1, 1], detached
     features: Tensor  # [N, D], detached, of the pictures as they are
-    log_values: Mapping[str, Tensor]  # [N] per term in use
+    log_values: Mapping[str, Tensor]  # [N] per term in use; a second "text" is called "text 2"
     text_scores: Tensor  # [N], cosine of image and text features
     diversity: float  # mean over pairs of 1 - cosine of the features; 0 for one particle
     step: int
@@ -237,6 +240,17 @@ def scheduled(value: float, schedule: Schedule, step: int, steps: int) -> float:
 # ---- their sum -------------------------------------------------------------------------------------------
 
 
+class Drift(NamedTuple):
+    """Where the particles go: sum of weight * gradient, [N, *space.shape], and what moves them at random.
+
+    With `normalise`, the velocity is in units of the latent space's scale. `mobility`, [], is by how much the
+    normalisation lengthens the condition's gradient: noise of one temperature grows with its root (Einstein).
+    """
+
+    velocity: Tensor
+    mobility: Tensor
+
+
 def _drift(
     problem: Problem,
     batch: Batch,
@@ -244,39 +258,64 @@ def _drift(
     terms: Sequence[Evaluated],
     settings: FlowSettings,
     last_good: Step,
-) -> Tensor:
-    """sum of weight * gradient, [N, *space.shape]; with `normalise`, in units of the latent space's scale.
+) -> Drift:
+    """The terms' gradients, summed.
 
-    The terms of one role (A, B or C) are added at the images. Where repulsion has to give way to the condition, the
-    roles go through the generator side by side, in one backward pass of several cotangents: whether two moves
-    oppose each other is a question about latents, and the answer at the images is another. Otherwise their sum does.
+    The terms of one role (A, B or C) are added at the images. Where lengths or directions are compared, the roles go
+    through the generator side by side, in one backward pass of several cotangents: how far two moves go and whether
+    they oppose each other are questions about latents, and the answers at the images are others. Otherwise their
+    sum does.
     """
     by_images, by_latents = batch.gradients([entry.log_value for entry in terms])
     for entry, gradient in zip(terms, by_images, strict=True):
         what = f"The gradient of {entry.term.name!r}"
         _check_finite(gradient, what, entry.setting, settings, last_good)
+    raw = add_by_role(terms, by_images)
     if settings.normalise:
-        by_images = [gradient / typical_norm(gradient) for gradient in by_images]
+        by_images = [normalised(gradient) for gradient in by_images]
         # A prior pulls like a spring: its gradient, typically as long as a latent, stays small at the mean.
         by_latents = [gradient / problem.space.scale for gradient in by_latents]
-    through_images = add_by_role(terms, by_images)
-    if not settings.conflict_free:
-        through_images = {"all": torch.stack(list(through_images.values())).sum(0)} if through_images else {}
+    through_images = {role: sums for role, sums in add_by_role(terms, by_images).items() if sums.any()}
+    if through_images and not (settings.normalise or settings.conflict_free):
+        through_images = {"all": torch.stack(list(through_images.values())).sum(0)}
     moves = dict(zip(through_images, generated.pull_back(list(through_images.values())), strict=True))
+    mobility = batch.latents.new_ones(())
     if settings.normalise:
+        if "C" in moves:
+            gain = typical_norm(through_images["C"]).square() / (typical_norm(raw["C"]) * typical_norm(moves["C"]))
+            mobility = (problem.space.scale * gain).clamp_max(HIGHEST_MOBILITY)
         # Only the generator's own gain is divided out: how long the sum of a role's terms is still counts.
-        moves = {role: move * (typical_norm(through_images[role]) / typical_norm(move)) for role, move in moves.items()}
-    if "A" in moves and "C" in moves:
-        moves["A"] = without_opposition(moves["A"], moves["C"])
-    if (turn := _turn(problem.space, batch.step, settings)) is not None and settings.normalise:
-        moves = {role: concentrated(move, turn.moving) for role, move in moves.items()}
-    drift = sum([*moves.values(), *add_by_role(terms, by_latents).values()], torch.zeros_like(batch.latents))
-    return drift * ratio_weights(terms, settings.divergence, like=drift)
+        moves = {role: normalised(move) * typical_norm(through_images[role]) for role, move in moves.items()}
+        if (turn := _turn(problem.space, batch.step, settings)) is not None:
+            moves = {role: concentrated(move, turn.moving) for role, move in moves.items()}
+    for role, move in add_by_role(terms, by_latents).items():
+        moves[role] = moves[role] + move if role in moves else move
+    if settings.conflict_free and "A" in moves and "C" in moves:
+        moves["A"] = without_opposition(moves["A"], moves["C"], kept=settings.kept_opposition)
+    still = torch.zeros_like(batch.latents)
+    prior = moves.pop("prior", still)
+    velocity = prior + ratio_weights(terms, settings.divergence, like=still) * sum(moves.values(), still)
+    return Drift(velocity, mobility)
+
+
+def normalised(gradient: Tensor) -> Tensor:
+    """`gradient` [N, ...] in units of its typical length; none is longer than LONGEST_MOVE.
+
+    A condition that most particles nearly satisfy is nearly flat there, and the others' gradients are long in units
+    of theirs.
+    """
+    units = gradient / typical_norm(gradient)
+    lengths = units.flatten(1).norm(dim=1).view(-1, *[1] * (gradient.dim() - 1))
+    return units * (LONGEST_MOVE / lengths.clamp_min(LONGEST_MOVE))
 
 
 def typical_norm(gradient: Tensor) -> Tensor:
-    """Median over the particles of |gradient_i|, never zero: [N, ...] -> []."""
-    return gradient.flatten(1).norm(dim=1).quantile(0.5).clamp_min(SMALLEST_NORM)
+    """Median of |gradient_i| over the particles that still have somewhere to go, never zero: [N, ...] -> [].
+
+    A gradient FLAT times as long as the longest is that of a particle whose condition is satisfied.
+    """
+    norms = gradient.flatten(1).norm(dim=1)
+    return norms[norms >= FLAT * norms.amax()].quantile(0.5).clamp_min(SMALLEST_NORM)
 
 
 def add_by_role(terms: Sequence[Evaluated], gradients: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -288,14 +327,20 @@ def add_by_role(terms: Sequence[Evaluated], gradients: Sequence[Tensor]) -> dict
     return sums
 
 
-def without_opposition(move: Tensor, condition: Tensor) -> Tensor:
-    """`move` without its component against `condition`, particle by particle; both [N, ...].
+def without_opposition(move: Tensor, condition: Tensor, *, kept: float = 0.0) -> Tensor:
+    """`move` with the share `kept` of its component against `condition`, particle by particle; both [N, ...].
 
-    Where <move, condition> is negative it becomes 0; elsewhere the move stays as it is. Beyond the paper.
+    Where <move, condition> is negative it becomes `kept` times that; elsewhere the move stays as it is.
+
+    Beyond the paper, and a heuristic for runs of tens of steps: with kept = 0 the particles no longer flow to
+    p(x|c). Nothing then holds them apart in a direction that the condition judges, and however strong the repulsion,
+    they end where the condition is highest: for C = log N(0, 1) with a standard deviation of .00 in place of the .78
+    of 8 particles that repel each other freely. In one dimension kept = k is a repulsion k times as strong, which
+    ends at p(x|c)^(1/k). `experiments.stationary` measures both.
     """
     m, c = move.flatten(1), condition.flatten(1)
     share = (m * c).sum(1, keepdim=True) / c.square().sum(1, keepdim=True).clamp_min(SMALLEST_NORM**2)
-    return (m - share.clamp_max(0) * c).view_as(move)
+    return (m - (1 - kept) * share.clamp_max(0) * c).view_as(move)
 
 
 class Turn(NamedTuple):
@@ -322,12 +367,13 @@ def concentrated(move: Tensor, mask: Tensor) -> Tensor:
 
 
 def ratio_weights(terms: Sequence[Evaluated], divergence: Divergence, *, like: Tensor) -> Tensor:
-    """The f-divergence's weights rho(r_i), r = exp(-l1 A + l2 B + l3 C), of mean 1, clipped: [N, 1, ...].
+    """The f-divergence's weights rho(r_i), r = exp(B + C - A), of mean 1, clipped: [N, 1, ...].
 
-    KL: 1; reverse KL: r; Jensen-Shannon: r / (2 (1 + r)); Hellinger: sqrt(r) / 2. The log-values lack their
-    constants, so log r counts from its median.
+    KL: 1; reverse KL: r; Jensen-Shannon: r / (2 (1 + r)); Hellinger: sqrt(r) / 2. Of the terms in use each counts
+    once, whatever its weight in the drift, but for the sign; the latent prior is no part of r and is not weighted
+    by it. The log-values lack their constants, so log r counts from its median.
     """
-    log_values = [entry.weight * entry.log_value.detach() for entry in terms if entry.role != "prior"]
+    log_values = [math.copysign(1, entry.weight) * entry.log_value.detach() for entry in terms if entry.role != "prior"]
     if divergence == "kl" or not log_values:
         return torch.ones((), dtype=like.dtype, device=like.device)
     log_r = torch.stack(log_values).sum(0)
@@ -344,7 +390,7 @@ def ratio_weights(terms: Sequence[Evaluated], divergence: Divergence, *, like: T
 def _advance(
     problem: Problem,
     particles: Particles,
-    drift: Tensor,
+    drift: Drift,
     terms: Sequence[Evaluated],
     settings: FlowSettings,
     chunk: int | None,
@@ -402,17 +448,18 @@ def scheduled_step(settings: FlowSettings, step: int) -> float:
     return scheduled(settings.step_size, settings.step_schedule, step, settings.steps)
 
 
-def _moved(space: LatentSpace, particles: Particles, drift: Tensor, step_size: float, settings: FlowSettings) -> Tensor:
-    """z + step_size * drift + sqrt(2 step_size * langevin) * noise, constrained: [N, *space.shape].
+def _moved(space: LatentSpace, particles: Particles, drift: Drift, step_size: float, settings: FlowSettings) -> Tensor:
+    """z + step_size * velocity + sqrt(2 step_size * mobility * langevin) * noise, constrained: [N, *space.shape].
 
-    With `normalise`, lengths count in the space's scale: the drift's directly, the noise's by coordinate.
+    Without repulsion and at small steps particles then sample exp(log-densities / langevin). With `normalise` this
+    holds for conditions alone and for the latent prior alone; where both act, the prior's share is as much larger
+    as the condition's gradient was shortened. The mobility is the batch's: few particles in few dimensions disturb it.
     """
     unit = space.scale if settings.normalise else 1.0
-    moved = particles.latents + step_size * unit * drift
+    moved = particles.latents + step_size * unit * drift.velocity
     if settings.langevin > 0:
-        noise = normal_per_seed(space.shape, purpose="noise", seeds=particles.seeds, step=particles.step)
-        coordinate = unit / math.sqrt(math.prod(space.shape)) if settings.normalise else 1.0
-        moved = moved + math.sqrt(2 * step_size * settings.langevin) * coordinate * noise.to(moved)
+        noise = normal_per_seed(space.shape, purpose="noise", seeds=particles.seeds, step=particles.step).to(moved)
+        moved = moved + (2 * step_size * settings.langevin * drift.mobility).sqrt() * noise
     return space.constrain(moved) if settings.constrain else moved
 
 
@@ -433,7 +480,7 @@ def describe(
         particles=particles,
         images=batch.images.detach(),
         features=features,
-        log_values={entry.term.name: entry.log_value.detach() for entry in terms},
+        log_values=named_values(terms),
         text_scores=torch.cosine_similarity(features, problem.text[None]),
         diversity=pairwise_diversity(features),
         step=particles.step,
@@ -441,6 +488,18 @@ def describe(
         seconds=seconds,
         stage=settings.stage(particles.step) if isinstance(problem.space, Partwise) else 1,
     )
+
+
+def named_values(terms: Sequence[Evaluated]) -> dict[str, Tensor]:
+    """The log-values [N] by their terms' names; of terms that share one, the second is called "name 2"."""
+    values: dict[str, Tensor] = {}
+    for entry in terms:
+        name, number = entry.term.name, 1
+        while name in values:
+            number += 1
+            name = f"{entry.term.name} {number}"
+        values[name] = entry.log_value.detach()
+    return values
 
 
 def pairwise_diversity(features: Tensor) -> float:

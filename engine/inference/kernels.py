@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 SMALLEST_BANDWIDTH = 1e-12  # identical particles have no spread; any positive h then gives k = 1
+WIDE = 16.0  # median squared distances: Stein's estimator errs least where all particles are near (docs/method.md)
 
 
 def kernel_precision(tensor: Tensor) -> Tensor:
@@ -47,11 +48,16 @@ def median_bandwidth(squares: Tensor) -> Tensor:
     return (pairs.median() / math.log(max(n, 3))).clamp_min(SMALLEST_BANDWIDTH)
 
 
+def wide_bandwidth(squares: Tensor) -> Tensor:
+    """WIDE times the median over pairs of the squared distance: every particle sees all. squares: [N, N] -> []."""
+    n = len(squares)
+    return WIDE * math.log(max(n, 3)) * median_bandwidth(squares)
+
+
 def choose_bandwidth(squares: Tensor, rule: str | float) -> Tensor:
-    """h by the rule "nearest" or "median", or the number itself. squares: [N, N] -> []."""
-    if isinstance(rule, str):
-        return {"nearest": nearest_bandwidth, "median": median_bandwidth}[rule](squares)
-    return squares.new_tensor(float(rule))
+    """h by the rule "nearest", "median" or "wide", or the number itself. squares: [N, N] -> []."""
+    rules = {"nearest": nearest_bandwidth, "median": median_bandwidth, "wide": wide_bandwidth}
+    return rules[rule](squares) if isinstance(rule, str) else squares.new_tensor(float(rule))
 
 
 def mollified_bandwidth(h: Tensor, s: float) -> Tensor:

@@ -27,6 +27,11 @@ class Stage:
 
     `pull_back` takes cotangents of the output to cotangents of the input. With `chunk`, no graph is kept:
     `output` is computed without one, and `pull_back` runs the function again, `chunk` particles at a time.
+
+    A chunk is another batch, and float32 rounds otherwise in it: by 1e-6 of a picture's range. Where that carries an
+    activation across a kink of the network its gradient jumps: on the bundled avatars a particle's first move changes
+    by 1e-6 of its length, or by up to 1 %, five steps of the default size later its place by 10 % of |z|. In float64
+    whole and chunked runs agree to 1e-9.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int | None) -> None:
@@ -183,21 +188,25 @@ class Repulsion:
         h = kernels.choose_bandwidth(kernels.squared_distances(f.detach(), f.detach()), self.bandwidth)
         if self.mollifier_space == "feature":
             h = kernels.mollified_bandwidth(h, self.mollifier)
-        log_kernel = self._log_kernel(f, batch, h)
+        anchors = self._noisy_features(batch)
+        log_kernel = (
+            kernels.log_kernel(f, f.detach(), h) if anchors is None else kernels.sampled_log_kernel(f, anchors, h)
+        )
         kernel = log_kernel.detach().exp()
         value = density.log_density(log_kernel, density.weights(kernel, self.estimator, self.eta))
         if self.estimator == "stein":
             # Stein estimates the gradient alone; the value, which is only reported, is KDE's.
-            score = density.stein_score(f.detach(), kernel, h, density.choose_eta(kernel, self.eta))
+            eta = density.choose_eta(kernel, self.eta)
+            score = density.stein_score(f.detach(), kernel, h, eta, anchors=anchors)
             value = value.detach() + (score * (f - f.detach())).sum(1)
         return value.to(features.dtype)
 
-    def _log_kernel(self, f: Tensor, batch: Batch, h: Tensor) -> Tensor:
+    def _noisy_features(self, batch: Batch) -> Tensor | None:
+        """Features [N, samples, D] that the image-space mollifier averages over; None without one."""
         if self.mollifier_space == "feature" or self.mollifier == 0:
-            return kernels.log_kernel(f, f.detach(), h)
+            return None
         noisy = NoisyFeatures(self.extractor, self.mollifier, self.mollifier_samples, self.seed, batch.step)
-        anchors = kernels.kernel_precision(batch.constant_features(noisy))
-        return kernels.sampled_log_kernel(f, anchors, h)
+        return kernels.kernel_precision(batch.constant_features(noisy))
 
 
 class Fit(NamedTuple):

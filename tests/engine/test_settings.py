@@ -1,12 +1,16 @@
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
 from engine.settings import (
+    EDIT_PRESETS,
+    INPAINT_PRESETS,
     LIMITS,
+    NEARBY_PRESETS,
     PRESETS,
     PROMPT_LIMIT,
     EditSettings,
@@ -76,7 +80,7 @@ def test_missing_fields_take_their_defaults():
         ({"prompt": "a", "flow": {"diversity": 10**400}}, "diversity"),
         ({"prompt": "a", "flow": {"estimator": "magic"}}, "estimator"),
         ({"prompt": "a", "flow": {"estimator": ["krr"]}}, "estimator"),
-        ({"prompt": "a", "flow": {"bandwidth": "wide"}}, "bandwidth"),
+        ({"prompt": "a", "flow": {"bandwidth": "broad"}}, "bandwidth"),
         ({"prompt": "a", "flow": {"bandwidth": 0}}, "bandwidth"),
         ({"prompt": "a", "flow": {"bandwidth": None}}, "bandwidth"),
         ({"prompt": "a", "flow": {"eta": "negative"}}, "eta"),
@@ -151,10 +155,19 @@ def test_presets_differ_from_robust_where_the_paper_does():
     robust, paper = PRESETS["robust"], PRESETS["paper"]
     assert robust == FlowSettings()
     assert robust.conflict_free and robust.normalise and robust.constrain
-    assert not (paper.conflict_free or paper.normalise or paper.constrain)
+    assert not (paper.normalise or paper.constrain)
     assert (paper.bandwidth, paper.mollifier_space) == (1.0, "image")
     assert isinstance(paper.eta, float)
     assert (PRESETS["kde"].estimator, PRESETS["stein"].estimator) == ("kde", "stein")
+
+
+@pytest.mark.parametrize("presets", [PRESETS, NEARBY_PRESETS, EDIT_PRESETS, INPAINT_PRESETS])
+def test_the_papers_baselines_oppose_the_condition_and_repel_less(presets: Mapping[str, FlowSettings]):
+    """Table 2's estimators are Eq. 6's: only the preset that is ours lets repulsion give way."""
+    assert {name for name, flow in presets.items() if flow.conflict_free} == {"robust"}
+    for name in ("kde", "stein"):
+        assert presets[name].diversity_gain == pytest.approx(presets["robust"].diversity_gain / 5)
+        assert presets[name].step_size == presets["robust"].step_size
 
 
 EDIT = EditSettings(
