@@ -121,8 +121,8 @@ def table(rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="tiny counts, in seconds; writes no results unless --out")
-    parser.add_argument("--out", type=Path, help=f"where to write them (default: {RESULTS.name} beside the experiments)")
+    parser.add_argument("--quick", action="store_true", help="tiny counts, in seconds; writes only to --out")
+    parser.add_argument("--out", type=Path, help=f"the results (default: experiments/results/{RESULTS.name})")
     arguments = parser.parse_args()
     engine.set_threads(None)
     dimensions, counts, draws = ((1, 2), (8, 16), 2) if arguments.quick else (DIMENSIONS, COUNTS, DRAWS)
