@@ -322,14 +322,16 @@ PRESETS: Mapping[str, FlowSettings] = {
 }
 
 
-def _nearer(presets: Mapping[str, FlowSettings], *, diversity_gain: float, **changes: Any) -> dict[str, FlowSettings]:
-    """The presets but "paper" with other steps and repulsion; diversity_gain: of repulsion that gives way."""
+def adapted(flow: FlowSettings, *, diversity_gain: float | None = None, **changes: Any) -> FlowSettings:
+    """A preset with other numbers; diversity_gain: that of repulsion that gives way, of which others get a part."""
+    if diversity_gain is not None:
+        changes["diversity_gain"] = diversity_gain * (1.0 if flow.conflict_free else OPPOSING_GAIN)
+    return replace(flow, **changes)
 
-    def nearer(flow: FlowSettings) -> FlowSettings:
-        gain = diversity_gain * (1.0 if flow.conflict_free else OPPOSING_GAIN)
-        return replace(flow, diversity_gain=gain, **changes)
 
-    return {name: flow if name == "paper" else nearer(flow) for name, flow in presets.items()}
+def _nearer(presets: Mapping[str, FlowSettings], **changes: Any) -> dict[str, FlowSettings]:
+    """The presets with other numbers; "paper" is what it is."""
+    return {name: flow if name == "paper" else adapted(flow, **changes) for name, flow in presets.items()}
 
 
 # For tasks that start from a picture and stay near it: smaller steps.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from engine.settings import PRESETS, FlowSettings
+from engine.settings import PRESETS, FlowSettings, adapted
 
 if TYPE_CHECKING:
     import torch
@@ -145,7 +145,7 @@ class Family:
     def flow(self, preset: str = "robust") -> FlowSettings:
         """The numerical choices of a preset, with both stages where there are two."""
         flow = PRESETS[preset]
-        flow = replace(flow, **(self.tuned if flow.normalise else self.raw))
+        flow = adapted(flow, **self.tuned) if flow.normalise else replace(flow, **self.raw)
         return replace(flow, steps=2 * STAGE_STEPS, detail_steps=STAGE_STEPS) if self.has_stages else flow
 
 
