@@ -37,42 +37,20 @@ from engine.metrics.manifold import neighbour_radii, realism
 from engine.models.clip import PromptModel
 from engine.models.table import find_row, first_settings
 from engine.settings import GenerateSettings
-from experiments import options
+from experiments import options, prompts
+from experiments.prompts import reporting, tuning
 from training import judges
 from training.fashion import data
 from training.figures import clip_features
 from training.jobs import save_sheet
 
-CAPTIONS = Path(__file__).with_name("captions.json")
+SPLITS = {"tuning": tuning, "reporting": reporting}
 PROMPTS_OF_SOURCE, OTHERS_OF_SOURCE = 6, 60
+CAPTION_SEEDS = {"tuning": 20_260_101, "reporting": 20_260_301}
 PROMPT_WORDS = 3  # at least, where a picture has no name
 QUANTILE = 0.95
 QUICK = {"prompts": 1, "n": 2, "steps": 4, "candidates": 8, "shown": 2}
 NEIGHBOURS = 3  # of the realism
-
-# Each class in its own name and in other words.
-FASHION = {
-    "a pair of ankle boots": "ankle boot",
-    "winter boots": "ankle boot",
-    "a long dress": "dress",
-    "a summer gown": "dress",
-    "a bag": "bag",
-    "a handbag": "bag",
-    "a warm coat": "coat",
-    "a winter jacket": "coat",
-    "a sneaker": "sneaker",
-    "a pair of running shoes": "sneaker",
-    "wide trousers": "trousers",
-    "a pair of pants": "trousers",
-    "a pullover": "pullover",
-    "a warm sweater": "pullover",
-    "a sandal": "sandal",
-    "open sandals with a heel": "sandal",
-    "a plain T-shirt": "T-shirt",
-    "a short-sleeved tee": "T-shirt",
-    "a shirt with buttons": "shirt",
-    "a striped shirt": "shirt",
-}
 
 
 class Run(NamedTuple):
@@ -109,10 +87,10 @@ def base_settings(model: str, arguments: argparse.Namespace) -> GenerateSettings
 
 
 def prompts_of(
-    base: GenerateSettings, prompts: Sequence[str], arguments: argparse.Namespace
+    base: GenerateSettings, texts: Sequence[str], arguments: argparse.Namespace
 ) -> Iterator[GenerateSettings]:
     """The settings of every prompt, each from its own seeds."""
-    for number, prompt in enumerate(prompts):
+    for number, prompt in enumerate(texts):
         yield replace(base, prompt=prompt, n=arguments.n, seed=arguments.seed + 1000 * number)
 
 
@@ -147,7 +125,10 @@ class Judge:
 
 def measure_fashion(arguments: argparse.Namespace) -> str:
     """The table of fashion: the baseline, and ours."""
-    judge, wanted = Judge(fresh=arguments.fresh_judge), dict(list(FASHION.items())[: arguments.prompts])
+    judge, wanted = (
+        Judge(fresh=arguments.fresh_judge),
+        dict(list(SPLITS[arguments.split].FASHION.items())[: arguments.prompts]),
+    )
     base = base_settings("fashion", arguments)
     rows: dict[str, list[tuple[float, ...]]] = {}
     lines, ratios = [], []
@@ -165,7 +146,8 @@ def measure_fashion(arguments: argparse.Namespace) -> str:
         lines.append(f"{settings.prompt}: {told}")
         print(lines[-1], flush=True)
     means = {name: sum(result[1] for result in results) / len(results) for name, results in rows.items()}
-    head = f"fashion: {len(wanted)} prompts, n = {arguments.n}, {base.flow.steps} steps, {base.prompt_model}"
+    counts = f"{len(wanted)} {arguments.split} prompts, n = {arguments.n}, {base.flow.steps} steps"
+    head = f"fashion: {counts}, {base.prompt_model}"
     columns = {"right class (%)": ".1f", "diversity": ".3f", "text score": ".3f", "s a run": ".1f"}
     ratio = f"Diversity: {means['ours'] / means['baseline']:.2f} times the baseline's."
     return "\n".join([head, "", table(rows, columns), "", ratio])
@@ -174,39 +156,35 @@ def measure_fashion(arguments: argparse.Namespace) -> str:
 # ---- mosaic ----------------------------------------------------------------------------------------------
 
 
-def write_captions(path: Path = CAPTIONS) -> None:
-    """Draws the prompts and the captions to compare with, from held-out pictures of the training's pool."""
+def write_captions(path: Path = prompts.MOSAIC) -> None:
+    """Draws both splits' prompts and the captions to compare with, from held-out pictures of the training's pool."""
     import numpy as np
 
     from training.mosaic import pool, words
 
     everything = pool.open_pool()
-    author, rng, np_rng = words.Author(everything), random.Random(20_260_101), np.random.default_rng(20_260_101)
-    drawn: dict[str, dict[str, list[str]]] = {"prompts": {}, "others": {}}
-    for source in pool.SOURCES:
-        prompts: list[str] = []
-        others: list[str] = []
-        for row in np_rng.permutation(everything.rows(held_out=True, source=source)):
-            text = author.caption(row, everything.look(row, np_rng), rng)[0].text
-            if text in (*prompts, *others):
-                continue
-            is_prompt = len(prompts) < PROMPTS_OF_SOURCE and is_telling(text, everything.facts[row].get("name", ""))
-            (prompts if is_prompt else others).append(text)
-        drawn["prompts"][source], drawn["others"][source] = prompts, others[:OTHERS_OF_SOURCE]
-    path.write_text(json.dumps(drawn, indent=1, ensure_ascii=False) + "\n")
+    author = words.Author(everything)
+    drawn: dict[str, dict[str, list[str]]] = {"tuning": {}, "reporting": {}, "others": {}}
+    for split, seed in CAPTION_SEEDS.items():
+        rng, np_rng = random.Random(seed), np.random.default_rng(seed)
+        for source in pool.SOURCES:
+            chosen: list[str] = []
+            rest: list[str] = []
+            known = {text for texts in drawn.values() for text in texts.get(source, ())}
+            for row in np_rng.permutation(everything.rows(held_out=True, source=source)):
+                text = author.caption(row, everything.look(row, np_rng), rng)[0].text
+                if text in (*chosen, *rest, *known):
+                    continue
+                is_prompt = len(chosen) < PROMPTS_OF_SOURCE and is_telling(text, everything.facts[row].get("name", ""))
+                (chosen if is_prompt else rest).append(text)
+            drawn[split][source] = chosen
+            drawn["others"].setdefault(source, rest[:OTHERS_OF_SOURCE])
+    path.write_text(json.dumps(drawn, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def is_telling(text: str, name: str) -> bool:
     """Whether a caption says what to draw: a glyph by its name, people by more than that they are people."""
     return name in text if name else len(text.split()) >= PROMPT_WORDS
-
-
-def read_captions(path: Path = CAPTIONS) -> tuple[dict[str, list[str]], list[str]]:
-    """The prompts of each source, and all other captions. FileNotFoundError says how to make them."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: `python -m experiments.classes_and_codes --write-captions`")
-    drawn = json.loads(path.read_text())
-    return drawn["prompts"], [text for texts in drawn["others"].values() for text in texts]
 
 
 VARIANTS: Mapping[str, Mapping[str, object]] = {
@@ -240,8 +218,8 @@ class Reader:
 
 def measure_mosaic(arguments: argparse.Namespace) -> str:
     """The table of mosaic, and its figure: a prompt a row, the variants side by side."""
-    by_source, others = read_captions()
-    prompts = [texts[i] for i in range(PROMPTS_OF_SOURCE) for texts in by_source.values()][: arguments.prompts]
+    by_source, others = prompts.mosaic_captions(arguments.split)
+    wanted = [texts[i] for i in range(PROMPTS_OF_SOURCE) for texts in by_source.values()][: arguments.prompts]
     base = base_settings("mosaic", arguments)
     reader = Reader(engine.load_prompt_model(base.prompt_model), others)
     judge = Reader(judges.load_mosaic(fresh=arguments.fresh_judge), others)
@@ -249,7 +227,7 @@ def measure_mosaic(arguments: argparse.Namespace) -> str:
     radii = neighbour_radii(real, NEIGHBOURS)
     rows: dict[str, list[tuple[float, ...]]] = {}
     sheet = []
-    for settings in prompts_of(base, prompts, arguments):
+    for settings in prompts_of(base, wanted, arguments):
         pictures = []
         for name in arguments.variants:
             flow = replace(base.flow, **VARIANTS[name])  # type: ignore[arg-type]
@@ -279,13 +257,16 @@ def measure_mosaic(arguments: argparse.Namespace) -> str:
         "between codes": ".3f",
         "s a run": ".1f",
     }
-    head = f"mosaic: {len(prompts)} held-out captions, n = {arguments.n}, {stages}, {base.prompt_model}"
+    head = (
+        f"mosaic: {len(wanted)} held-out {arguments.split} captions, n = {arguments.n}, {stages}, {base.prompt_model}"
+    )
     return "\n".join([head, "", table(rows, columns)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=("all", "fashion", "mosaic"), default="all")
+    parser.add_argument("--split", choices=list(SPLITS), default="reporting")
     parser.add_argument("--prompts", type=int, help="use only the first so many of each part")
     parser.add_argument("--n", type=int, help="particles (8 of fashion, 4 of mosaic)")
     parser.add_argument("--seed", type=int, default=1)

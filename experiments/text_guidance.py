@@ -28,7 +28,7 @@ import engine
 from engine.inference.flow import Step, pairwise_diversity
 from engine.metrics.manifold import covered_share, neighbour_radii
 from experiments import options
-from experiments.prompts import REPORTING, TUNING, Prompt
+from experiments.prompts import Prompt, reporting, tuning
 from training import judges
 from training.avatars import classifier, pool, traits
 from training.figures import judge_features
@@ -165,7 +165,7 @@ def main() -> None:
     base = replace(base, **changes)
     if arguments.steps:
         base = replace(base, steps=arguments.steps)
-    prompts = (TUNING if arguments.split == "tuning" else REPORTING)[: arguments.prompts]
+    prompts = (tuning if arguments.split == "tuning" else reporting).AVATARS[: arguments.prompts]
     judge = Judge(arguments.judge_renders, fresh=arguments.fresh_judge)
     rows: dict[str, Result] = {}
     for diversity in [0.0, *(arguments.diversity or [base.diversity])]:
