@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from engine.checkpoints.checkpoint import Checkpoint, State
+from engine.checkpoints.refusal import printable
 from engine.errors import ModelError
 from engine.families import find_family
+
+_REASON_SHOWN = 300  # letters of why weights do not fit; all keys of a network would fill the screen
 
 
 class Undrawn(TorchFunctionMode):
@@ -72,6 +75,8 @@ def build_network(
             built = network.build(state, **settings)
         built.load_state_dict(state, assign=not copied)
     except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Torch's own first line only says that there are errors; the second begins to name them.
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2]) or type(error).__name__
+        reason = printable(reason, _REASON_SHOWN)
         raise ModelError(f"{place} does not hold a {family} {role}: {reason}") from error
     return built.to(device).eval().requires_grad_(False)

@@ -598,6 +598,25 @@ def test_vqgans_yaml_must_fit_the_weights() -> None:
     assert vqgan.settings_of(state, {"ddconfig": {"resolution": 1 << 14}})["resolution"].value == 1 << 14
 
 
+def test_vqgans_yaml_as_long_as_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: 1".ljust(vqgan.MAX_YAML))
+    assert vqgan.read_description(path) == {"a": 1}
+    path.write_text("a: 1".ljust(vqgan.MAX_YAML + 1))
+    with pytest.raises(Refused, match=r"x\.yaml is refused: it is longer than 16,384 bytes"):
+        vqgan.read_description(path)
+    for text, reason in (
+        ("- 1", "no description of a VQGAN"),
+        ("a: [", "no readable yaml"),
+        ("a: &x 1\nb: *x", "yaml"),
+    ):
+        path.write_text(text)
+        with pytest.raises(Refused, match=reason):
+            vqgan.read_description(path)
+    with pytest.raises(Refused, match="no readable yaml"):
+        vqgan.read_description(tmp_path / "gone.yaml")
+
+
 def test_vqgans_training_loss_is_left_out() -> None:
     state = {"decoder.conv_in.weight": torch.ones(1), "post_quant_conv.weight": torch.ones(1)}
     loss = {"loss.discriminator.x": torch.ones(1), "loss.y": torch.ones(1)}

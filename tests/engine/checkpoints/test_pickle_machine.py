@@ -236,6 +236,13 @@ def test_copies_are_counted() -> None:
         ledger.copy(1)
 
 
+def test_a_file_may_have_a_megabyte_copied_unless_told_otherwise() -> None:
+    ledger = Ledger()
+    ledger.copy(1 << 20)
+    with pytest.raises(Refused, match="copied again and again"):
+        ledger.copy(1)
+
+
 def test_arrivals_are_told_in_total() -> None:
     told: list[int] = []
     ledger = Ledger(on_arrival=told.append)
