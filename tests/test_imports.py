@@ -35,6 +35,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("components",),
         ("tabs",),
         ("studio",),
+        ("command_line",),
         ("__init__",),
     ),
 }
