@@ -219,5 +219,5 @@ def test_interrupting_exits_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_refine", interrupt)
+    monkeypatch.setattr("engine.commands.generate.run_tasks", interrupt)
     assert generate(tmp_path) == 130
