@@ -20,6 +20,7 @@ from engine.checkpoints import (
     open_checkpoint,
     rosinality,
     stargan2,
+    state_dict,
     stylegan2_ada,
     stylegan2_tf,
     vqgan,
@@ -61,13 +62,14 @@ from tests.engine.checkpoints.hostile import safetensors
         (b"<html", "a web page"),
         (b"<?xml", "a web page"),
         (b" {", "no readable JSON"),
-        (b"\x80\x02", "no pickle opcode|takes a value|in the middle of"),
+        (b"\x80\x02\xff", "(?<=refused: )byte 2 is no pickle opcode"),
+        (b"N", "no model file that is known here .* Read as a pickle, "),
         (b"hello", "no model file that is known here .* Read as a pickle, "),
     ],
 )
 def test_strangers_are_called_by_their_names(begin: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "model.pkl").write_bytes(begin + bytes(100))
-    with pytest.raises(Refused, match=rf"model\.pkl is refused: .*{reason}"):
+    with pytest.raises(Refused, match=rf"model\.pkl is refused: (.*){reason}"):
         open_checkpoint(tmp_path / "model.pkl")
 
 
@@ -78,6 +80,19 @@ def test_a_file_beyond_the_limit_is_not_mapped(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="it is larger than 64 GB"):
         read_content(path)
     path.unlink()
+
+
+@pytest.mark.parametrize("error", [MemoryError, RecursionError])
+def test_running_out_of_memory_is_the_files_fault(
+    error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(content, "read_torch_zip", fails)
+    (tmp_path / "x.pt").write_bytes(b"PK\x03\x04")
+    with pytest.raises(Refused, match=r"x\.pt is refused: it takes more memory than it should; it is damaged"):
+        read_content(tmp_path / "x.pt")
 
 
 def test_json_is_an_object_of_bounded_length(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +187,16 @@ def test_state_dicts_hold_tensors_only() -> None:
             tensors_of(value, "x")
     with pytest.raises(Refused, match="tensors only"):
         tensors_of({1: torch.ones(1)}, "x")
+
+
+def test_prompt_models_are_told_by_either_name_of_their_pictures_side() -> None:
+    one = torch.ones(1)
+    for key in ("visual.proj", "image_encoder.model.x"):
+        parts = state_dict.read({"logit_scale": one, key: one})
+        assert (parts.family, set(parts.networks), parts.format) == ("open_clip", {"model"}, "open_clip checkpoint")
+    for keys in (("logit_scale", "text.visual.x"), ("visual.proj", "text.x")):
+        with pytest.raises(Refused, match=f"its 2 tensors belong to no network .* its first keys: {', '.join(keys)}"):
+            state_dict.read(dict.fromkeys(keys, one))
 
 
 def test_a_prefix_goes_where_all_have_it() -> None:

@@ -375,6 +375,24 @@ def test_profiles_of_what_they_describe() -> None:
         assert read.pixels.tolist() == [[[255, 0, 0]]] and read.icc_profile is None
 
 
+@pytest.mark.parametrize(("mode", "space"), [("CMYK", b"CMYK"), ("LAB", b"Lab ")])
+def test_inks_are_converted_by_the_files_own_profile(mode: str, space: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To sRGB; L*a*b* by its definition, whatever profile the file carries."""
+    asked: list[tuple[bytes, bytes, str]] = []
+
+    def convert(picture: Image.Image, source: Any, target: Any, *, outputMode: str) -> Image.Image:
+        source = source if mode == "CMYK" else ImageCms.ImageCmsProfile(source)
+        profiles = [source.tobytes(), ImageCms.ImageCmsProfile(target).tobytes()]
+        asked.append((profiles[0][16:20] if mode == "LAB" else profiles[0], profiles[1][16:20], outputMode))
+        return Image.new("RGB", picture.size, (1, 2, 3))
+
+    monkeypatch.setattr(ImageCms, "profileToProfile", convert)
+    ink = Image.new(mode, (2, 1))
+    read = read_picture(encoded(ink, "TIFF", icc_profile=SRGB))
+    assert read.pixels.tolist() == [[[1, 2, 3]] * 2] and read.icc_profile is None
+    assert asked == [(space if mode == "LAB" else SRGB, b"RGB ", "RGB")]
+
+
 def test_other_pixels_keep_name_and_profile() -> None:
     picture = Picture(noise(), "mine", SRGB)
     other = picture.with_pixels(noise(seed=1))
