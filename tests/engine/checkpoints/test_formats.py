@@ -36,7 +36,7 @@ from engine.checkpoints.safetensors_file import read_safetensors, verify, write_
 from engine.errors import ModelError
 from engine.networks import dfgan
 from tests.engine.checkpoints import expected
-from tests.engine.checkpoints.hostile import safetensors
+from tests.engine.checkpoints.hostile import POP, call, get, pickled, put, safetensors, text
 
 # ---- containers ------------------------------------------------------------------------------------------
 
@@ -95,11 +95,20 @@ def test_running_out_of_memory_is_the_files_fault(
         read_content(tmp_path / "x.pt")
 
 
+@pytest.mark.parametrize(("times", "reason"), [(2, "holds no model that is known"), (3, "copied again and again")])
+def test_a_file_may_have_its_own_size_and_a_megabyte_copied(times: int, reason: str, tmp_path: Path) -> None:
+    """A text of a million letters is encoded: twice is within 1 MB and 2^20, three times is not."""
+    encoded = call("_codecs", "encode", get(0), text("latin1"))
+    (tmp_path / "x").write_bytes(pickled(text("a" * 1_000_000), put(0), POP, *[encoded] * times))
+    with pytest.raises(Refused, match=reason):
+        open_checkpoint(tmp_path / "x")
+
+
 def test_json_is_an_object_of_bounded_length(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_json(b' {"a": [1]} ') == {"a": [1]}
-    for text, reason in ((b"[1]", "no description of a model"), (b"{", "no readable JSON"), (b"[" * 99_999, "JSON")):
+    for wrong, reason in ((b"[1]", "no description of a model"), (b"{", "no readable JSON"), (b"[" * 99_999, "JSON")):
         with pytest.raises(Refused, match=reason):
-            parse_json(text)
+            parse_json(wrong)
     monkeypatch.setattr(content, "MAX_JSON", 8)
     assert parse_json(b'{"a": 1}') == {"a": 1}
     with pytest.raises(Refused, match="far too long"):
@@ -630,12 +639,12 @@ def test_vqgans_yaml_as_long_as_allowed(tmp_path: Path) -> None:
     path.write_text("a: 1".ljust(vqgan.MAX_YAML + 1))
     with pytest.raises(Refused, match=r"x\.yaml is refused: it is longer than 16,384 bytes"):
         vqgan.read_description(path)
-    for text, reason in (
+    for wrong, reason in (
         ("- 1", "no description of a VQGAN"),
         ("a: [", "no readable yaml"),
         ("a: &x 1\nb: *x", "yaml"),
     ):
-        path.write_text(text)
+        path.write_text(wrong)
         with pytest.raises(Refused, match=reason):
             vqgan.read_description(path)
     with pytest.raises(Refused, match="no readable yaml"):

@@ -147,6 +147,13 @@ def test_z_is_limited_whatever_the_truncation() -> None:
     assert torch.equal(space(psi=0.25).decode(undone)[:, :40], undone[:, :40])  # the limit is all
 
 
+@pytest.mark.parametrize("relaxed", [False, True])
+def test_all_is_made_on_the_device_of_the_model(relaxed: bool) -> None:
+    own = space(relaxed=relaxed, device="meta")
+    latents = own.sample([1, 2])
+    assert latents.is_meta and own.decode(latents).is_meta and own.decode(latents).shape == (2, 45)
+
+
 def test_candidates_can_be_replaced() -> None:
     held = space().holding([2], relaxed=True)
     assert held.classes == (2,) and held.relaxed

@@ -126,6 +126,16 @@ def test_vectors_are_limited_by_the_codes() -> None:
     assert torch.equal(space.constrain(between), between)
 
 
+@pytest.mark.parametrize("kind", [CodeSpace, StraightThroughSpace, SoftCodeSpace])
+def test_all_is_made_where_the_codes_are(kind: type[CodeSpace]) -> None:
+    """Another device than the CPU; the one of shapes alone is everywhere."""
+    space = kind(Codebook(BOOK.codes.to("meta")), HEIGHT, WIDTH)
+    codes = space.sample_codes([1, 2])
+    assert codes.is_meta and space.latents(codes).is_meta and space.decode(space.sample([1])).is_meta
+    for order in get_args(CodeOrder):
+        assert space.moving(0, 3, order).is_meta and space.waiting(0, 3, order).is_meta
+
+
 def test_a_book_is_described_by_mean_and_deviation() -> None:
     torch.testing.assert_close(BOOK.mean, BOOK.codes.mean(0))
     squares = (BOOK.codes - BOOK.codes.mean(0)).square().sum(1)

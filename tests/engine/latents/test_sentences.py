@@ -71,3 +71,10 @@ def test_decoded_as_the_authors_draw_them(space: SentenceSpace) -> None:
 def test_the_prior_is_normal_in_both(space: SentenceSpace) -> None:
     latents = space.sample(range(4))
     torch.testing.assert_close(space.log_prior(latents), -0.5 * latents.square().sum(1))
+
+
+def test_all_is_made_on_the_device_of_the_model() -> None:
+    for vectors in (None, kept()):
+        moved = SentenceSpace.around(DIM, COUNT, vectors, device="meta")
+        assert moved.mean.is_meta and moved.spread.is_meta
+        assert moved.sample([1]).is_meta and moved.decode(moved.sample([1])).is_meta

@@ -338,6 +338,16 @@ def test_plain_w_is_w_from_its_mean():
     assert plain.scale == pytest.approx(math.sqrt(torch.trace(space.statistics.factor @ space.statistics.factor.T)))
 
 
+def test_latents_are_drawn_for_the_device_of_the_model():
+    for space in (SphereSpace(4, "meta"), TruncatedNormalSpace(4, device="meta")):
+        assert space.sample([1, 2]).is_meta
+    statistics = w_space().statistics
+    moved = replace(
+        statistics, **{name: getattr(statistics, name).to("meta") for name in ("mean", "factor", "low", "high")}
+    )
+    assert WSpace(lambda z: z[:, :W_DIM], Z_DIM, moved).sample([1]).is_meta
+
+
 def test_normal_numbers_depend_on_purpose_seed_and_step():
     draws = normal_per_seed((3,), purpose="a", seeds=[1, 2])
     assert draws.shape == (2, 3)

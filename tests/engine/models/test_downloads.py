@@ -729,6 +729,7 @@ def test_the_proxy_of_the_environment_is_asked_for_a_tunnel(monkeypatch: pytest.
     import socket
 
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(10)
     heard: list[bytes] = []
 
     def answer() -> None:
