@@ -260,15 +260,15 @@ def forget_unseen(model: ClipMini, texts: Iterable[list[str]], config: str = CON
         embedding[~seen] = embedding[seen].mean(0)
 
 
-def export() -> None:
-    """Write the newest stage to the bundle; words never seen get the mean embedding."""
+def export(count: int = 20_000) -> None:
+    """Write the newest stage to the bundle; words that are in none of `count` captions get the mean embedding."""
     stage = "joint" if (FOLDER / "joint/state.pt").exists() else "text"
     model = ClipMini()
     model.load_state_dict(torch.load(FOLDER / stage / "state.pt", weights_only=True)["parts"]["model"])
     rng = random.Random(41)
-    labels = traits.labels(traits.sample(np.random.default_rng(41), 20_000))
-    starts = range(0, 20_000, 500)
-    forget_unseen(model, (captions_for(labels, np.arange(start, start + 500), rng)[0] for start in starts))
+    labels = traits.labels(traits.sample(np.random.default_rng(41), count))
+    parts = np.array_split(np.arange(count), -(-count // 500))
+    forget_unseen(model, (captions_for(labels, part, rng)[0] for part in parts))
     sha256 = write_safetensors(BUNDLE / "clip-mini.safetensors", model.clip.state_dict(), dtype=torch.float16)
     path = BUNDLE / "model.json"
     known = json.loads(path.read_text())["steps"] if path.exists() else {}
@@ -295,10 +295,11 @@ def main() -> None:
     parser.add_argument("--stage", choices=("text", "joint", "export"), required=True)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=192)
+    parser.add_argument("--captions", type=int, default=20_000, help="to tell the words that were seen, for export")
     parser.add_argument("--from-bundle", action="store_true", help="start the joint stage from assets/clip-mini")
     arguments = parser.parse_args()
     if arguments.stage == "export":
-        export()
+        export(arguments.captions)
     elif arguments.stage == "text":
         train_text(arguments.steps, arguments.batch)
     else:

@@ -98,7 +98,7 @@ class Batches:
     def __init__(self, data: pool.Pool, size: int, redrawn: float) -> None:
         self.data, self.size, self.redrawn = data, size, int(redrawn * size)
         self.author = words.Author(data)
-        self.parts = {source: data.rows(held_out=False, source=source) for source in pool.SOURCES}
+        self.parts = {source: data.rows(held_out=False, source=source) for source in data.sources}
         self.chances = {source: _chances(data, rows) for source, rows in self.parts.items()}
         names = [subject_of(facts) for facts in data.facts]
         self.names = sorted(set(names) - {""})
@@ -108,10 +108,11 @@ class Batches:
 
     def draw(self, seed: int) -> Batch:
         rng, words_rng = np.random.default_rng((91, seed)), random.Random(92_000_000 + seed)
-        counts = rng.multinomial(self.size, list(SHARES.values()))
+        shares = pool.shares_of(SHARES, self.parts)
+        counts = rng.multinomial(self.size, list(shares.values()))
         rows = rng.permutation(np.concatenate([
             rng.choice(self.parts[source], size=count, p=self.chances[source])
-            for source, count in zip(SHARES, counts, strict=True)
+            for source, count in zip(shares, counts, strict=True)
         ]))  # fmt: skip
         looks = [self.data.look(row, rng) for row in rows]
         images = self._degraded(to_tensor(self.data.show(rows, looks, rng)), seed)
@@ -248,7 +249,7 @@ def _texts(data: pool.Pool, count: int) -> Iterator[list[str]]:
     """Captions as in training, for the words that were seen."""
     author, rng, words_rng = words.Author(data), np.random.default_rng(96), random.Random(96)
     rows = rng.permutation(data.rows(held_out=False))
-    for part in np.array_split(np.resize(rows, count), count // 500):
+    for part in np.array_split(np.resize(rows, count), max(1, count // 500)):
         yield [author.caption(row, data.look(row, rng), words_rng)[0].text for row in part]
 
 

@@ -7,6 +7,7 @@ Held-out renders come from a seed that no training run used. The judge never too
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 from pathlib import Path
@@ -104,13 +105,15 @@ def zero_shot(prompt_model: PromptModel, features: Tensor, labels: dict[str, np.
 
 
 @torch.no_grad()
-def pair_accuracy(prompt_model: PromptModel, features: Tensor, labels: dict[str, np.ndarray]) -> float:
+def pair_accuracy(
+    prompt_model: PromptModel, features: Tensor, labels: dict[str, np.ndarray], pairs: int = PAIRS
+) -> float:
     """Share of pictures that prefer their caption to the same with one claimed value changed."""
     rng, writer = random.Random(77), captions.Writer(random.Random(0))
     right: list[str] = []
     wrong: list[str] = []
     rows: list[int] = []
-    while len(rows) < PAIRS:
+    while len(rows) < pairs:
         row = rng.randrange(len(features))
         shown = {group: int(labels[group][row]) for group in traits.GROUPS}
         writer.rng = random.Random(len(rows))
@@ -127,8 +130,8 @@ def pair_accuracy(prompt_model: PromptModel, features: Tensor, labels: dict[str,
         right.append(text)
         wrong.append(rival)
         rows.append(row)
-    ours = torch.cat([prompt_model.text_features(right[i : i + 200]) for i in range(0, PAIRS, 200)])
-    others = torch.cat([prompt_model.text_features(wrong[i : i + 200]) for i in range(0, PAIRS, 200)])
+    ours = torch.cat([prompt_model.text_features(right[i : i + 200]) for i in range(0, pairs, 200)])
+    others = torch.cat([prompt_model.text_features(wrong[i : i + 200]) for i in range(0, pairs, 200)])
     picked = features[rows]
     return float(((picked * ours).sum(1) > (picked * others).sum(1)).double().mean())
 
@@ -139,16 +142,22 @@ def clip_features(prompt_model: PromptModel, images: Tensor) -> Tensor:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--count", type=int, default=COUNT, help="pictures")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="of captions that differ in one attribute")
+    arguments = parser.parse_args()
     engine.set_threads(None)
-    model, prompt_model = engine.load_generator("avatars"), engine.load_prompt_model("clip-mini")
+    count, pairs = arguments.count, arguments.pairs
+    model = engine.load_generator("avatars", assets=ASSETS)
+    prompt_model = engine.load_prompt_model("clip-mini", assets=ASSETS)
     judge = judges.load_avatars()
-    renders = pool.held_out(COUNT)
+    renders = pool.held_out(count)
     labels = traits.labels(renders.shown)
     real, made = to_tensor(renders.images), drawn(model, renders.shown)
     real_features = judge_features(judge, real)
-    random_ones = precision_recall(real_features, judge_features(judge, random_avatars(model, COUNT)))
-    halfway = precision_recall(real_features, judge_features(judge, blends(model, COUNT)))
-    other_renders = pool.held_out(COUNT, seed=pool.HELD_OUT_SEED + 1)
+    random_ones = precision_recall(real_features, judge_features(judge, random_avatars(model, count)))
+    halfway = precision_recall(real_features, judge_features(judge, blends(model, count)))
+    other_renders = pool.held_out(count, seed=pool.HELD_OUT_SEED + 1)
     ceiling = precision_recall(real_features, judge_features(judge, to_tensor(other_renders.images)))
     on_made, on_real = classifier.predict(judge, made.clamp(-1, 1)), classifier.predict(judge, real)
 
@@ -171,9 +180,11 @@ def main() -> None:
         "zero-shot, held-out renders": zero_shot(prompt_model, clip_features(prompt_model, real), labels),
         "zero-shot, generated": zero_shot(prompt_model, clip_features(prompt_model, made), labels),
         "one attribute changed, held-out renders": pair_accuracy(
-            prompt_model, clip_features(prompt_model, real), labels
+            prompt_model, clip_features(prompt_model, real), labels, pairs
         ),
-        "one attribute changed, generated": pair_accuracy(prompt_model, clip_features(prompt_model, made), labels),
+        "one attribute changed, generated": pair_accuracy(
+            prompt_model, clip_features(prompt_model, made), labels, pairs
+        ),
     }
     for name, figures in (("avatars", avatars), ("clip-mini", clip)):
         text = json.dumps(figures, indent=2)

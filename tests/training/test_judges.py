@@ -67,15 +67,14 @@ def test_a_card_tells_what_is_on_disk(name: str) -> None:
     }  # fmt: skip
 
 
-def test_a_damaged_judge_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_judge_is_refused(tmp_path: Path) -> None:
     copy = tmp_path / "avatars"
     copy.mkdir()
     for path in (judges.FOLDER / "avatars").iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
     (copy / "weights.safetensors").write_bytes(b"\0" + (copy / "weights.safetensors").read_bytes()[1:])
-    monkeypatch.setattr(judges, "FOLDER", tmp_path)
     with pytest.raises(ModelError, match="damaged"):
-        judges.load_avatars()
+        judges.load_avatars(tmp_path)
 
 
 def test_a_fresh_judge_is_read_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

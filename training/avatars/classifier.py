@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--held-out", type=int, default=1000, help="drawings to measure the accuracy on")
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     data = pool.open_pool()
@@ -104,7 +105,7 @@ def main() -> None:
         job.finish_step(loss=loss.item())
     job.save()
     torch.save(network.state_dict(), job.folder / "weights.pt")
-    result = accuracy(load(arguments.name), pool.held_out(1000))
+    result = accuracy(load(arguments.name), pool.held_out(arguments.held_out))
     job.log("  ".join(f"{group} {share:.3f}" for group, share in result.items()))
     job.log(f"worst {np.min(list(result.values())):.3f}")
 

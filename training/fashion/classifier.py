@@ -74,9 +74,9 @@ def in_parts(function: nn.Module, images: Tensor, size: int = 250) -> Tensor:
     return torch.cat([function(part) for part in images.split(size)])
 
 
-def accuracy(network: Classifier) -> float:
-    """Share of the 10,000 test pictures that get their class."""
-    pixels, labels = data.load("t10k")
+def accuracy(network: Classifier, count: int = 10_000) -> float:
+    """Share of the first `count` of the 10,000 test pictures that get their class."""
+    pixels, labels = (part[:count] for part in data.load("t10k"))
     return float((in_parts(network, data.to_images(pixels)).argmax(1) == labels).double().mean())
 
 
@@ -84,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--held-out", type=int, default=10_000, help="test pictures to measure the accuracy on")
     arguments = parser.parse_args()
     torch.manual_seed(31)
     pixels, labels = data.load("train")
@@ -108,7 +109,7 @@ def main() -> None:
         job.finish_step(loss=loss.item())
     job.save()
     torch.save(average.state_dict(), job.folder / "weights.pt")
-    job.log(f"accuracy on the test pictures {accuracy(load()):.4f}")
+    job.log(f"accuracy on the test pictures {accuracy(load(), arguments.held_out):.4f}")
 
 
 if __name__ == "__main__":

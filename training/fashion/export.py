@@ -5,6 +5,7 @@ python -m training.fashion.export
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -27,7 +28,7 @@ EXAMPLES = (
 )
 
 
-def export(folder: Path, bundle: Path) -> None:
+def export(folder: Path, bundle: Path, *, batches_seen: int = 100) -> None:
     """From a training run's folder into the model's. Raises FileNotFoundError where nothing was trained."""
     parts = trained(folder / "state.pt", "training.fashion.adversarial")["parts"]
     bundle.mkdir(parents=True, exist_ok=True)
@@ -37,7 +38,7 @@ def export(folder: Path, bundle: Path) -> None:
         target = bundle / f"{role}.safetensors"
         files[role] = {"path": target.name, "sha256": write_safetensors(target, tensors, dtype=torch.float16)}
 
-    write("generator", adversarial.averaged_generator(parts["average"]).state_dict())
+    write("generator", adversarial.averaged_generator(parts["average"], batches_seen=batches_seen).state_dict())
     write("discriminator", parts["discriminator"])
     row = {
         "name": "fashion",
@@ -58,7 +59,9 @@ def export(folder: Path, bundle: Path) -> None:
 
 
 def main() -> None:
-    export(adversarial.FOLDER, BUNDLE)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--batches", type=int, default=100, help="of pictures, for the batch statistics")
+    export(adversarial.FOLDER, BUNDLE, batches_seen=parser.parse_args().batches)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ are counted from 10,000.
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,8 +81,12 @@ def figures(model: GeneratorModel, judge: classifier.Classifier, count: int = CO
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--count", type=int, default=COUNT, help="pictures")
+    count = parser.parse_args().count
     engine.set_threads(None)
-    text = json.dumps(figures(engine.load_generator("fashion"), judges.load_fashion()), indent=2)
+    model = engine.load_generator("fashion", assets=BUNDLE.parent)
+    text = json.dumps(figures(model, judges.load_fashion(), count), indent=2)
     print(text)
     (BUNDLE / "figures.json").write_text(text + "\n")
 

@@ -35,49 +35,49 @@ NAMES = ("avatars", "fashion", "mosaic")
 _EMBEDDING = "text.token_embedding.weight"
 
 
-def load_avatars(*, fresh: bool = False) -> MiniTower:
+def load_avatars(folder: Path = FOLDER, *, fresh: bool = False) -> MiniTower:
     """The attribute classifier of avatars. Raises ModelError where a file is damaged."""
     if fresh:
         return avatar_classifier.load("judge")
     network = MiniTower(num_classes=avatar_classifier.CLASSES)
-    network.load_state_dict(_tensors("avatars", "weights"))
+    network.load_state_dict(_tensors(folder, "avatars", "weights"))
     return network.eval().requires_grad_(False)
 
 
-def load_fashion(*, fresh: bool = False) -> fashion_classifier.Classifier:
+def load_fashion(folder: Path = FOLDER, *, fresh: bool = False) -> fashion_classifier.Classifier:
     """The classifier of clothes. Raises ModelError where a file is damaged."""
     if fresh:
         return fashion_classifier.load()
     network = fashion_classifier.Classifier()
-    network.load_state_dict(_tensors("fashion", "weights"))
+    network.load_state_dict(_tensors(folder, "fashion", "weights"))
     return network.eval().requires_grad_(False)
 
 
-def load_mosaic(*, fresh: bool = False) -> PromptModel:
+def load_mosaic(folder: Path = FOLDER, *, fresh: bool = False) -> PromptModel:
     """The second prompt model of mosaic's pictures. Raises ModelError where a file is missing or damaged."""
     if fresh:
         return engine.load_prompt_model(str(FRESH_MOSAIC))
-    with tempfile.TemporaryDirectory() as folder:  # the engine reads whole checkpoints only
-        path = Path(folder) / "judge.safetensors"
-        write_safetensors(path, with_all_words(_tensors("mosaic", "weights")), dtype=torch.float16)
+    with tempfile.TemporaryDirectory() as whole:  # the engine reads whole checkpoints only
+        path = Path(whole) / "judge.safetensors"
+        write_safetensors(path, with_all_words(_tensors(folder, "mosaic", "weights")), dtype=torch.float16)
         path.with_name(CONFIG_NAME).write_bytes((ASSETS / "clip-mosaic" / CONFIG_NAME).read_bytes())
         return replace(engine.load_prompt_model(str(path)), name="the judge of mosaic")
 
 
 def reference(name: str) -> dict[str, Tensor]:
     """Features of pictures that a table compares with, as the judge of that name sees them."""
-    return _tensors(name, "reference")
+    return _tensors(FOLDER, name, "reference")
 
 
-def facts(name: str) -> dict[str, Any]:
+def facts(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     """What `judge.json` tells of a judge."""
-    found: dict[str, Any] = json.loads((FOLDER / name / "judge.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((folder / name / "judge.json").read_text(encoding="utf-8"))
     return found
 
 
-def _tensors(name: str, role: str) -> dict[str, Tensor]:
-    file = facts(name)["files"][role]
-    path = FOLDER / name / file["path"]
+def _tensors(folder: Path, name: str, role: str) -> dict[str, Tensor]:
+    file = facts(name, folder)["files"][role]
+    path = folder / name / file["path"]
     verify(path, file["sha256"])
     return read_safetensors(path)
 

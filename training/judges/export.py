@@ -30,7 +30,8 @@ from training.jobs import steps_done
 from training.mosaic import dvae, pool
 from training.mosaic import figures as mosaic_figures
 
-HELD_OUT_AVATARS = 2000
+FOLDER = Path("training/judges")
+AVATARS, TEST_PICTURES = 2000, 10_000  # held out, for the figures
 REAL_PICTURES, REAL_SEED = 2048, 20_260_102  # of mosaic's sources, for the realism of its table
 
 CARD = """# The judge of {name}
@@ -86,9 +87,9 @@ def finish(folder: Path, measure: Callable[[], dict[str, float]]) -> None:
     print(facts["name"], json.dumps(facts["figures"], indent=2), flush=True)
 
 
-def export_avatars() -> None:
-    state = judges.load_avatars(fresh=True).state_dict()
-    write("avatars", judges.FOLDER / "avatars", {"weights": state}, {
+def export_avatars(at_most: int) -> None:
+    state, count = judges.load_avatars(fresh=True).state_dict(), min(at_most, AVATARS)
+    write("avatars", FOLDER / "avatars", {"weights": state}, {
         "what": "A small CNN (64 px, 2.6 million weights) that tells the attributes of an avatar.",
         "licence": "MIT",
         "data": "the first half of 120,000 drawings by training/avatars/drawing.py (MIT), shifted, blurred and noisy",
@@ -96,44 +97,45 @@ def export_avatars() -> None:
         "steps": steps_done(avatar_classifier.FOLDER / "judge"),
         "apart": "another seed and other drawings than the attribute tower (seed 12, the second half) from which "
         "clip-mini, the encoder and the drawing loss come.",
-        "held_out": f"{HELD_OUT_AVATARS:,} drawings of seed {avatar_pool.HELD_OUT_SEED:,}; attributes that are hidden "
+        "held_out": f"{count:,} drawings of seed {avatar_pool.HELD_OUT_SEED:,}; attributes that are hidden "
         "do not count",
     })  # fmt: skip
-    finish(judges.FOLDER / "avatars", avatar_figures)
+    finish(FOLDER / "avatars", lambda: avatar_figures(count))
 
 
-def avatar_figures() -> dict[str, float]:
+def avatar_figures(count: int) -> dict[str, float]:
     """The share of right values of every attribute."""
-    found = avatar_classifier.accuracy(judges.load_avatars(), avatar_pool.held_out(HELD_OUT_AVATARS))
+    found = avatar_classifier.accuracy(judges.load_avatars(FOLDER), avatar_pool.held_out(count))
     named = {group.replace("_", " "): share for group, share in found.items()}
     return {**named, "mean": float(np.mean(list(found.values())))}
 
 
 @torch.no_grad()
-def export_fashion() -> None:
+def export_fashion(at_most: int) -> None:
     network = judges.load_fashion(fresh=True)
+    count = min(at_most, TEST_PICTURES)
     pixels, _ = fashion.load("t10k")
-    features = [network.features(part) for part in fashion.to_images(pixels).split(250)]
+    features = [network.features(part) for part in fashion.to_images(pixels[:count]).split(250)]
     tensors = {"weights": network.state_dict(), "reference": {"mean": torch.cat(features).mean(0)}}
-    write("fashion", judges.FOLDER / "fashion", tensors, {
+    write("fashion", FOLDER / "fashion", tensors, {
         "what": "A CNN (32 px) that tells the ten classes of Fashion-MNIST; `reference` is the mean of its features.",
         "licence": "MIT",
         "data": "Fashion-MNIST's 60,000 training pictures (Xiao et al. 2017, MIT), shifted, mirrored, partly erased",
         "command": "python -m training.fashion.classifier --steps 4000",
         "steps": steps_done(fashion_classifier.FOLDER),
         "apart": "the generator's own discriminator and clip-mosaic were trained without it.",
-        "held_out": "the 10,000 test pictures",
+        "held_out": f"{count:,} test pictures",
     })  # fmt: skip
-    finish(judges.FOLDER / "fashion", lambda: {"class": fashion_classifier.accuracy(judges.load_fashion())})
+    finish(FOLDER / "fashion", lambda: {"class": fashion_classifier.accuracy(judges.load_fashion(FOLDER), count)})
 
 
-def export_mosaic() -> None:
+def export_mosaic(at_most: int) -> None:
     state = judges.without_unseen_words(read_safetensors(clip_mosaic.JUDGE))
     everything, rng = pool.open_pool(), np.random.default_rng(REAL_SEED)
-    parts = {source: everything.rows(held_out=False, source=source) for source in pool.SOURCES}
-    images = dvae.load_batch(everything, dvae.sample_rows(parts, REAL_PICTURES, rng), rng)
+    parts = {source: everything.rows(held_out=False, source=source) for source in everything.sources}
+    images = dvae.load_batch(everything, dvae.sample_rows(parts, min(at_most, REAL_PICTURES), rng), rng)
     real = clip_features(judges.load_mosaic(fresh=True), images)
-    write("mosaic", judges.FOLDER / "mosaic", {"weights": state, "reference": {"real": real}}, {
+    write("mosaic", FOLDER / "mosaic", {"weights": state, "reference": {"real": real}}, {
         "what": "A prompt model of clip-mosaic's kind. Words it never saw share one embedding, stored once; "
         f"`reference` holds its features of {REAL_PICTURES:,} training pictures of mosaic.",
         "licence": "CC BY 4.0",
@@ -144,12 +146,12 @@ def export_mosaic() -> None:
         "text towers start from clip-mini.",
         "held_out": f"at most {mosaic_figures.MOST} held-out pictures a source",
     })  # fmt: skip
-    finish(judges.FOLDER / "mosaic", lambda: mosaic_figures_of(everything))
+    finish(FOLDER / "mosaic", lambda: mosaic_figures_of(everything))
 
 
 def mosaic_figures_of(everything: pool.Pool) -> dict[str, float]:
     """Zero-shot figures, those of every source beside the others."""
-    found = mosaic_figures.clip_mosaic(judges.load_mosaic(), everything)
+    found = mosaic_figures.clip_mosaic(judges.load_mosaic(FOLDER), everything)
     flat: dict[str, float] = {}
     for name, value in found.items():
         if isinstance(value, dict):
@@ -166,10 +168,11 @@ EXPORTS = {"avatars": export_avatars, "fashion": export_fashion, "mosaic": expor
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", choices=judges.NAMES)
-    only = parser.parse_args().only
+    parser.add_argument("--at-most", type=int, default=10**9, help="pictures to measure on")
+    arguments = parser.parse_args()
     engine.set_threads(None)
-    for name in [only] if only else judges.NAMES:
-        EXPORTS[name]()
+    for name in [arguments.only] if arguments.only else judges.NAMES:
+        EXPORTS[name](arguments.at_most)
 
 
 if __name__ == "__main__":

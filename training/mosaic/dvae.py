@@ -146,8 +146,9 @@ def parameter_groups(network: Autoencoder) -> list[dict[str, object]]:
 
 
 def sample_rows(parts: dict[str, np.ndarray], count: int, rng: np.random.Generator) -> np.ndarray:
-    """Pictures of all sources by their shares."""
-    sources = rng.choice(list(SHARES), size=count, p=list(SHARES.values()))
+    """Pictures of the sources that there are, by their shares."""
+    shares = pool.shares_of(SHARES, parts)
+    sources = rng.choice(list(shares), size=count, p=list(shares.values()))
     return np.array([rng.choice(parts[source]) for source in sources])
 
 
@@ -179,7 +180,7 @@ def psnr(found: Tensor, wanted: Tensor) -> Tensor:
 def report(network: Autoencoder, data: pool.Pool, job: Job) -> None:
     """Log PSNR of each source and the codes used; draw originals above their reconstructions."""
     sheet, used, line = [], set(), []
-    for source in pool.SOURCES:
+    for source in data.sources:
         wanted = held_out(data, source, 200)
         found, indices = network.reconstruct(wanted)
         used.update(indices.tolist())
@@ -189,9 +190,9 @@ def report(network: Autoencoder, data: pool.Pool, job: Job) -> None:
     save_sheet(job.folder / "latest.png", torch.cat(sheet), columns=12)
 
 
-def train(steps: int, batch: int) -> None:
+def train(steps: int, batch: int, continuous: int = CONTINUOUS_STEPS) -> None:
     data = pool.open_pool()
-    parts = {source: data.rows(held_out=False, source=source) for source in pool.SOURCES}
+    parts = {source: data.rows(held_out=False, source=source) for source in data.sources}
     torch.manual_seed(81)
     network = Autoencoder().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(parameter_groups(network), lr=1e-3, betas=(0.9, 0.98), weight_decay=1e-4)
@@ -201,7 +202,7 @@ def train(steps: int, batch: int) -> None:
         set_schedule(optimizer, job.step, steps, 2e-3)
         rng = np.random.default_rng((82, job.step))
         images = load_batch(data, sample_rows(parts, batch, rng), rng)
-        step(network, optimizer, average, job, images)
+        step(network, optimizer, average, job, images, continuous)
         if job.step % 1000 == 0:
             averaged = Autoencoder()
             averaged.load_state_dict(average.shadow)
@@ -209,14 +210,21 @@ def train(steps: int, batch: int) -> None:
     job.save()
 
 
-def step(network: Autoencoder, optimizer: torch.optim.Optimizer, average: Average, job: Job, images: Tensor) -> None:
-    """One step: the autoencoder by gradient, the codes by their running means."""
+def step(
+    network: Autoencoder,
+    optimizer: torch.optim.Optimizer,
+    average: Average,
+    job: Job,
+    images: Tensor,
+    continuous: int = CONTINUOUS_STEPS,
+) -> None:
+    """One step: the autoencoder by gradient, the codes, after `continuous` steps without, by their running means."""
     generator = torch.Generator().manual_seed(83_000_000 + job.step)
     z = network.vectors(images)
     flat = z.detach().permute(0, 2, 3, 1).flatten(0, 2)
     commitment = z.new_zeros(())
-    if job.step >= CONTINUOUS_STEPS:
-        if job.step == CONTINUOUS_STEPS:
+    if job.step >= continuous:
+        if job.step == continuous:
             network.quantiser.start(flat, generator)
         codes, indices = network.quantise(z)
         network.quantiser.follow(flat, indices)
@@ -246,8 +254,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=4200)
     parser.add_argument("--batch", type=int, default=20)
+    parser.add_argument("--continuous", type=int, default=CONTINUOUS_STEPS, help="steps before anything is quantised")
     arguments = parser.parse_args()
-    train(arguments.steps, arguments.batch)
+    train(arguments.steps, arguments.batch, arguments.continuous)
 
 
 if __name__ == "__main__":

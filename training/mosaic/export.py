@@ -63,8 +63,8 @@ def encode(encoder: Encoder, images: Tensor) -> Tensor:
 def bank(encoder: Encoder, data: pool.Pool) -> Tensor:
     """Codes int16 [M, h, w] of pictures trained on, where particles may start."""
     rng, parts = np.random.default_rng(101), []
-    for source, count in BANK.items():
-        rows = rng.permutation(data.rows(held_out=False, source=source))[:count]
+    for source in data.sources:
+        rows = rng.permutation(data.rows(held_out=False, source=source))[: BANK[source]]
         parts.append(encode(encoder, dvae.load_batch(data, rows, rng)))
     codes = torch.cat(parts)
     return codes[torch.from_numpy(rng.permutation(len(codes)))].to(torch.int16)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,7 @@ def mosaic(folder: Path, data: pool.Pool) -> dict[str, object]:
     encoder, decoder = networks(folder)
     means, lows, used = {}, {}, {}
     every: set[int] = set()
-    for source in pool.SOURCES:
+    for source in data.sources:
         wanted = dvae.held_out(data, source, MOST)
         codes = export.encode(encoder, wanted)
         found = torch.cat([decoder.images(decoder.from_indices(part)) for part in codes.split(50)])
@@ -70,6 +70,8 @@ def psnr_of_styles(encoder: Encoder, decoder: Decoder, data: pool.Pool) -> dict[
     rows = data.rows(held_out=True, source="styles")
     for name in styles.STYLES:
         own = np.array([row for row in rows if data.facts[row]["origin"] == name])
+        if not len(own):
+            continue
         wanted = dvae.load_batch(data, own, np.random.default_rng(2_000_009))
         images = decoder.images(decoder.from_indices(export.encode(encoder, wanted)))
         found[name] = float(dvae.psnr(images, wanted).mean())
@@ -128,42 +130,76 @@ def retrieved(model: PromptModel, held: HeldOut, author: words.Author) -> float:
     fit = torch.from_numpy(author.fits(captions, shown)).t()
     right = []
     for i in range(len(captions)):
-        others = torch.tensor(rng.sample([j for j in range(len(captions)) if fit[i, j] == 0], RIVALS))
+        rivals = [j for j in range(len(captions)) if fit[i, j] == 0]
+        if not rivals:
+            continue
+        others = torch.tensor(rng.sample(rivals, min(RIVALS, len(rivals))))
         right.append(bool(scores[i, i] > scores[i, others].max()))
     return float(np.mean(right))
 
 
 @torch.no_grad()
 def clip_mosaic(model: PromptModel, data: pool.Pool) -> dict[str, object]:
-    """Zero-shot figures of each source."""
+    """Zero-shot figures of each source that the pool has."""
     author = words.Author(data)
-    held = {source: HeldOut(model, data, source) for source in pool.SOURCES}
-    trained = {source: [data.facts[i] for i in data.rows(held_out=False, source=source)] for source in pool.SOURCES}
-    emoji = named(model, held["emoji"], trained["emoji"], ("a {}", "{} emoji"))
-    icons = named(model, held["icons"], trained["icons"], ("a {} icon", "{} symbol"))
-    labels = traits.labels(data.traits[[facts["traits"] for facts in held["avatars"].facts()]])
-    attributes = avatar_figures.zero_shot(model, held["avatars"].features, labels)
-    classes = [[f"a {word}" for word in words.CLOTHES[name]] for name in fashion.CLASSES]
-    scores = held["fashion"].features @ text_centres(model, classes).t()
-    wanted = torch.tensor([facts["class"] for facts in held["fashion"].facts()])
-    names = list(styles.STYLES)
-    kinds = held["styles"].features @ text_centres(model, [styles.STYLES[name].nouns for name in names]).t()
-    origins = torch.tensor([names.index(facts["origin"]) for facts in held["styles"].facts()])
-    coloured = ranked(
-        model, held["icons"].features, list(INKS), [look.ink for look in held["icons"].looks], ("a {} icon",)
-    )
+    held = {source: HeldOut(model, data, source) for source in data.sources}
+    found: dict[str, object] = {}
+    for source, own in held.items():
+        trained = [data.facts[row] for row in data.rows(held_out=False, source=source)]
+        found |= FIGURES[source](model, own, trained)
+    return found | {"own caption before 99 others": {name: retrieved(model, own, author) for name, own in held.items()}}
+
+
+Figures = dict[str, object]
+
+
+def of_avatars(model: PromptModel, held: HeldOut, trained: Sequence[pool.Facts]) -> Figures:
+    labels = traits.labels(held.data.traits[[facts["traits"] for facts in held.facts()]])
+    attributes = avatar_figures.zero_shot(model, held.features, labels)
     return {
         "avatars: mean of the attributes": float(np.mean(list(attributes.values()))),
         "avatars: worst attribute": min(attributes.values()),
-        "styles: of 11": float((kinds.argmax(1) == origins).float().mean()),
-        f"emoji: of {len({f['name'] for f in trained['emoji']}):,} names": emoji["of all names"],
-        "emoji: among five": emoji["among five"],
-        f"icons: of {len({f['name'] for f in trained['icons']}):,} names": icons["of all names"],
-        "icons: among five": icons["among five"],
-        "icons: colour of 11": float((coloured == 0).float().mean()),
-        "fashion: of 10 classes": float((scores.argmax(1) == wanted).float().mean()),
-        "own caption before 99 others": {source: retrieved(model, held[source], author) for source in pool.SOURCES},
     }
+
+
+def of_styles(model: PromptModel, held: HeldOut, trained: Sequence[pool.Facts]) -> Figures:
+    names = list(styles.STYLES)
+    kinds = held.features @ text_centres(model, [styles.STYLES[name].nouns for name in names]).t()
+    origins = torch.tensor([names.index(facts["origin"]) for facts in held.facts()])
+    return {"styles: of 11": float((kinds.argmax(1) == origins).float().mean())}
+
+
+def of_emoji(model: PromptModel, held: HeldOut, trained: Sequence[pool.Facts]) -> Figures:
+    found = named(model, held, trained, ("a {}", "{} emoji"))
+    count = len({facts["name"] for facts in trained})
+    return {f"emoji: of {count:,} names": found["of all names"], "emoji: among five": found["among five"]}
+
+
+def of_icons(model: PromptModel, held: HeldOut, trained: Sequence[pool.Facts]) -> Figures:
+    found = named(model, held, trained, ("a {} icon", "{} symbol"))
+    coloured = ranked(model, held.features, list(INKS), [look.ink for look in held.looks], ("a {} icon",))
+    count = len({facts["name"] for facts in trained})
+    return {
+        f"icons: of {count:,} names": found["of all names"],
+        "icons: among five": found["among five"],
+        "icons: colour of 11": float((coloured == 0).float().mean()),
+    }
+
+
+def of_fashion(model: PromptModel, held: HeldOut, trained: Sequence[pool.Facts]) -> Figures:
+    classes = [[f"a {word}" for word in words.CLOTHES[name]] for name in fashion.CLASSES]
+    scores = held.features @ text_centres(model, classes).t()
+    wanted = torch.tensor([facts["class"] for facts in held.facts()])
+    return {"fashion: of 10 classes": float((scores.argmax(1) == wanted).float().mean())}
+
+
+FIGURES: Mapping[str, Callable[[PromptModel, HeldOut, Sequence[pool.Facts]], Figures]] = {
+    "avatars": of_avatars,
+    "styles": of_styles,
+    "emoji": of_emoji,
+    "icons": of_icons,
+    "fashion": of_fashion,
+}
 
 
 def main() -> None:
@@ -174,7 +210,11 @@ def main() -> None:
         if not (folder / "model.json").exists():
             print(f"{name}: not exported yet")
             continue
-        result = mosaic(folder, data) if name == "mosaic" else clip_mosaic(engine.load_prompt_model(name), data)
+        result = (
+            mosaic(folder, data)
+            if name == "mosaic"
+            else clip_mosaic(engine.load_prompt_model(name, assets=ASSETS), data)
+        )
         print(name, json.dumps(result, indent=2), sep="\n")
         (folder / "figures.json").write_text(json.dumps(result, indent=2) + "\n")
 

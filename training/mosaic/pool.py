@@ -1,6 +1,7 @@
 """The pictures that mosaic and its prompt model are trained on: 64 px, with what is known of each.
 
     python -m training.mosaic.pool
+    python -m training.mosaic.pool --at-most 100 --without-missing    # little, of what can be had here
 
 A folder of `<source>.rgba` (premultiplied uint8, glyphs on nothing, so that inks and grounds can be chosen anew each
 time) and `<source>.jsonl`. Called again, it makes the sources that are missing. Held-out pictures are glyphs, avatars
@@ -9,10 +10,12 @@ and photographs of their own, not other sizes of those trained on.
 
 from __future__ import annotations
 
+import argparse
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,12 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.facts)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Those that it has pictures of, in the order of `SOURCES`: all but in a pool made without some."""
+        had = {facts["source"] for facts in self.facts}
+        return tuple(source for source in SOURCES if source in had)
 
     def rows(self, *, held_out: bool, source: str = "") -> np.ndarray:
         """Numbers of the pictures for training, or of those for judging."""
@@ -100,12 +109,21 @@ def open_pool(folder: Path = FOLDER) -> Pool:
     if not (folder / "pool.json").exists():
         raise FileNotFoundError(f"{folder} holds no pool: run `python -m training.mosaic.pool` first")
     pictures: list[np.ndarray] = []
-    for source in SOURCES:
+    known = json.loads((folder / "pool.json").read_text())["counts"]
+    for source in known:
         pictures += list(np.memmap(folder / f"{source}.rgba", dtype=np.uint8, mode="r").reshape(-1, SIZE, SIZE, 4))
-    facts = [json.loads(line) for source in SOURCES for line in (folder / f"{source}.jsonl").open()]
+    facts = [json.loads(line) for source in known for line in (folder / f"{source}.jsonl").open()]
     if len(pictures) != len(facts):
         raise ValueError(f"{folder} holds {len(pictures)} pictures but {len(facts)} descriptions: delete it")
     return Pool(pictures, facts, np.load(folder / "traits.npy"))
+
+
+def shares_of(shares: Mapping[str, float], present: Collection[str]) -> dict[str, float]:
+    """The shares of the sources that are there, of sum 1 again."""
+    if set(shares) <= set(present):
+        return dict(shares)
+    total = sum(share for source, share in shares.items() if source in present)
+    return {source: share / total for source, share in shares.items() if source in present}
 
 
 # ---- making it -------------------------------------------------------------------------------------------
@@ -123,9 +141,9 @@ def _describe(folder: Path, source: str, facts: Sequence[Facts]) -> None:
     (folder / f"{source}.jsonl").write_text("".join(lines))
 
 
-def make_avatars(folder: Path) -> None:
+def make_avatars(folder: Path, at_most: int) -> None:
     """Our own drawings, by the prior."""
-    shown = traits.sample(np.random.default_rng(SEED), COUNTS["avatars"])
+    shown = traits.sample(np.random.default_rng(SEED), min(at_most, COUNTS["avatars"]))
     np.save(folder / "traits.npy", shown)
     images = avatar_pool.render(shown, SIZE)
     _opaque(images, folder, "avatars", [
@@ -133,11 +151,12 @@ def make_avatars(folder: Path) -> None:
     ])  # fmt: skip
 
 
-def make_fashion(folder: Path) -> None:
+def make_fashion(folder: Path, at_most: int) -> None:
     """Fashion-MNIST at 32 px as the generator `fashion` makes it, enlarged as the prompt model does."""
     images, facts = [], []
-    for split, count in (("train", COUNTS["fashion"]), ("t10k", HELD_OUT_FASHION)):
+    for split, wanted in (("train", COUNTS["fashion"]), ("t10k", HELD_OUT_FASHION)):
         pixels, labels = fashion.load(split)
+        count = min(at_most, wanted)
         chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(SEED))[:count]
         grey = torch.cat([shrink(fashion.to_images(part), SIZE) for part in pixels[chosen].split(500)])
         images.append(((grey + 1) * 127.5 + 0.5).clamp(0, 255).byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy())
@@ -148,13 +167,14 @@ def make_fashion(folder: Path) -> None:
     _opaque(np.concatenate(images), folder, "fashion", facts)
 
 
-def make_styles(folder: Path) -> None:
+def make_styles(folder: Path, at_most: int) -> None:
     """Avatars of other styles."""
     facts: list[Facts] = []
+    each = min(-(-at_most // len(styles.STYLES)), COUNTS["styles"])
 
     def drawn() -> Iterator[str]:
         for name, style in styles.STYLES.items():
-            for i, row in enumerate(sources.style_avatars(name, COUNTS["styles"], str(SEED), style.options)):
+            for i, row in enumerate(sources.style_avatars(name, each, str(SEED), style.options)):
                 tags = styles.features(name, row["extra"])
                 opaque = row["extra"]["primaryBackgroundColor"] != "transparent"
                 facts.append({"origin": name, "tags": tags, "opaque": opaque, "held_out": i % HELD_OUT == 0})
@@ -163,14 +183,14 @@ def make_styles(folder: Path) -> None:
     _rasterised(folder, "styles", drawn, facts)
 
 
-def make_glyphs(folder: Path, source: str, glyphs: Callable[[], Iterator[sources.Glyph]]) -> None:
+def make_glyphs(folder: Path, at_most: int, source: str, glyphs: Callable[[], Iterator[sources.Glyph]]) -> None:
     """Emoji or icons, each at two sizes."""
     facts: list[Facts] = []
     rng = np.random.default_rng(SEED)
     narrow = (0.03, 0.12) if source == "emoji" else (0.06, 0.18)
 
     def drawn() -> Iterator[str]:
-        for glyph in glyphs():
+        for glyph in islice(glyphs(), -(-at_most // 2)):
             known = {"origin": glyph.origin, "name": glyph.name, "also": list(glyph.also), **glyph.facts}
             kept = zlib.crc32(f"{glyph.origin}/{glyph.name}".encode()) % HELD_OUT == 0
             for margin in rng.uniform(*narrow, 2):
@@ -195,24 +215,53 @@ def _all_emoji() -> Iterator[sources.Glyph]:
         yield from sources.emoji(origin)
 
 
-MAKERS: dict[str, Callable[[Path], None]] = {
+MAKERS: Mapping[str, Callable[[Path, int], None]] = {
     "avatars": make_avatars,
     "styles": make_styles,
-    "emoji": lambda folder: make_glyphs(folder, "emoji", _all_emoji),
-    "icons": lambda folder: make_glyphs(folder, "icons", sources.icons),
+    "emoji": lambda folder, at_most: make_glyphs(folder, at_most, "emoji", _all_emoji),
+    "icons": lambda folder, at_most: make_glyphs(folder, at_most, "icons", sources.icons),
     "fashion": make_fashion,
 }
+FROM_PACKAGES = ("styles", "emoji", "icons")
+EVERYTHING = 10**9
+
+
+def sources_here(*, without_missing: bool) -> tuple[list[str], list[dict[str, str]]]:
+    """What pictures can be drawn from on this machine, and the licences of the packages among it.
+
+    Where something is missing, it is said and left out if that is allowed, or PackageError or FileNotFoundError tell.
+    """
+    here, licences = list(SOURCES), []
+    try:
+        sources.install()
+        licences = sources.licences()
+    except (sources.PackageError, OSError) as error:
+        if not without_missing:
+            raise
+        print(f"without {', '.join(FROM_PACKAGES)}: {error}", flush=True)
+        here = [source for source in here if source not in FROM_PACKAGES]
+    try:
+        fashion.load("t10k")
+    except FileNotFoundError as error:
+        if not without_missing:
+            raise
+        print(f"without fashion: {error}", flush=True)
+        here.remove("fashion")
+    return here, licences
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--at-most", type=int, default=EVERYTHING, help="pictures of a source")
+    parser.add_argument("--without-missing", action="store_true", help="leave out what cannot be drawn here")
+    arguments = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    sources.install()
-    licences = sources.licences()
-    for source, make in MAKERS.items():
+    here, licences = sources_here(without_missing=arguments.without_missing)
+    for source in here:
         if not (FOLDER / f"{source}.jsonl").exists():
             print(f"drawing {source}", flush=True)
-            make(FOLDER)
-    counts = {source: sum(1 for _ in (FOLDER / f"{source}.jsonl").open()) for source in SOURCES}
+            MAKERS[source](FOLDER, arguments.at_most)
+    counts = {source: sum(1 for _ in (FOLDER / f"{source}.jsonl").open()) for source in here}
     (FOLDER / "pool.json").write_text(json.dumps({"seed": SEED, "counts": counts, "licences": licences}, indent=2))
     print(counts)
 

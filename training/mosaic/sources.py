@@ -18,6 +18,7 @@ from typing import Any
 
 HERE = Path(__file__).parent / "node"
 FOLDER = Path("training/runs/mosaic/node")
+INSTALL_SECONDS = 600
 
 EMOJI_SETS = ("twemoji", "noto", "fluent-emoji-flat")
 ICON_SETS = ("tabler", "lucide", "bi", "mdi", "ph")
@@ -74,7 +75,13 @@ def install(folder: Path = FOLDER) -> None:
     if done.exists() and done.read_text() == wanted:
         return
     (folder / "package.json").write_text(wanted)
-    result = subprocess.run(["npm", "install", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True)
+    command = ["npm", "install", "--no-audit", "--no-fund", "--fetch-retries=1"]
+    try:
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+    except FileNotFoundError as error:
+        raise PackageError("npm is missing: install Node.js with npm") from error
+    except subprocess.TimeoutExpired as error:
+        raise PackageError(f"npm install took more than {INSTALL_SECONDS} s in {folder}") from error
     if result.returncode:
         raise PackageError(f"npm install failed in {folder}:\n{result.stderr[-2000:]}")
     done.write_text(wanted)
