@@ -346,6 +346,9 @@ def test_rosinalitys_files_with_and_without_average(tmp_path: Path) -> None:
         assert opened.provenance.notes == notes
         assert (opened.networks["generator"]["mapping.w_avg"] == 0).all()
         build(opened, "generator")
+    parallel = {"g_ema": {f"module.{key}": tensor for key, tensor in bare.items()}, "latent_avg": whole["latent_avg"]}
+    torch.save(parallel, tmp_path / "parallel")
+    expected.check_rosinality(open_checkpoint(tmp_path / "parallel"))
     del bare["conv1.conv.modulation.weight"]
     with pytest.raises(Refused, match="its g_ema is not rosinality's StyleGAN2: it lacks"):
         rosinality.read(bare)
@@ -684,7 +687,8 @@ def test_bundled_files_are_written_and_checked(tmp_path: Path) -> None:
     assert torch.equal(read_safetensors(path)["wide"], base)
     with pytest.raises(ModelError, match="is damaged or was changed: its sha256 is .* expected 0000"):
         verify(path, "0" * 64)
-    with pytest.raises(ModelError, match="is missing.*git checkout"):
+    again = r"Fetch the file again \(in a clone: `git checkout -- .*gone`\)\.$"
+    with pytest.raises(ModelError, match=f"The model file .*gone is missing. {again}"):
         verify(tmp_path / "gone")
     path.write_bytes(b"x")
     with pytest.raises(ModelError, match="is not a readable safetensors file"):
