@@ -6,6 +6,7 @@ rows of one table: "paper" and "robust" are settings of one code path.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self, get_args
@@ -57,6 +58,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
 PROMPT_LIMIT = 5_000  # characters; what exceeds the text encoder's context is cut, and said, by the prompt model
 CONTRAST_LIMIT = 32  # contrast prompts
 CHANGES_LIMIT = 1_000  # moves of a slider that a run remembers: one a step of the longest
+OF_THE_MODEL = "model"  # of `towards`: the examples that the generator comes with
 START_LIMIT = 1_000_000  # numbers in a kept latent; the largest public W+ has 9,216
 
 Check = Callable[[str, Any], None]
@@ -117,6 +119,14 @@ def _numbers(name: str, value: Any) -> None:
         or not all(type(number) in (int, float) and abs(number) < 1e6 for number in value)
     ):
         raise SettingsError(f"{name}: expected a kept latent, a list of numbers, got {_shown(value)}.")
+
+
+def _towards(name: str, value: Any) -> None:
+    if not isinstance(value, str) or (value not in ("", OF_THE_MODEL) and not re.fullmatch("[0-9a-f]{64}", value)):
+        raise SettingsError(
+            f"{name}: expected nothing, {OF_THE_MODEL!r}, or the hash of pictures (64 hexadecimal digits), got "
+            f"{_shown(value)}."
+        )
 
 
 def _changes(name: str, value: Any) -> None:
@@ -363,6 +373,7 @@ _GENERATE_CHECKS: dict[str, Check] = _RUN_CHECKS | {
     "classes": _texts,
     "class_count": _whole_number,
     "relaxed_classes": _flag,
+    "towards": _towards,
     "beside": _beside,
 }
 _EDIT_CHECKS: dict[str, Check] = _RUN_CHECKS | {
@@ -371,6 +382,7 @@ _EDIT_CHECKS: dict[str, Check] = _RUN_CHECKS | {
     "strength": _number,
     "disentanglement": _number,
     "identity": _number,
+    "towards": _towards,
     "baseline": _choice(*EDIT_BASELINES),
 }
 _INPAINT_CHECKS: dict[str, Check] = _RUN_CHECKS | {
@@ -468,6 +480,7 @@ class GenerateSettings(RunSettings):
     classes: tuple[str, ...] = ()  # names, for generators that have classes; empty: found from the prompt
     class_count: int = 3  # how many the prompt may find
     relaxed_classes: bool = False  # True: their weights move with z; False: each particle keeps its class
+    towards: str = ""  # real examples that attract: none, OF_THE_MODEL, or the content hash of a person's own pictures
     beside: "GenerateSettings | None" = None  # another model's run of the prompt, shown in place of the baseline
 
     @property
@@ -497,8 +510,8 @@ class EditSettings(RunSettings):
 
     `prompt` says what the picture should be, `neutral` what it is. `strength`: how far the edit goes, 1 as far
     as the method's own default, negative the other way. `disentanglement`: StyleCLIP's beta, style channels less
-    relevant than that stay. `identity`: the pull back to the start. `baseline`: what runs beside, from the same
-    start.
+    relevant than that stay. `identity`: the pull back to the start. `towards`: as of Generate; StyleCLIP's methods know
+    no such pull. `baseline`: what runs beside, from the same start.
     """
 
     task: ClassVar[str] = "edit"
@@ -511,6 +524,7 @@ class EditSettings(RunSettings):
     strength: float = 1.0
     disentanglement: float = 0.15
     identity: float = 1.0
+    towards: str = ""
     baseline: EditBaseline = "direction"
 
     @property

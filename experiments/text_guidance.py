@@ -2,6 +2,7 @@
 
     python -m experiments.text_guidance                     # the table of the README, on the reporting prompts
     python -m experiments.text_guidance --split tuning --diversity 0.3 0.5 0.7
+    python -m experiments.text_guidance --split tuning --prompts 4 --towards-weight 0.5    # with B of Eq. 6
 
 Every prompt runs with n particles from the same seeds, without repulsion (the baseline) and with it. The judge
 (`training/judges/avatars`) counts how many of the requested attributes each picture shows. Diversity is
@@ -27,6 +28,7 @@ from torch import Tensor
 import engine
 from engine.inference.flow import Step, pairwise_diversity
 from engine.metrics.manifold import covered_share, neighbour_radii
+from engine.settings import OF_THE_MODEL
 from experiments import options
 from experiments.prompts import Prompt, reporting, tuning
 from training import judges
@@ -87,12 +89,14 @@ class Judge:
         )
 
 
-def run(prompts: Sequence[Prompt], flow: engine.FlowSettings, judge: Judge, *, n: int, seed: int) -> Result:
-    """The mean result of one setting over the prompts."""
+def run(
+    prompts: Sequence[Prompt], flow: engine.FlowSettings, judge: Judge, *, n: int, seed: int, towards: str = ""
+) -> Result:
+    """The mean result of one setting over the prompts. towards: as of `GenerateSettings`."""
     model, prompt_model = engine.load_generator("avatars"), engine.load_prompt_model("clip-mini")
     results = []
     for i, prompt in enumerate(prompts):
-        settings = engine.GenerateSettings(prompt.text, n=n, seed=seed + 1000 * i, flow=flow)
+        settings = engine.GenerateSettings(prompt.text, n=n, seed=seed + 1000 * i, flow=flow, towards=towards)
         task = engine.generate(settings, model, prompt_model)
         seconds = 0.0
         for step in task.steps():
@@ -153,6 +157,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--diversity", type=float, nargs="*", default=None, help="default: the preset's")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="other flow settings of both")
+    parser.add_argument(
+        "--towards-weight", type=float, default=0.0, help="both go towards the model's own examples (%(default)s)"
+    )
     parser.add_argument("--steps", type=int, help="of the flow (the preset's)")
     parser.add_argument("--judge-renders", type=int, default=1024, help="renders for precision and the mean features")
     parser.add_argument("--drawings", type=int, default=4096, help="drawings among which some fit the prompt")
@@ -165,13 +172,15 @@ def main() -> None:
     base = replace(base, **changes)
     if arguments.steps:
         base = replace(base, steps=arguments.steps)
+    towards = OF_THE_MODEL if arguments.towards_weight else ""
+    base = replace(base, data_weight=arguments.towards_weight)
     prompts = (tuning if arguments.split == "tuning" else reporting).AVATARS[: arguments.prompts]
     judge = Judge(arguments.judge_renders, fresh=arguments.fresh_judge)
     rows: dict[str, Result] = {}
     for diversity in [0.0, *(arguments.diversity or [base.diversity])]:
         name = "baseline (no repulsion)" if diversity == 0 else f"ours, diversity {diversity:g}"
         flow = replace(base, diversity=diversity)
-        rows[name] = run(prompts, flow, judge, n=arguments.n, seed=arguments.seed)
+        rows[name] = run(prompts, flow, judge, n=arguments.n, seed=arguments.seed, towards=towards)
         print(f"{name}: {rows[name]}", flush=True)
     if fitting := independent(prompts, judge, n=arguments.n, drawings=arguments.drawings):
         rows["drawings that fit, independent"] = fitting

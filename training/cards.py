@@ -24,6 +24,7 @@ drawing program that taught it draws every point of that space.
   half asked for outside of what can be drawn and shown at its projection. Stages: synthesis ({synthesis}), mapping
   ({mapping}), adversarial sharpening with the discriminator ({adversarial}), encoder image -> w ({encoder}). Seeds are
   in the scripts.
+- **`references`** holds clip-mini's features of 1,000 new drawings (seed 303), which pictures may go towards.
 - **Made for** trying the studio without a GPU. It knows the attributes below and nothing else: no age, no hands, no
   scenery, and one drawing style.
 
@@ -72,6 +73,8 @@ grey at {resolution} px, one class at a time or mixtures of them.
 - **Licence**: {licence}. **Data**: {data}; 60,000 pictures.
 - **Trained by** `python -m training.make --only fashion`: {adversarial}, batches of 64, hinge loss, spectral norm,
   seeds in the scripts; the generator is an exponential average with batch statistics of its own.
+- **`references`** holds clip-mosaic's features of 1,000 training pictures, 100 of each kind, which pictures may go
+  towards.
 - **Made for** trying class-conditional latents without a GPU. It knows ten classes and no colours.
 
 ## Figures
@@ -99,6 +102,8 @@ another: a prompt about anything that its sources show has somewhere to go.
   vectors, revived where none is near; an exponential average of the weights. Seeds are in the scripts.
 - **`latents`** holds the codes of 4,096 of the training pictures: where particles start. Each
   particle begins with the one of 512 of them that fits the prompt best: named things are variations of such a picture.
+- **`references`** holds clip-mosaic's features of 1,000 of them, as the decoder draws them, which pictures may go
+  towards.
 - **Made for** trying code-book latents without a GPU. It has no notion of a whole picture: what is drawn where is left
   to the prompt model (`clip-mosaic`) and the start.
 

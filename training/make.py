@@ -80,6 +80,16 @@ MOSAIC = (
     Stage("training.judges.export --only mosaic", "--at-most 40"),
     Stage("training.mosaic.figures"),
 )
+# What particles may go towards: features of pictures, as finished prompt models see them.
+REFERENCES = {
+    name: Stage(f"training.references --model {name}", "--count 10") for name in ("avatars", "fashion", "mosaic")
+}
+SEEN_ANEW = {
+    "avatars": ("avatars",),
+    "clip-mini": ("avatars",),
+    "fashion": ("fashion",),
+    "mosaic": ("fashion", "mosaic"),
+}
 FIGURES = Stage("training.figures", "--count 32 --pairs 20")
 CARDS = Stage("training.cards")
 PARTS = ("fashion", "avatars", "clip-mini", "mosaic")
@@ -100,6 +110,7 @@ def stages(only: str | None, folder: Path) -> list[Stage]:
         chosen += CLIP_MINI
     if only in (None, "mosaic"):
         chosen += MOSAIC
+    chosen += [REFERENCES[name] for name in (REFERENCES if only is None else SEEN_ANEW[only])]
     if only is None:
         chosen.append(FIGURES)
     return [*chosen, CARDS]
@@ -125,7 +136,7 @@ def make_quickly() -> None:
     chosen = stages(None, QUICK_FOLDER)
     if not fashion.FOLDER.is_dir():
         print(f"without fashion: {fashion.FOLDER} is missing, see training/fashion/data.py", flush=True)
-        chosen = [stage for stage in chosen if stage not in FASHION]
+        chosen = [stage for stage in chosen if stage not in (*FASHION, REFERENCES["fashion"])]
     for command, quick in chosen:
         run(f"{command} {quick}", QUICK_FOLDER)
     print(f"every stage ran, in {time.monotonic() - began:.0f} s; what they made is in {QUICK_FOLDER}")

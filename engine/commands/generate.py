@@ -7,10 +7,13 @@ from typing import Any, get_args
 from engine.commands.shared import (
     add_model_options,
     add_run_options,
+    add_towards_options,
     load_models,
+    read_towards,
     run_tasks,
     show_search,
     warn_of_cut_words,
+    with_towards,
 )
 from engine.families import find_family
 from engine.models.table import first_settings, list_models
@@ -46,6 +49,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--candidates", type=int, metavar="N", help="starts that each particle tries, where latents are codes (512)"
     )
+    add_towards_options(parser)
     parser.add_argument("--baseline", action="store_true", help="also the same seeds without repulsion")
     add_model_options(parser, prompt_model=None)
 
@@ -103,7 +107,8 @@ def _with_stages(flow: FlowSettings, options: argparse.Namespace, *, has_stages:
 
 
 def _generate(options: argparse.Namespace) -> None:
-    settings = _settings(options)  # wrong options are said before torch is imported
+    examples = read_towards(options)  # wrong options are said before torch is imported
+    settings = with_towards(_settings(options), options, examples)
     from engine import tasks
     from engine.pictures import imaging
 
@@ -111,6 +116,6 @@ def _generate(options: argparse.Namespace) -> None:
     options.prompt_model = settings.prompt_model
     models = load_models(options)
     warn_of_cut_words(settings.prompt, models)
-    ours = tasks.generate(settings, *models, watch=show_search())
+    ours = tasks.generate(settings, *models, examples=examples, watch=show_search())
     sides = {"ours": ours} | ({"baseline": ours.without_repulsion()} if settings.baseline else {})
     run_tasks(sides, models, options.out)

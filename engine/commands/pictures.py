@@ -12,10 +12,13 @@ from engine.commands.shared import (
     add_model_options,
     add_quick,
     add_run_options,
+    add_towards_options,
     load_models,
+    read_towards,
     run_tasks,
     show_bar,
     warn_of_cut_words,
+    with_towards,
 )
 from engine.settings import EDIT_BASELINES, EDIT_METHODS, EditSettings, InpaintSettings, SettingsError
 
@@ -59,6 +62,7 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
         default="none",
         help=f"also another way from the same start: {', '.join(EDIT_BASELINES[1:])} (no repulsion)",
     )
+    add_towards_options(parser)
     _add_shared(parser)
 
 
@@ -128,7 +132,8 @@ def _inpaint_settings(options: argparse.Namespace) -> InpaintSettings:
 
 
 def _edit(options: argparse.Namespace) -> None:
-    settings = _edit_settings(options)  # wrong options are said before torch is imported
+    examples = read_towards(options)  # wrong options are said before torch is imported
+    settings = with_towards(_edit_settings(options), options, examples)
     picture = _read_picture(options.image)
     from engine import tasks
     from engine.pictures import imaging
@@ -141,7 +146,7 @@ def _edit(options: argparse.Namespace) -> None:
     if settings.baseline != "none":
         sides["baseline"] = tasks.baseline(settings)
     # All are made before one runs: what a method lacks is said at once.
-    made = {side: tasks.edit(chosen, start, *models) for side, chosen in sides.items()}
+    made = {side: tasks.edit(chosen, start, *models, examples=examples) for side, chosen in sides.items()}
     run_tasks(made, models, options.out, **_about(picture, start))
 
 

@@ -5,21 +5,24 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from engine.models.table import PUBLIC_PREFIX
-from engine.settings import PRESETS, RunSettings
+from engine.settings import OF_THE_MODEL, PRESETS, EditSettings, GenerateSettings, RunSettings, SettingsError
 from engine.system.files import Watch
 from engine.version import VERSION
 
 if TYPE_CHECKING:
     from engine.inference.flow import Step
     from engine.models.loading import GeneratorModel, PromptModel
+    from engine.pictures.examples import Examples
     from engine.tasks import Task
 
 BAR_WIDTH = 30
+WithTowards = TypeVar("WithTowards", GenerateSettings, EditSettings)
 
 
 class RunError(RuntimeError):
@@ -66,6 +69,38 @@ def quicken(options: argparse.Namespace) -> None:
     """What --quick does, whatever else the options ask for. Not every command has all of them."""
     counts = {"n": 2, "steps": 2, "stage1": None, "stage2": None, "candidates": 1, "inversion_steps": 2}
     vars(options).update({name: count for name, count in counts.items() if name in options})
+
+
+def add_towards_options(parser: argparse.ArgumentParser) -> None:
+    """Real examples that the pictures go towards."""
+    parser.add_argument(
+        "--towards",
+        metavar="FOLDER",
+        help=f"a folder of pictures that the results should resemble, or {OF_THE_MODEL}: those the model comes with",
+    )
+    parser.add_argument("--towards-weight", type=float, help="how much that counts beside the words (1)")
+
+
+def read_towards(options: argparse.Namespace) -> "Examples | None":
+    """The pictures of --towards FOLDER, where a folder is given. Raises PictureError, and SettingsError."""
+    if options.towards is None and options.towards_weight is not None:
+        raise SettingsError("towards_weight: give --towards too: what the pictures should resemble.")
+    if options.towards in (None, OF_THE_MODEL):
+        return None
+    from engine.pictures.examples import read_example_folder
+
+    return read_example_folder(Path(options.towards))
+
+
+def with_towards(settings: WithTowards, options: argparse.Namespace, examples: "Examples | None") -> WithTowards:
+    """The settings with what --towards and --towards-weight name. Raises SettingsError."""
+    flow = settings.flow
+    if options.towards_weight is not None:
+        try:
+            flow = replace(flow, data_weight=options.towards_weight)
+        except SettingsError as error:
+            raise SettingsError(str(error).replace("data_weight", "towards_weight")) from error
+    return replace(settings, flow=flow, towards=examples.sha256 if examples else options.towards or "")
 
 
 def load_models(options: argparse.Namespace) -> Models:

@@ -4,7 +4,7 @@ A loaded model is kept and shared, one per name and device, until the memory is 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 POOL = ModelPool()
+REFERENCES = "references"  # the role of the file with features of examples
 
 Device = torch.device | str
 State = Mapping[str, Tensor]
@@ -58,7 +59,8 @@ class GeneratorModel:
     synthesize: a space's decoded latents, and the space, to images. discriminator: images [N, 3, H, W] to logits
     [N, 1], each image for itself; encoder: images [N, 3, side, side] to w [N, w_dim], side as `encoder_side` says.
     Either may be missing. classes: their names, in the network's order. in_domain_distance, framed_distance: see
-    `engine.models.table.ModelRow`.
+    `engine.models.table.ModelRow`. references: features [M, D] of pictures like those it was trained on, as prompt
+    models see them, by their sha256.
     """
 
     name: str
@@ -78,6 +80,7 @@ class GeneratorModel:
     encoder_side: int = 0  # 0: the resolution
     in_domain_distance: float | None = None
     framed_distance: float | None = None
+    references: Mapping[str, Tensor] = field(default_factory=dict)
 
     def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
         """Latents [N, *space.shape] to images [N, 3, H, W], nominally in [-1, 1]. Differentiable.
@@ -331,6 +334,7 @@ def _assemble(row: ModelRow, device: Device, loading: Loading) -> GeneratorModel
         encoder_side=row.encoder_side,
         in_domain_distance=row.in_domain_distance,
         framed_distance=row.framed_distance,
+        references=_tensors(row, REFERENCES) if REFERENCES in row.files else {},
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from engine.inference.flow import Particles, Problem, Step
 from engine.inference.terms import DistanceToStart, EditDirection, Realism, Term, TextLikelihood
 from engine.pictures import imaging
+from engine.pictures.examples import Examples
 from engine.pictures.picture_files import Picture
 from engine.settings import EditSettings, FlowSettings
 from engine.system.files import Watch
@@ -18,6 +19,7 @@ from engine.tasks import inversion, styleclip
 from engine.tasks.edit_spaces import StyleEditSpace, WEditSpace, start_after
 from engine.tasks.inversion import Renderer, Start
 from engine.tasks.task import Flow, Task, particle_seeds
+from engine.tasks.towards import references
 
 if TYPE_CHECKING:
     from engine.models.clip import PromptModel
@@ -76,17 +78,18 @@ def edit(
     generator: "GeneratorModel",
     prompt_model: "PromptModel",
     *,
+    examples: Examples | None = None,
     watch: Watch | None = None,
 ) -> Editing:
     """Ways to change a picture as the words say, from posterior draws around it.
 
-    watch: told how far the preparation is, which takes tens of drawings; may raise to end it.
-    Raises SettingsError, and DirectionsMissingError where a method needs the edit directions of the two models and
-    nobody computed them.
+    examples: a person's own pictures, where the settings name them (`towards`). watch: told how far the preparation is,
+    which takes tens of drawings; may raise to end it. Raises SettingsError, and DirectionsMissingError where a method
+    needs the edit directions of the two models and nobody computed them.
     """
     renderer = Renderer(generator, start.noise)
     make = {"gmi": _edit_gmi, "clip": _edit_clip, "direction": _edit_direction, "optimise": _edit_optimise}
-    return make[settings.method](_Edit(settings, start, renderer, generator, prompt_model, watch))
+    return make[settings.method](_Edit(settings, start, renderer, generator, prompt_model, examples, watch))
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +101,7 @@ class _Edit:
     renderer: Renderer
     generator: "GeneratorModel"
     prompt_model: "PromptModel"
+    examples: Examples | None
     watch: Watch | None
 
     @property
@@ -121,11 +125,17 @@ class _Edit:
         conditions: Sequence[tuple[Term, float]],
         method: type[Editing] = Editing,
     ) -> Editing:
+        text = self.text()
+        data = None
+        if method is Editing:  # StyleCLIP's methods know no such pull
+            chosen = (self.settings, self.generator, self.prompt_model, self.examples)
+            data = references(*chosen, device=text.device, watch=self.watch)
         problem = Problem(
             render=lambda moves: self.renderer.synthesis(space.decode(moves)),
             space=space,
             extractor=self.prompt_model.image_features,
-            text=self.text(),
+            text=text,
+            data=data,
             conditions=tuple(conditions),
             realism=None if self.generator.discriminator is None else Realism(self.generator.discriminator),
             seed=self.settings.seed,

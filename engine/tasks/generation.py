@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,10 +12,12 @@ from engine.inference.terms import Realism, TextLikelihood
 from engine.latents.classes import ClassSpace, classes_by_name, find_classes
 from engine.latents.codebook import CodeSpace
 from engine.latents.spaces import LatentSpace
+from engine.pictures.examples import Examples
 from engine.settings import GenerateSettings, SettingsError
 from engine.system.files import Watch
 from engine.tasks import inversion
 from engine.tasks.task import CodeStage, GeneratorLike, PromptModelLike, Task, fittest, particle_seeds
+from engine.tasks.towards import check_references, references
 
 CANDIDATES_AT_ONCE = 32
 STAGE_TEXTS = ("all codes together", "codes in turn")
@@ -63,15 +65,18 @@ def generate(
     model: GeneratorLike,
     prompt_model: PromptModelLike,
     *,
+    examples: Examples | None = None,
     watch: Watch | None = None,
 ) -> Generation:
     """Pictures for a prompt: repulsion in CLIP features, C by CLIP, realism by the model's own discriminator.
 
-    watch: told how far the search for fitting starts is; may raise to end it. Raises SettingsError where the
-    settings do not fit the models.
+    examples: a person's own pictures, where the settings name them (`towards`). watch: told how far the search for
+    fitting starts is; may raise to end it. Raises SettingsError where the settings do not fit models and examples.
     """
     space = _space(settings, model, prompt_model)
     problem = _problem(settings, space, model, prompt_model)
+    data = references(settings, model, prompt_model, examples, device=problem.text.device, watch=watch)
+    problem = replace(problem, data=data)
     seeds = particle_seeds(settings.seed, settings.n)
     if settings.start is None and isinstance(space, CodeSpace) and space.bank is not None:
         latents = fitting_starts(problem, space, seeds, settings.candidates, watch)
@@ -80,8 +85,15 @@ def generate(
     return Generation(settings, problem, Particles(latents, seeds), model)
 
 
-def check(settings: GenerateSettings, model: GeneratorLike, prompt_model: PromptModelLike) -> None:
+def check(
+    settings: GenerateSettings,
+    model: GeneratorLike,
+    prompt_model: PromptModelLike,
+    *,
+    examples: Examples | None = None,
+) -> None:
     """Raises SettingsError where the settings do not fit the models, as `generate` would; looks for no starts."""
+    check_references(settings.towards, model, prompt_model, examples)
     space = _space(settings, model, prompt_model)
     start_latents(settings, space, particle_seeds(settings.seed, 1))
 

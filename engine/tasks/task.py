@@ -24,7 +24,13 @@ class GeneratorLike(Protocol):
     """What the tasks need of `loading.GeneratorModel`."""
 
     @property
+    def name(self) -> str: ...
+
+    @property
     def family(self) -> str: ...
+
+    @property
+    def references(self) -> Mapping[str, Tensor]: ...
 
     @property
     def spaces(self) -> Mapping[str, LatentSpace]: ...
@@ -40,6 +46,12 @@ class GeneratorLike(Protocol):
 
 class PromptModelLike(Protocol):
     """What the tasks need of `clip.PromptModel`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sha256(self) -> str: ...
 
     @property
     def logit_scale(self) -> float: ...

@@ -54,6 +54,8 @@ class ToyTower:
 class ToyPromptModel:
     tower: ToyTower = field(default_factory=ToyTower)
     logit_scale: float = 10.0
+    name: str = "toy tower"
+    sha256: str = "0" * 64
 
     def image_features(self, images: Tensor) -> Tensor:
         return self.tower(images)

@@ -41,6 +41,7 @@ class TinyGenerator:
     spaces: Mapping[str, LatentSpace] = field(default_factory=lambda: {"z": SphereSpace(DIM)})
     family: str = "stylegan2"
     classes: tuple[str, ...] = ()
+    references: Mapping[str, Tensor] = field(default_factory=dict)
 
     def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
         """[N, 12] -> [N, 3, 32, 32] in [-1, 1]."""

@@ -15,7 +15,7 @@ from engine.models.clip import PromptModel
 from engine.models.loading import GeneratorModel, load_generator, load_prompt_model
 from engine.pictures import imaging, masks
 from engine.pictures.picture_files import Picture
-from engine.settings import EDIT_METHODS, EditSettings, FlowSettings, InpaintSettings
+from engine.settings import EDIT_METHODS, OF_THE_MODEL, EditSettings, FlowSettings, InpaintSettings
 from engine.tasks import editing, inversion, styleclip
 from engine.tasks import inpainting as inpainting_task
 from engine.tasks.inversion import Start, start_from_latents
@@ -76,13 +76,28 @@ def test_every_method_streams_the_same_steps(
 
 @pytest.mark.parametrize("method", EDIT_METHODS)
 def test_resuming_goes_on_where_it_was(models: tuple[GeneratorModel, PromptModel], start: Start, method: Any) -> None:
-    """Bit for bit; the optimisation's momentum is no part of the particles, so that one restarts it."""
+    """Bit for bit."""
     task = tasks.edit(replace(EDIT, method=method), start, *models)
     steps = list(task.steps())
     resumed = list(task.steps(particles=steps[1].particles))
     assert [step.step for step in resumed] == [1, 2, 3]
-    if method != "optimise":
-        assert torch.equal(resumed[-1].images, steps[-1].images)
+    assert torch.equal(resumed[-1].images, steps[-1].images)
+
+
+@pytest.mark.parametrize("method", EDIT_METHODS)
+def test_examples_attract_our_edits_and_no_methods_of_styleclip(
+    models: tuple[GeneratorModel, PromptModel], start: Start, method: Any
+) -> None:
+    generator, prompt_model = models
+    references = prompt_model.image_features(generator.render(generator.spaces["w"].sample(range(20, 26)), "w"))
+    generator = replace(generator, references={prompt_model.sha256: references})
+    settings = replace(EDIT, method=method)
+    plain, towards = (
+        last_of(tasks.edit(chosen, start, generator, prompt_model))
+        for chosen in (settings, replace(settings, towards=OF_THE_MODEL))
+    )
+    assert torch.equal(plain.images, towards.images) == (method in ("direction", "optimise"))
+    assert ("data" in towards.log_values) == (method in ("gmi", "clip"))
 
 
 def test_a_shorter_run_can_be_asked_for(models: tuple[GeneratorModel, PromptModel], start: Start) -> None:

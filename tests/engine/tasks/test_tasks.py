@@ -26,7 +26,9 @@ class ToyModel:
     """Two latent spaces; a discriminator that likes bright pictures."""
 
     network: ToyGenerator = field(default_factory=ToyGenerator)
+    name: str = "toy"
     default_space: str = "z"
+    references: Mapping[str, Tensor] = field(default_factory=dict)
     family: str = "toy"
     spaces: Mapping[str, LatentSpace] = field(
         default_factory=lambda: {"z": DoubleSpace(LATENT), "truncated": TruncatedNormalSpace(LATENT, name="truncated")}
