@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from engine.inference.flow import refine
     from engine.latents.classes import find_classes, rank_classes
     from engine.models.loading import list_models, load_generator, load_prompt_model
-    from engine.pictures.imaging import save_png, to_uint8
+    from engine.pictures.imaging import to_uint8
+    from engine.pictures.png_files import save_png
     from engine.settings import PRESETS, EditSettings, FlowSettings, GenerateSettings, InpaintSettings
     from engine.system.runtime import set_threads
     from engine.tasks import baseline, edit, generate, inpaint
@@ -70,7 +71,7 @@ _HOMES = {
     "load_prompt_model": "engine.models.loading",
     "rank_classes": "engine.latents.classes",
     "refine": "engine.inference.flow",
-    "save_png": "engine.pictures.imaging",
+    "save_png": "engine.pictures.png_files",
     "set_threads": "engine.system.runtime",
     "to_uint8": "engine.pictures.imaging",
 }

@@ -110,9 +110,9 @@ def _generate(options: argparse.Namespace) -> None:
     examples = read_towards(options)  # wrong options are said before torch is imported
     settings = with_towards(_settings(options), options, examples)
     from engine import tasks
-    from engine.pictures import imaging
+    from engine.system import files
 
-    imaging.make_folder(options.out)
+    files.make_folder(options.out)
     options.prompt_model = settings.prompt_model
     models = load_models(options)
     warn_of_cut_words(settings.prompt, models)

@@ -136,9 +136,9 @@ def _edit(options: argparse.Namespace) -> None:
     settings = with_towards(_edit_settings(options), options, examples)
     picture = _read_picture(options.image)
     from engine import tasks
-    from engine.pictures import imaging
+    from engine.system import files
 
-    imaging.make_folder(options.out)
+    files.make_folder(options.out)
     models = load_models(options)
     warn_of_cut_words(settings.prompt, models)
     start = _find_start(picture, models, options.inversion_steps)
@@ -157,9 +157,9 @@ def _inpaint(options: argparse.Namespace) -> None:
     from engine.pictures import masks
 
     mask = tasks.prepare_mask(settings, masks.read_mask(options.mask, picture.size), picture)
-    from engine.pictures import imaging
+    from engine.system import files
 
-    imaging.make_folder(options.out)
+    files.make_folder(options.out)
     models = load_models(options)
     if settings.prompt:
         warn_of_cut_words(settings.prompt, models)
@@ -177,13 +177,14 @@ def _invert(options: argparse.Namespace) -> None:
     picture = _read_picture(options.image)
     from engine.checkpoints import write_safetensors
     from engine.pictures import imaging, picture_files
+    from engine.system import files
 
-    imaging.make_folder(options.out.parent)
+    files.make_folder(options.out.parent)
     models = load_models(options)
     start = _find_start(picture, models, options.inversion_steps)
     if options.out.suffix == ".png":
         redrawn = picture.with_pixels(imaging.to_uint8(start.image)[0])
-        imaging.save_file(options.out, picture_files.encode_picture(redrawn))
+        files.save_file(options.out, picture_files.encode_picture(redrawn))
     else:
         noise = {f"noise.{name}": values for name, values in start.noise.items()}
         write_safetensors(options.out, {"latents": start.latents, **noise})

@@ -185,7 +185,7 @@ def run_tasks(tasks: "Mapping[str, Task]", models: Models, folder: Path, **parts
         parts[side] = {"text_scores": last.text_scores.tolist(), "diversity": last.diversity} | task.figures(last)
         if side == "ours":
             seconds_per_step = seconds / max(last.total, 1)
-    from engine.pictures import imaging
+    from engine.system import files
 
     values = {
         "version": VERSION,
@@ -194,19 +194,20 @@ def run_tasks(tasks: "Mapping[str, Task]", models: Models, folder: Path, **parts
         "seconds_per_step": seconds_per_step,
         **parts,
     }
-    imaging.save_file(folder / "run.json", json.dumps(values, indent=2, allow_nan=False).encode() + b"\n")
+    files.save_file(folder / "run.json", json.dumps(values, indent=2, allow_nan=False).encode() + b"\n")
 
 
 def _save(folder: Path, task: "Task", models: Models, step: "Step") -> None:
     """Writes 00.png, 01.png, ... of a step. Raises SaveError."""
-    from engine.pictures import imaging, picture_files
+    from engine.pictures import picture_files, png_files
+    from engine.system import files
 
     for index in range(len(step.images)):
-        metadata = imaging.picture_metadata(
+        metadata = png_files.picture_metadata(
             settings=task.settings.to_dict(),
             seeds=step.particles.seeds,
             index=index,
             models=hashes(task.settings, models),
         )
         data = picture_files.encode_picture(task.picture(step, index), metadata)
-        imaging.save_file(folder / f"{index:02d}.png", data)
+        files.save_file(folder / f"{index:02d}.png", data)

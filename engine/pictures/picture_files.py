@@ -262,7 +262,7 @@ def resized(pixels: Pixels, side: int) -> Pixels:
 
 
 def encode_picture(picture: Picture, metadata: Mapping[str, Any] | None = None) -> bytes:
-    """A PNG of the picture's own size, with its colour profile; metadata as in `imaging.encode_png`."""
-    from engine.pictures import imaging  # torch
+    """A PNG of the picture's own size, with its colour profile; metadata as in `png_files.encode_png`."""
+    from engine.pictures import png_files
 
-    return imaging.encode_png(picture.pixels, metadata, icc_profile=picture.icc_profile)
+    return png_files.encode_png(picture.pixels, metadata, icc_profile=picture.icc_profile)

@@ -1,18 +1,24 @@
 """Whole-file writing and hashing. A file is either the old one or the complete new one, never half of it."""
 
+import errno
 import glob
 import hashlib
+import io
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from engine.errors import SaveError
 
 # Told what is being done and the share of it that is done, None where that is unknown; may raise to end it.
 Watch = Callable[[str, float | None], None]
 _CHUNK = 1 << 23
 _ASIDE = ".old"
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: equal pictures give an equal file
 
 
 @contextmanager
@@ -76,3 +82,40 @@ def sha256_of(path: Path, watch: Watch | None = None) -> str:
             done += len(data)
             watch(f"Checking {path.name}", min(done / size, 1.0) if size else None)
         return found.hexdigest()
+
+
+def save_zip(path: Path, files: Mapping[str, bytes]) -> None:
+    """Writes files, keyed by their path inside, as one zip atomically; equal files give equal bytes.
+
+    Stored, not deflated: PNGs are compressed already. Raises SaveError.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), data)
+    save_file(path, buffer.getvalue())
+
+
+def save_file(path: Path, data: bytes) -> None:
+    """Writes a file atomically, with the folders above it. Raises SaveError."""
+    make_folder(path.parent)
+    try:
+        write_atomic(path, data)
+    except OSError as error:
+        raise _save_error(path, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, if they are not there. Raises SaveError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _save_error(path, error) from error
+
+
+def _save_error(path: Path, error: OSError) -> SaveError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "no space is left on the disk. Free some, or choose another folder, then save again."
+    else:
+        advice = f"{error.strerror or error}. Choose another folder and save again."
+    return SaveError(f"{path} could not be saved: {advice}")

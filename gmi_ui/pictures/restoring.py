@@ -40,19 +40,19 @@ def restored(path: str | Path, models: Models) -> Restored:
 
     Raises engine.errors.MetadataError or SettingsError for a file that carries nothing, or that was forged.
     """
-    from engine.pictures import imaging
+    from engine.pictures import png_files
 
-    metadata = imaging.read_metadata(Path(path))
+    metadata = png_files.read_metadata(Path(path))
     settings = settings_from_dict(metadata["settings"])
     return Restored(settings, _notice(metadata, settings, models), metadata.get("extra", {}))
 
 
 def carries_settings(path: str | Path) -> bool:
     """Whether a file is a PNG that was saved here."""
-    from engine.pictures import imaging
+    from engine.pictures import png_files
 
     try:
-        imaging.read_metadata(Path(path))
+        png_files.read_metadata(Path(path))
     except MetadataError:
         return False
     return True

@@ -34,7 +34,7 @@ class Pictures:
 
         Raises NotPossibleError if it is not there, SaveError if it cannot be written.
         """
-        from engine.pictures import imaging
+        from engine.system import files
 
         check_picture(run, side, index)
         data = png(run, side, index, step_of(run, side, step))
@@ -42,24 +42,24 @@ class Pictures:
         name = f"{name_of(run)}_{seed_of(run, side, index)}{suffix}.png"
         path = self.folder / run.id / name
         self._forget_old()
-        imaging.save_file(path, data)
+        files.save_file(path, data)
         return path
 
     def save_all(self, run: Run, step: int | None = None) -> Path:
         """Every picture of every side, those beside ours in a folder of their own. Raises as `save_one`."""
-        from engine.pictures import imaging
+        from engine.system import files
 
-        files = {}
+        pictures = {}
         for side, shown in run.moment.sides.items():
             folder = f"{place_of(run, side)}/" if side != OURS else ""
             drawn = step_of(run, side, step)
             for index in range(len(shown.step.images)):
-                files[f"{folder}{index:02d}.png"] = png(run, side, index, drawn)
-        if not files:
+                pictures[f"{folder}{index:02d}.png"] = png(run, side, index, drawn)
+        if not pictures:
             raise NotPossibleError("There are no pictures to save yet.")
         path = self.folder / run.id / f"{name_of(run)}_{run.settings.seed}.zip"
         self._forget_old()
-        imaging.save_zip(path, files)
+        files.save_zip(path, pictures)
         return path
 
     def _forget_old(self) -> None:
@@ -84,10 +84,10 @@ def check_picture(run: Run, side: str, index: int) -> None:
 
 def png(run: Run, side: str, index: int, drawn: "Step") -> bytes:
     """A picture at full size with its settings, all seeds, its index and the models' hashes inside."""
-    from engine.pictures import imaging, picture_files
+    from engine.pictures import picture_files, png_files
 
     settings = run.settings_at(side, drawn.step)
-    metadata = imaging.picture_metadata(
+    metadata = png_files.picture_metadata(
         settings=settings.to_dict(),
         seeds=drawn.particles.seeds,
         index=index,

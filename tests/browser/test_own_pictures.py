@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from engine.pictures import imaging
+from engine.pictures import imaging, png_files
 from gmi_ui.runs.run import Run
 from gmi_ui.studio import LaunchOptions, Server, serve
 from tests.browser.conftest import new_tab
@@ -154,7 +154,7 @@ def test_an_example_is_edited_compared_and_saved(page: Page, style_studio: Serve
     viewer.locator(".viewer-split input").fill("50")
     assert before.evaluate("(image) => getComputedStyle(image).clipPath").startswith("inset(0px 50% 0px 0px")
     path = download(page, "#edit-grid [data-role=save]", tmp_path)
-    metadata = imaging.read_metadata(path)
+    metadata = png_files.read_metadata(path)
     assert metadata["settings"]["task"] == "edit" and metadata["extra"]["start"]
     page.keyboard.press("Escape")
 

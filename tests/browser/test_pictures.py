@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from engine.errors import SaveError
-from engine.pictures import imaging
+from engine.pictures import imaging, png_files
 from engine.settings import GenerateSettings
 from gmi_ui.pictures.saving import Pictures
 from gmi_ui.studio import Server
@@ -70,7 +70,7 @@ def test_a_saved_picture_dropped_on_the_page_restores_every_control(page: Page, 
     page.locator(".cell").nth(1).click()
     path = download(page, '[data-role="save"]', tmp_path)
     assert path.name == "blue-and-green_78.png"
-    metadata = imaging.read_metadata(path)
+    metadata = png_files.read_metadata(path)
     assert metadata["index"] == 1 and metadata["seeds"] == [77, 78]
     page.keyboard.press("Escape")
 
@@ -90,10 +90,10 @@ def test_what_no_control_shows_is_restored_as_well(page: Page, studio: Server, t
     finished(page)
     page.locator(".cell").first.click()
     path = download(page, '[data-role="save"]', tmp_path)
-    metadata = imaging.read_metadata(path)
+    metadata = png_files.read_metadata(path)
     metadata["settings"]["flow"]["langevin"] = 0.125
     forged = tmp_path / "changed.png"
-    imaging.save_png(forged, imaging.to_uint8(server_run(page, studio).moment.sides["ours"].step.images)[0], metadata)
+    png_files.save_png(forged, imaging.to_uint8(server_run(page, studio).moment.sides["ours"].step.images)[0], metadata)
     page.keyboard.press("Escape")
     drop_file(page, "changed.png", forged.read_bytes())
     expect_notice(page, "Settings restored")
@@ -128,8 +128,8 @@ def forged_png() -> bytes:
     import numpy as np
 
     settings = json.loads('{"prompt": "x", "n": 1000000000}')
-    metadata = imaging.picture_metadata(settings=settings, seeds=[1], index=0, models={})
-    return imaging.encode_png(np.zeros((8, 8, 3), dtype=np.uint8), metadata)
+    metadata = png_files.picture_metadata(settings=settings, seeds=[1], index=0, models={})
+    return png_files.encode_png(np.zeros((8, 8, 3), dtype=np.uint8), metadata)
 
 
 def test_a_dropped_file_that_restores_nothing_is_told(page: Page) -> None:
@@ -149,7 +149,7 @@ def test_all_pictures_come_as_a_zip(page: Page, tmp_path: Path) -> None:
     path = download(page, '[data-role="save-all"]', tmp_path)
     with zipfile.ZipFile(path) as archive:
         assert len(archive.namelist()) == 6
-        assert imaging.read_metadata(archive.read("02.png"))["index"] == 2
+        assert png_files.read_metadata(archive.read("02.png"))["index"] == 2
 
 
 def test_no_space_is_told_and_the_pictures_stay(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:

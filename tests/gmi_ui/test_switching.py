@@ -12,7 +12,7 @@ import torch
 
 from engine.errors import ModelError
 from engine.families import FAMILIES
-from engine.pictures import imaging
+from engine.pictures import png_files
 from engine.settings import GenerateSettings, SettingsError
 from gmi_ui.controls import AUTO, BASELINE, NOTHING, REST, settings_from, usable_settings, values_of
 from gmi_ui.frames import stage_of
@@ -404,7 +404,7 @@ def test_a_comparison_is_restored_from_either_side(tab: Tab, comparison: Run, tm
     ours = pictures.save_one(comparison, OURS, 0)
     found = restored(ours, tab.services.models).settings
     assert found == comparison.settings
-    assert set(imaging.read_metadata(ours)["models"]) == {"avatars", "mosaic", "clip-mini", WIDE}
+    assert set(png_files.read_metadata(ours)["models"]) == {"avatars", "mosaic", "clip-mini", WIDE}
     fresh = Tab(tab.services)
     fresh.take(fresh.wiring.show(fresh.session, found))
     assert fresh["beside"] == "mosaic" and tab_run_settings(fresh) == found
@@ -412,7 +412,7 @@ def test_a_comparison_is_restored_from_either_side(tab: Tab, comparison: Run, tm
     assert theirs.name.endswith("_mosaic.png")
     other = restored(theirs, tab.services.models).settings
     assert other == made(comparison).beside
-    assert set(imaging.read_metadata(theirs)["models"]) == {"mosaic", WIDE}
+    assert set(png_files.read_metadata(theirs)["models"]) == {"mosaic", WIDE}
     fresh.take(fresh.wiring.show(fresh.session, other))
     assert fresh["model"] == "mosaic" and fresh["codebook"] == 0.5 and fresh["beside"] == NOTHING
 

@@ -12,8 +12,9 @@ from PIL import Image
 from engine import __main__ as cli
 from engine.inference.flow import DivergenceError
 from engine.models.loading import load_generator, load_prompt_model
-from engine.pictures import imaging
+from engine.pictures import png_files
 from engine.settings import GenerateSettings
+from engine.system import files
 
 PROMPT = "a smile"
 OPTIONS = ["--n", "3", "--steps", "4", "--seed", "5", "--threads", "1"]
@@ -71,7 +72,7 @@ def test_the_same_command_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_pictures_carry_their_settings(tmp_path: Path) -> None:
     generate(tmp_path, "--baseline")
-    ours, baseline = (imaging.read_metadata(tmp_path / name) for name in ("02.png", "baseline/02.png"))
+    ours, baseline = (png_files.read_metadata(tmp_path / name) for name in ("02.png", "baseline/02.png"))
     assert (ours["seeds"], ours["index"]) == ([5, 6, 7], 2)
     assert ours["settings"] == json.loads((tmp_path / "run.json").read_text())["settings"]
     assert GenerateSettings.from_dict(baseline["settings"]).flow.diversity == 0
@@ -160,7 +161,7 @@ def test_what_is_cut_from_a_long_prompt_is_said(tmp_path: Path, capsys: pytest.C
 
 def test_other_scripts(tmp_path: Path) -> None:
     assert generate(tmp_path, prompt="女性 🎩 с розовыми волосами") == 0
-    assert imaging.read_metadata(tmp_path / "00.png")["settings"]["prompt"] == "女性 🎩 с розовыми волосами"
+    assert png_files.read_metadata(tmp_path / "00.png")["settings"]["prompt"] == "女性 🎩 с розовыми волосами"
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,14 +174,14 @@ def test_a_full_disk_keeps_what_was_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The disk fills while the baseline is saved: ours is complete."""
-    write = imaging.write_atomic
+    write = files.write_atomic
 
     def fills_up(path: Path, data: bytes) -> None:
         if path.parent.name == "baseline":
             raise OSError(28, "No space left on device")
         write(path, data)
 
-    monkeypatch.setattr(imaging, "write_atomic", fills_up)
+    monkeypatch.setattr(files, "write_atomic", fills_up)
     assert generate(tmp_path, "--baseline") == 2
     assert "no space is left on the disk" in capsys.readouterr().err
     assert len(list(tmp_path.glob("*.png"))) == 3

@@ -9,7 +9,7 @@ from PIL import Image
 
 from engine import __main__ as cli
 from engine.checkpoints import read_safetensors
-from engine.pictures import imaging
+from engine.pictures import png_files
 from engine.settings import EditSettings, InpaintSettings, settings_from_dict
 
 pytestmark = pytest.mark.usefixtures("tiny_bundle")
@@ -59,7 +59,7 @@ def test_edit(picture: Path, tmp_path: Path) -> None:
     for side in ("ours", "baseline"):
         assert len(report[side]["distance_to_original"]) == len(report[side]["text_scores"]) == 2
     assert report["seconds_per_step"] > 0 and 0 <= report["distance_of_reconstruction"] <= 1
-    written = imaging.read_metadata(out / "01.png")
+    written = png_files.read_metadata(out / "01.png")
     assert (written["seeds"], written["index"]) == ([5, 6], 1)
     assert settings_from_dict(written["settings"]) == settings
 

@@ -15,12 +15,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from engine.errors import MetadataError, SaveError
-from engine.pictures import imaging
+from engine.pictures import imaging, png_files
 from engine.settings import LIMITS, GenerateSettings
 from engine.system import files
 from engine.version import VERSION
 
-METADATA = imaging.picture_metadata(
+METADATA = png_files.picture_metadata(
     settings=GenerateSettings("a woman with “pink” hair 🎩", n=2).to_dict(),
     seeds=[7, 2**32 - 1],
     index=1,
@@ -104,11 +104,11 @@ def test_grid_places_row_by_row() -> None:
 
 
 def test_what_a_picture_carries() -> None:
-    plain = imaging.picture_metadata(settings={"a": 1}, seeds=np.array([3, 4]).tolist(), index=1, models={"m": "ab"})
+    plain = png_files.picture_metadata(settings={"a": 1}, seeds=np.array([3, 4]).tolist(), index=1, models={"m": "ab"})
     assert plain == {"version": VERSION, "settings": {"a": 1}, "seeds": [3, 4], "index": 1, "models": {"m": "ab"}}
-    assert imaging.picture_metadata(settings={}, seeds=[0], index=0, models={}, extra={}).keys() == plain.keys()
-    more = imaging.picture_metadata(settings={}, seeds=[0], index=0, models={}, extra={"start": [1]})
-    assert more["extra"] == {"start": [1]} and imaging.read_metadata(imaging.encode_png(picture(), more)) == more
+    assert png_files.picture_metadata(settings={}, seeds=[0], index=0, models={}, extra={}).keys() == plain.keys()
+    more = png_files.picture_metadata(settings={}, seeds=[0], index=0, models={}, extra={"start": [1]})
+    assert more["extra"] == {"start": [1]} and png_files.read_metadata(png_files.encode_png(picture(), more)) == more
 
 
 @pytest.mark.parametrize(
@@ -123,32 +123,32 @@ def test_what_a_picture_carries() -> None:
 )
 def test_metadata_at_the_limits(change: dict[str, Any]) -> None:
     metadata = {**METADATA, **change}
-    assert imaging.read_metadata(imaging.encode_png(picture(), metadata)) == metadata
+    assert png_files.read_metadata(png_files.encode_png(picture(), metadata)) == metadata
 
 
 def test_metadata_as_long_as_allowed() -> None:
     """To the byte, when writing and when reading."""
-    room = imaging.MAX_METADATA_BYTES - len(json.dumps({**METADATA, "settings": {"prompt": ""}}))
+    room = png_files.MAX_METADATA_BYTES - len(json.dumps({**METADATA, "settings": {"prompt": ""}}))
     longest = {**METADATA, "settings": {"prompt": "x" * room}}
-    assert imaging.read_metadata(imaging.encode_png(picture(), longest)) == longest
+    assert png_files.read_metadata(png_files.encode_png(picture(), longest)) == longest
     longer = {**METADATA, "settings": {"prompt": "x" * (room + 1)}}
     with pytest.raises(ValueError, match=r"take 524,289 bytes; at most 524,288 can be read back"):
-        imaging.encode_png(picture(), longer)
+        png_files.encode_png(picture(), longer)
     with pytest.raises(MetadataError, match="take 524,289 bytes; this program writes at most 524,288"):
-        imaging.read_metadata(png_with(json.dumps(longer)))
+        png_files.read_metadata(png_with(json.dumps(longer)))
 
 
 def test_a_colour_profile_is_written() -> None:
-    data = imaging.encode_png(picture(), METADATA, icc_profile=b"a profile")
+    data = png_files.encode_png(picture(), METADATA, icc_profile=b"a profile")
     with Image.open(io.BytesIO(data)) as read:
         assert read.info["icc_profile"] == b"a profile"
-    with Image.open(io.BytesIO(imaging.encode_png(picture()))) as read:
+    with Image.open(io.BytesIO(png_files.encode_png(picture()))) as read:
         assert read.info == {}
 
 
 def test_zips_store_what_is_compressed_already(tmp_path: Path) -> None:
     """With the earliest time a zip can say, so that nothing tells two equal runs apart."""
-    imaging.save_zip(tmp_path / "deep" / "a.zip", {"x/00.png": b"a" * 1000, "b.txt": b""})
+    files.save_zip(tmp_path / "deep" / "a.zip", {"x/00.png": b"a" * 1000, "b.txt": b""})
     with zipfile.ZipFile(tmp_path / "deep" / "a.zip") as archive:
         assert [(entry.filename, entry.date_time, entry.compress_size) for entry in archive.infolist()] == [
             ("x/00.png", (1980, 1, 1, 0, 0, 0), 1000),
@@ -158,37 +158,37 @@ def test_zips_store_what_is_compressed_already(tmp_path: Path) -> None:
 
 def test_png_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "new" / "00.png"
-    imaging.save_png(path, picture(), METADATA)
-    assert imaging.read_metadata(path) == METADATA == imaging.read_metadata(path.read_bytes())
-    restored = GenerateSettings.from_dict(imaging.read_metadata(path)["settings"])
+    png_files.save_png(path, picture(), METADATA)
+    assert png_files.read_metadata(path) == METADATA == png_files.read_metadata(path.read_bytes())
+    restored = GenerateSettings.from_dict(png_files.read_metadata(path)["settings"])
     assert restored.prompt == "a woman with “pink” hair 🎩"
     np.testing.assert_array_equal(np.asarray(Image.open(path)), picture())
 
 
 def test_equal_pictures_give_equal_bytes(tmp_path: Path) -> None:
-    data = imaging.encode_png(picture(), METADATA)
-    assert data == imaging.encode_png(picture(), METADATA)
+    data = png_files.encode_png(picture(), METADATA)
+    assert data == png_files.encode_png(picture(), METADATA)
     for name in ("a.zip", "b.zip"):
-        imaging.save_zip(tmp_path / name, {"00.png": data, "baseline/00.png": data})
+        files.save_zip(tmp_path / name, {"00.png": data, "baseline/00.png": data})
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert archive.namelist() == ["00.png", "baseline/00.png"]
-        assert imaging.read_metadata(archive.read("baseline/00.png")) == METADATA
+        assert png_files.read_metadata(archive.read("baseline/00.png")) == METADATA
 
 
 def test_the_largest_kept_latent_fits() -> None:
     """W+ of a 1024 px StyleGAN2 has 18 x 512 numbers; float32 values need up to 22 characters in JSON."""
     start = torch.randn(18 * 512, generator=torch.Generator().manual_seed(0)).tolist()
     settings = GenerateSettings("x", start=tuple(start)).to_dict()
-    metadata = imaging.picture_metadata(settings=settings, seeds=[0], index=0, models={})
-    assert imaging.read_metadata(imaging.encode_png(picture(), metadata)) == metadata
+    metadata = png_files.picture_metadata(settings=settings, seeds=[0], index=0, models={})
+    assert png_files.read_metadata(png_files.encode_png(picture(), metadata)) == metadata
 
 
 def test_metadata_that_could_not_be_read_back_are_not_written() -> None:
     with pytest.raises(ValueError, match="can be read back"):
-        imaging.encode_png(picture(), {**METADATA, "settings": {"prompt": "x" * imaging.MAX_METADATA_BYTES}})
+        png_files.encode_png(picture(), {**METADATA, "settings": {"prompt": "x" * png_files.MAX_METADATA_BYTES}})
     with pytest.raises(ValueError, match="JSON"):
-        imaging.encode_png(picture(), {**METADATA, "index": float("nan")})
+        png_files.encode_png(picture(), {**METADATA, "index": float("nan")})
 
 
 @pytest.mark.parametrize(
@@ -219,14 +219,14 @@ def test_metadata_that_could_not_be_read_back_are_not_written() -> None:
 )
 def test_forged_metadata(change: dict[str, Any], message: str) -> None:
     with pytest.raises(MetadataError, match=message):
-        imaging.read_metadata(png_with(json.dumps({**METADATA, **change})))
+        png_files.read_metadata(png_with(json.dumps({**METADATA, **change})))
 
 
 @pytest.mark.parametrize("name", list(METADATA))
 def test_incomplete_metadata(name: str) -> None:
     left = {key: value for key, value in METADATA.items() if key != name}
     with pytest.raises(MetadataError, match=f"lack '{name}'"):
-        imaging.read_metadata(png_with(json.dumps(left)))
+        png_files.read_metadata(png_with(json.dumps(left)))
 
 
 @pytest.mark.parametrize(
@@ -247,32 +247,32 @@ def test_incomplete_metadata(name: str) -> None:
 @pytest.mark.parametrize("compressed", [False, True])
 def test_metadata_that_are_no_settings(text: str, compressed: bool) -> None:
     with pytest.raises(MetadataError):
-        imaging.read_metadata(png_with(text, compressed=compressed))
+        png_files.read_metadata(png_with(text, compressed=compressed))
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("size", [imaging.MAX_METADATA_BYTES + 1, 20_000_000])
+@pytest.mark.parametrize("size", [png_files.MAX_METADATA_BYTES + 1, 20_000_000])
 def test_oversized_metadata(size: int, compressed: bool) -> None:
     """A zipped chunk of 20 MB is 20 kB in the file: it must not be unpacked."""
     with pytest.raises(MetadataError):
-        imaging.read_metadata(png_with(" " * size, compressed=compressed))
+        png_files.read_metadata(png_with(" " * size, compressed=compressed))
 
 
 def test_pictures_without_settings_and_no_pictures() -> None:
     with pytest.raises(MetadataError, match="carries no settings"):
-        imaging.read_metadata(png_with("x", key="comment"))
+        png_files.read_metadata(png_with("x", key="comment"))
     with pytest.raises(MetadataError, match="carries no settings"):
-        imaging.read_metadata(imaging.encode_png(picture()))
+        png_files.read_metadata(png_files.encode_png(picture()))
     for data in (b"", b"GIF89a", imaging.to_jpeg(picture()), b"<svg/>"):
         with pytest.raises(MetadataError, match="not a readable PNG"):
-            imaging.read_metadata(data)
+            png_files.read_metadata(data)
     with pytest.raises(MetadataError, match="not a readable PNG"):
-        imaging.read_metadata(Path("/nonexistent.png"))
+        png_files.read_metadata(Path("/nonexistent.png"))
 
 
 def test_damaged_pngs_never_raise_anything_else() -> None:
     """Every prefix, and 2,000 files with a few bytes changed: settings or a MetadataError, nothing else."""
-    data = imaging.encode_png(picture(), METADATA)
+    data = png_files.encode_png(picture(), METADATA)
     rng = np.random.default_rng(0)
     damaged = [data[:length] for length in range(0, len(data), 7)]
     for _ in range(2000):
@@ -283,7 +283,7 @@ def test_damaged_pngs_never_raise_anything_else() -> None:
     refused = 0
     for candidate in damaged:
         try:
-            assert imaging.read_metadata(candidate).keys() == METADATA.keys()
+            assert png_files.read_metadata(candidate).keys() == METADATA.keys()
         except MetadataError:
             refused += 1
     assert 0 < refused < len(damaged)
@@ -302,7 +302,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     else:
         monkeypatch.setattr(files.os, call, full)
     with pytest.raises(SaveError, match=r"00\.png could not be saved: no space is left on the disk\. Free some"):
-        imaging.save_png(path, picture(), METADATA)
+        png_files.save_png(path, picture(), METADATA)
     monkeypatch.undo()
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["00.png"]
@@ -322,12 +322,12 @@ def test_why_a_file_could_not_be_saved(
     def fails(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(imaging, "write_atomic", fails)
+    monkeypatch.setattr(files, "write_atomic", fails)
     with pytest.raises(SaveError, match=f"a.bin could not be saved: {advice}"):
-        imaging.save_file(tmp_path / "a.bin", b"x")
+        files.save_file(tmp_path / "a.bin", b"x")
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SaveError, match=r"could not be saved: .*Choose another folder"):
-        imaging.save_png(tmp_path / "file" / "00.png", picture(), METADATA)
+        png_files.save_png(tmp_path / "file" / "00.png", picture(), METADATA)

@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from engine.errors import MetadataError, SaveError
-from engine.pictures import imaging
+from engine.pictures import imaging, png_files
 from engine.settings import GenerateSettings, SettingsError
 from engine.system import files
 from gmi_ui.jobs.generating import GENERATE
@@ -35,7 +35,7 @@ def run(services: Services) -> Run:
 
 def test_a_picture_carries_everything_that_made_it(run: Run, tmp_path: Path) -> None:
     saved = Pictures(tmp_path).save_one(run, OURS, 2)
-    metadata = imaging.read_metadata(saved)
+    metadata = png_files.read_metadata(saved)
     assert GenerateSettings.from_dict(metadata["settings"]) == run.settings
     assert metadata["seeds"] == [5, 6, 7] and metadata["index"] == 2
     assert metadata["models"] == {"avatars": TinyGenerator().sha256, "clip-mini": TinyPromptModel().sha256}
@@ -56,7 +56,7 @@ def test_all_pictures_go_into_one_zip(run: Run, tmp_path: Path) -> None:
     saved = Pictures(tmp_path).save_all(run)
     with zipfile.ZipFile(saved) as archive:
         assert sorted(archive.namelist()) == [f"{d}{i:02d}.png" for d in ("", "baseline/") for i in range(3)]
-        assert imaging.read_metadata(archive.read("baseline/01.png"))["index"] == 1
+        assert png_files.read_metadata(archive.read("baseline/01.png"))["index"] == 1
 
 
 def test_a_saved_picture_restores_its_settings(run: Run, services: Services, tmp_path: Path) -> None:
@@ -94,9 +94,9 @@ def test_a_png_without_or_with_forged_metadata_is_refused_in_words(
 
 
 def test_forged_settings_are_refused_by_name(run: Run, services: Services, tmp_path: Path) -> None:
-    metadata = imaging.read_metadata(Pictures(tmp_path).save_one(run, OURS, 1))
+    metadata = png_files.read_metadata(Pictures(tmp_path).save_one(run, OURS, 1))
     metadata["settings"]["n"] = 10**9
-    imaging.save_png(tmp_path / "forged.png", imaging.to_uint8(run.moment.sides[OURS].step.images)[0], metadata)
+    png_files.save_png(tmp_path / "forged.png", imaging.to_uint8(run.moment.sides[OURS].step.images)[0], metadata)
     with pytest.raises(SettingsError, match="n:"):
         restored(tmp_path / "forged.png", services.models)
 
@@ -105,8 +105,7 @@ def test_a_full_disk_is_told_and_the_pictures_stay(run: Run, tmp_path: Path, mon
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for module in (imaging, files):
-        monkeypatch.setattr(module, "write_atomic", full)
+    monkeypatch.setattr(files, "write_atomic", full)
     with pytest.raises(SaveError) as caught:
         Pictures(tmp_path).save_all(run)
     assert "space" in explain(caught.value).text

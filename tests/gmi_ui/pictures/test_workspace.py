@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from engine.errors import MetadataError, PictureError
-from engine.pictures import imaging
+from engine.pictures import imaging, png_files
 from engine.pictures.picture_files import Picture
 from engine.settings import EditSettings, FlowSettings, InpaintSettings, SettingsError
 from gmi_ui.jobs.editing import EditJob
@@ -410,8 +410,8 @@ def test_a_mask_that_is_forged_or_of_another_size() -> None:
 
 def test_a_damaged_mask_inside_a_picture_is_told(style_services: Services, tmp_path: Path) -> None:
     settings = inpaint_settings().to_dict()
-    metadata = imaging.picture_metadata(settings=settings, seeds=[1], index=0, models={}, extra={"mask": "%%%"})
-    imaging.save_png(tmp_path / "a.png", plain().pixels, metadata)
+    metadata = png_files.picture_metadata(settings=settings, seeds=[1], index=0, models={}, extra={"mask": "%%%"})
+    png_files.save_png(tmp_path / "a.png", plain().pixels, metadata)
     with pytest.raises(MetadataError, match="mask"):
         assert restored(tmp_path / "a.png", style_services.models).mask
 

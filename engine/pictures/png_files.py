@@ -1,0 +1,149 @@
+"""PNG files with what made them inside. Needs no torch.
+
+A saved PNG carries how it was made, as JSON in the text chunk `gmi` (see `picture_metadata`), and nothing
+that differs between two equal runs, such as a time.
+"""
+
+import io
+import json
+import re
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from engine.errors import MetadataError
+from engine.settings import LIMITS
+from engine.system.files import save_file
+from engine.version import VERSION
+
+Pixels = NDArray[np.uint8]
+
+TEXT_KEY = "gmi"
+MAX_METADATA_BYTES = 1 << 19  # a kept latent of the largest public generator takes 200 kB
+
+
+def picture_metadata(
+    *,
+    settings: Mapping[str, Any],
+    seeds: Sequence[int],
+    index: int,
+    models: Mapping[str, str],
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a PNG carries: particles act on each other, so remaking one needs the seeds of all.
+
+    settings: `GenerateSettings.to_dict()`; index: which of `seeds` this picture grew from; models: the sha256
+    of each model's file by name; extra: whatever else remaking it takes, such as where an edit began.
+    """
+    return {
+        "version": VERSION,
+        "settings": dict(settings),
+        "seeds": [int(seed) for seed in seeds],
+        "index": index,
+        "models": dict(models),
+        **({"extra": dict(extra)} if extra else {}),
+    }
+
+
+def encode_png(image: Pixels, metadata: Mapping[str, Any] | None = None, *, icc_profile: bytes | None = None) -> bytes:
+    """One picture [H, W, 3] as PNG, with metadata and a colour profile if given; equal arguments give equal bytes.
+
+    Raises ValueError for metadata that JSON or `read_metadata` would refuse.
+    """
+    text = PngInfo()
+    if metadata is not None:
+        encoded = json.dumps(metadata, allow_nan=False)
+        if len(encoded) > MAX_METADATA_BYTES:
+            raise ValueError(
+                f"The metadata take {len(encoded):,} bytes; at most {MAX_METADATA_BYTES:,} can be read back."
+            )
+        text.add_text(TEXT_KEY, encoded)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", pnginfo=text, icc_profile=icc_profile)
+    return buffer.getvalue()
+
+
+def save_png(path: Path, image: Pixels, metadata: Mapping[str, Any] | None = None) -> None:
+    """Writes a PNG atomically. Raises SaveError."""
+    save_file(path, encode_png(image, metadata))
+
+
+def read_metadata(source: Path | bytes) -> dict[str, Any]:
+    """The metadata of a PNG made here, as `picture_metadata` built them.
+
+    The settings' values are checked by `GenerateSettings.from_dict`. Raises MetadataError if the file is no
+    PNG, carries none, or carries some that this program cannot have written.
+    """
+    text = _read_text(source)
+    if len(text) > MAX_METADATA_BYTES:
+        raise MetadataError(
+            f"The settings inside the picture take {len(text):,} bytes; this program writes at most "
+            f"{MAX_METADATA_BYTES:,}. They were not written by it."
+        )
+    try:
+        metadata = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise MetadataError(f"The settings inside the picture are damaged: {error}.") from error
+    _check(metadata)
+    return metadata
+
+
+def _read_text(source: Path | bytes) -> str:
+    try:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=["PNG"]) as picture:  # stops before the pixels
+            text = picture.info.get(TEXT_KEY)
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise MetadataError("This file is not a readable PNG picture. Drop a PNG that was saved here.") from error
+    if not isinstance(text, str):
+        raise MetadataError(
+            "This picture carries no settings: it was not saved by this program, or another one removed them."
+        )
+    return text
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
+def _check(metadata: Any) -> None:
+    if not isinstance(metadata, dict):
+        raise MetadataError("The settings inside the picture are not a table of names and values.")
+    for name, is_valid in _CHECKS.items():
+        if name not in metadata:
+            raise MetadataError(f"The settings inside the picture lack {name!r}: they are not complete.")
+        if not is_valid(metadata[name]):
+            raise MetadataError(f"The settings inside the picture have an impossible value of {name!r}.")
+    if not isinstance(metadata.get("extra", {}), dict):
+        raise MetadataError("The settings inside the picture have an impossible value of 'extra'.")
+    if unknown := sorted(metadata.keys() - _CHECKS.keys() - {"extra"}):
+        raise MetadataError(f"The settings inside the picture have unknown entries: {', '.join(unknown)[:200]}.")
+    if metadata["index"] >= len(metadata["seeds"]):
+        raise MetadataError("The settings inside the picture have an index beyond their seeds.")
+
+
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LIMITS["seed"][1]
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+def _is_seed_list(value: Any) -> bool:
+    return isinstance(value, list) and 0 < len(value) <= LIMITS["n"][1] and all(map(_is_seed, value))
+
+
+_CHECKS: Mapping[str, Callable[[Any], bool]] = {
+    "version": lambda value: isinstance(value, str) and len(value) <= 32,
+    "settings": lambda value: isinstance(value, dict),
+    "seeds": _is_seed_list,
+    "index": _is_seed,
+    "models": lambda value: isinstance(value, dict) and all(map(_is_sha256, value.values())),
+}
