@@ -181,7 +181,7 @@ def test_classes_of_the_prompt_are_found_by_its_features(folders: dict[str, Path
     """With a prompt model that knows a handful of words."""
 
     class Words:
-        logit_scale = 100.0
+        name, sha256, logit_scale = "words", "0" * 64, 100.0
 
         def image_features(self, images: Tensor) -> Tensor:
             return nn.functional.normalize(images.flatten(1)[:, :4] + 0.1, dim=1)

@@ -13,7 +13,7 @@ from engine import __main__ as cli
 from engine.inference.flow import Step
 from engine.models.loading import list_models, load_generator, load_prompt_model
 from engine.models.table import ModelRow
-from engine.pictures import imaging
+from engine.pictures import imaging, png_files
 from engine.pictures.examples import Examples
 from engine.pictures.picture_files import Picture
 from engine.settings import OF_THE_MODEL, EditSettings, FlowSettings, GenerateSettings, SettingsError
@@ -126,7 +126,7 @@ def test_the_command_goes_towards_a_folder(
     folder = tmp_path / "mine"
     folder.mkdir()
     for number, picture in enumerate(own_examples().pictures):
-        imaging.save_png(folder / f"{number}.png", picture.pixels)
+        png_files.save_png(folder / f"{number}.png", picture.pixels)
 
     def run(name: str, *more: str) -> int:
         return cli.main(
@@ -137,7 +137,7 @@ def test_the_command_goes_towards_a_folder(
     assert run("towards", "--towards", str(folder), "--towards-weight", "2.5") == 0
     report = json.loads((tmp_path / "towards" / "run.json").read_text())
     assert len(report["settings"]["towards"]) == 64 and report["settings"]["flow"]["data_weight"] == 2.5
-    assert imaging.read_metadata(tmp_path / "towards" / "00.png")["settings"] == report["settings"]
+    assert png_files.read_metadata(tmp_path / "towards" / "00.png")["settings"] == report["settings"]
     assert (tmp_path / "towards" / "00.png").read_bytes() != (tmp_path / "plain" / "00.png").read_bytes()
     capsys.readouterr()
     for more, message in (
