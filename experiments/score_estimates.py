@@ -23,9 +23,9 @@ from torch import Tensor
 
 import engine
 from engine.inference import density, kernels
+from experiments import options
 
 RESULTS = Path(__file__).parent / "results" / "score_estimates.json"
-DIMENSIONS, COUNTS, DRAWS = (1, 2, 8, 32), (8, 32, 128, 512), 8
 WIDTHS = tuple(4.0**k for k in range(-4, 6))  # bandwidths, in the median squared distance
 
 Draw = Callable[[int, int, torch.Generator], tuple[Tensor, Tensor]]  # n, D -> samples and true scores, [n, D]
@@ -121,24 +121,23 @@ def table(rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="tiny counts, in seconds; writes only to --out")
-    parser.add_argument("--out", type=Path, help=f"the results (default: experiments/results/{RESULTS.name})")
-    arguments = parser.parse_args()
+    parser.add_argument("--dimensions", type=int, nargs="+", default=[1, 2, 8, 32])
+    parser.add_argument("--counts", type=int, nargs="+", default=[8, 32, 128, 512])
+    parser.add_argument("--draws", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the numbers go (%(default)s)")
+    chosen = options.parse(parser, {"dimensions": [1, 2], "counts": [8], "draws": 2})
     engine.set_threads(None)
-    dimensions, counts, draws = ((1, 2), (8, 16), 2) if arguments.quick else (DIMENSIONS, COUNTS, DRAWS)
     rows = []
     for target in TARGETS:
-        for dim in dimensions:
-            for n in counts:
-                rows.append({"target": target, "D": dim, "n": n, "errors": errors(target, n, dim, draws)})
-    print(f"Error of the score, each estimator at its best bandwidth, {draws} draws\n")
+        for dim in chosen.dimensions:
+            for n in chosen.counts:
+                rows.append({"target": target, "D": dim, "n": n, "errors": errors(target, n, dim, chosen.draws)})
+    print(f"Error of the score, each estimator at its best bandwidth, {chosen.draws} draws\n")
     print(table(rows, list(ESTIMATORS)))
     print("\nError of the score, bandwidths by rule\n")
     print(table(rows, list(RULES)))
-    out = arguments.out or (None if arguments.quick else RESULTS)
-    if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({"draws": draws, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    chosen.out.write_text(json.dumps({"draws": chosen.draws, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,35 @@ def test_krr_weights_of_two_particles():
     torch.testing.assert_close(density.krr_weights(kernel_matrix(f, h), eta), expected)
 
 
+def ridge_distance(kernel: Tensor, eta: float) -> float:
+    """|(eta I + K)^-1 - eta^-1 I|_F."""
+    identity = torch.eye(len(kernel)).double()
+    return (torch.linalg.inv(eta * identity + kernel) - identity / eta).norm().item()
+
+
+@pytest.mark.parametrize("eta", [0.01, 0.5, 30.0])
+@pytest.mark.parametrize("h", [0.1, 2.0, 1000.0])
+@pytest.mark.parametrize("n", [2, 40])
+def test_theorem_5_the_ridge_is_near_the_kernel_density(n: int, h: float, eta: float):
+    """|(eta I + K)^-1 - eta^-1 I|_F <= |K|_F / eta^2: both sides' difference is -(eta I + K)^-1 K eta^-1, and the
+    inverse of eta I plus a positive semi-definite K has no eigenvalue above 1 / eta. So alpha tends to 1 / eta, KDE's
+    up to a factor. The bound is attained as eta grows."""
+    kernel = kernel_matrix(numbers(n, 3), h)
+    bound = kernel.norm().item() / eta**2
+    assert ridge_distance(kernel, eta) <= bound * (1 + 1e-9)
+    assert ridge_distance(kernel, 1e4 * n) == pytest.approx(kernel.norm().item() / (1e4 * n) ** 2, rel=1e-3)
+
+
+def test_theorem_5_has_another_rate_than_printed():
+    """O(n eta^-4) as printed fails in n: of n particles in one place K = 1 1^T, and the distance at eta = n is
+    n / (eta (eta + n)) = 1 / (2 n), n^2 / 2 times n eta^-4. |K|_F / eta^2 = 1 / n holds for all n."""
+    for n in (4, 32, 256):
+        kernel = torch.ones(n, n).double()
+        assert ridge_distance(kernel, n) == pytest.approx(1 / (2 * n))
+        assert ridge_distance(kernel, n) / (n * n**-4.0) == pytest.approx(n**2 / 2)
+        assert kernel.norm().item() / n**2 == pytest.approx(1 / n)
+
+
 @pytest.mark.parametrize("eta", [1e-6, 0.1, 3.0])
 def test_krr_density_is_the_kde_density_squashed(eta: float):
     """Where all row sums of K equal one q_K, as on a regular heptagon, K alpha = q_K / (q_K + eta)."""
@@ -28,6 +57,14 @@ def test_krr_density_is_the_kde_density_squashed(eta: float):
     kde = kernel.sum(1)
     krr = density.log_density(kernel.log(), density.krr_weights(kernel, eta)).exp()
     torch.testing.assert_close(krr, kde / (kde + eta))
+
+
+def test_weights_by_name():
+    """KDE's are 1, also for Stein, who has none; a ridge with a number for eta may be negative and stays so."""
+    kernel = kernel_matrix(numbers(16, 2), h=2.0)
+    for estimator in ("kde", "stein"):
+        assert torch.equal(density.weights(kernel, estimator, 0.05), torch.ones(16).double())
+    assert torch.equal(density.weights(kernel, "krr", 0.05), density.krr_weights(kernel, 0.05))
 
 
 def test_a_small_eta_makes_weights_negative():
@@ -113,6 +150,22 @@ def test_stein_score_of_two_particles():
     expected = -(2 / h) * k * (f[0] - f[1]) / (1 - k + eta)
     score = density.stein_score(f, kernel_matrix(f, h), torch.tensor(h).double(), eta)
     torch.testing.assert_close(score, torch.stack([expected, -expected]))
+
+
+def test_stein_score_of_an_averaged_kernel():
+    """K_ij = mean_s k(f_i, a_js) and <grad, K>_i = sum_j mean_s (2 / h) k(f_i, a_js) (f_i - a_js), written out."""
+    f, h, eta = numbers(5, 2), 0.8, 0.3
+    anchors = f[:, None] + 0.4 * numbers(5, 3, 2, seed=1)
+    kernel, pushes = torch.zeros(5, 5).double(), torch.zeros(5, 2).double()
+    for i in range(5):
+        for j in range(5):
+            for a in anchors[j]:
+                k = math.exp(-(f[i] - a).square().sum().item() / h)
+                kernel[i, j] += k / 3
+                pushes[i] += 2 / h * k / 3 * (f[i] - a)
+    expected = -torch.linalg.inv(kernel + eta * torch.eye(5)) @ pushes
+    score = density.stein_score(f, kernel, torch.tensor(h).double(), eta, anchors=anchors)
+    torch.testing.assert_close(score, expected)
 
 
 def test_stein_score_of_a_gaussian_approaches_the_true_score():
