@@ -243,7 +243,7 @@ class FlowSettings:
     mollifier: float = 0.0  # s0, annealed to 0; in sqrt(bandwidth), or in pixel values in image space
     mollifier_space: MollifierSpace = "feature"
     mollifier_samples: int = 4  # noisy copies of each image, in image space
-    normalise: bool = True  # every term divided by the batch median of its gradient norms
+    normalise: bool = True  # each term in units of its typical gradient in the batch, see `flow.normalised`
     constrain: bool = True  # back to the latent space's support after each step
     # Temperature of the noise. Of the log-density itself: with `normalise`, of conditions alone or of the latent prior
     # alone, see `flow._moved`; repulsion adds its own entropy.

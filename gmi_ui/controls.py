@@ -168,7 +168,12 @@ _SHARED = _by_field(
     Control("steps", "Steps", "How often every picture is moved.", slider(1)),
     Control("n", "Pictures", "More of them take longer.", slider(1)),
     Control("seed", "Seed", "", _seed),
-    Control("preset", "Preset", "Sets the numerical choices, and the sliders above.", dropdown()),
+    Control(
+        "preset",
+        "Preset",
+        "Sets the sliders above. Robust never repels against the words: good for short runs, no fair sample.",
+        dropdown(),
+    ),
     Control("model", "Model", "A bundled model, or the path of your own file.", dropdown(is_open=True)),
     Control(
         "prompt_model",

@@ -2,9 +2,10 @@
 
     z <- z + step_size * (-l1 grad A + l2 grad B + l3 grad C)                  (Zhou et al. 2022, Eq. 6)
 
-A = log q(x|c), the particles' own density; B = log p(x); C = log p(c|x). An advance costs one forward and one
-backward pass of the generator whatever the terms: their gradients meet at the images, and only their sum
-travels on to the latents. N particles, D features.
+A = log q(x|c), the particles' own density; B = log p(x); C = log p(c|x). A step costs one forward and one backward
+pass of the generator whatever the terms: their gradients meet at the images, and from there one sum travels on to the
+latents, or three side by side where they are normalised or repulsion gives way. Only parts that settle in turn cost
+more: each length of move that one tries is one more forward pass. N particles, D features.
 """
 
 import math

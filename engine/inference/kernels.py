@@ -40,7 +40,11 @@ def nearest_bandwidth(squares: Tensor, k: int = 3) -> Tensor:
 
 
 def median_bandwidth(squares: Tensor) -> Tensor:
-    """Median over pairs of the squared distance / log n (Liu & Wang 2016, SVGD). squares: [N, N] -> []."""
+    """Median over pairs of the squared distance / log n (Liu & Wang 2016, SVGD). squares: [N, N] -> [].
+
+    For two particles / log 3: log 2 would narrow the kernel of a pair beyond that of any other number. Of an even
+    number of pairs the lower middle one counts.
+    """
     n = len(squares)
     if n < 2:
         return squares.new_ones(())

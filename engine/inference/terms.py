@@ -401,7 +401,7 @@ class LatentPrior:
 class KnownPixels:
     """C_i = log p(known pixels | x_i): Gaussian errors of standard deviation `sigma`, averaged over what is known.
 
-    -|x_i - target|^2 / (2 sigma^2) over the pixels with weights known: [1, 1, H, W] in [0, 1], as the mean times 1;
+    -mean |x_i - target|^2 / (2 sigma^2) over colours and pixels, these weighted by known: [1, 1, H, W] in [0, 1];
     target: [1, 3, H, W] in [-1, 1]. A mean, so that the size of the hole does not change the term's strength.
     """
 

@@ -1,4 +1,5 @@
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from engine.inference.flow import (
     Role,
     Step,
     add_by_role,
+    concentrated,
     normalised,
     pairwise_diversity,
     ratio_weights,
@@ -90,7 +92,23 @@ def test_yields_the_start_every_step_and_the_end():
     assert [step.step for step in steps] == [0, 1, 2, 3, 4, 5]
     assert {step.total for step in steps} == {5}
     assert torch.equal(steps[0].particles.latents, particles.latents)
-    assert all(step.seconds > 0 for step in steps)
+    assert all(0 < step.seconds < 60 for step in steps)
+
+
+def test_seconds_are_those_of_the_work(monkeypatch: pytest.MonkeyPatch):
+    """On a clock that moves on by 1 whenever it is read and by 100 while the consumer has the step: from the start or
+    the return to the next step it is read once more."""
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 1
+        return now
+
+    monkeypatch.setattr(time, "perf_counter", clock)
+    for step in refine(toy_problem(), toy_particles(2), FlowSettings(steps=3)):
+        assert step.seconds == 1
+        now += 100
 
 
 def test_a_step_describes_its_own_particles():
@@ -218,6 +236,11 @@ def test_a_single_particle_is_not_repelled():
     assert all(torch.equal(a, b) for a, b in zip(latents_of(one), latents_of(none), strict=True))
     assert all("repulsion" not in step.log_values for step in one)
     assert one[-1].diversity == 0.0
+
+
+def test_two_particles_are_enough_to_repel_each_other():
+    first = next(refine(toy_problem(), toy_particles(2), FlowSettings(steps=1)))
+    assert "repulsion" in first.log_values
 
 
 def test_identical_particles_stay_together():
@@ -454,6 +477,28 @@ def test_parts_move_equally_far_in_their_turns():
         waiting = 0.1 * (1 - (turn + 3) / 6)
         expected = [0.0] * (2 * turn) + [0.05] * 2 + [waiting] * (4 - 2 * turn)
         torch.testing.assert_close(moves, torch.tensor(expected).double().expand(2, -1))
+
+
+def test_the_move_of_a_part_is_as_long_as_in_the_whole():
+    """Two particles that move 5 in four coordinates, and under the mask, two of these, .1 and .3: typically .2. Half
+    of the coordinates typically have half of the square of 5, so that .2 becomes sqrt(1/2) 5, .1 half of that. What
+    is not under the mask stays."""
+    move = torch.tensor([[0.1, 0.0, 5.0, 0.0], [0.0, 0.3, 0.0, 5.0]]).double()
+    move[:, 2:] *= (25 - move[:, :2].square().sum(1, keepdim=True)).sqrt() / 5
+    mask = torch.tensor([True, True, False, False])
+    found = concentrated(move, mask)
+    typical = 5 * math.sqrt(0.5)
+    torch.testing.assert_close(found[:, :2], typical * torch.tensor([[0.5, 0.0], [0.0, 1.5]]).double())
+    assert torch.equal(found[:, 2:], move[:, 2:])
+
+
+def test_a_normalised_turn_moves_its_part_as_far_as_the_whole_moves(monkeypatch: pytest.MonkeyPatch):
+    """Two of six coordinates, moved by sqrt(2/6) of the step size times the scale in the median."""
+    monkeypatch.setattr(flow, "TURN_LENGTHS", (1.0,))
+    settings = FlowSettings(steps=3, detail_steps=3, step_size=0.1, diversity=0.0)
+    start, end, *_ = refine(toy_problem(space=InTurns(LATENT)), toy_particles(5), settings)
+    moves = (end.particles.latents - start.particles.latents)[:, :2].norm(dim=1)
+    assert moves.median().item() == pytest.approx(math.sqrt(2 / 6) * 0.1 * math.sqrt(LATENT))
 
 
 def test_a_turn_ends_where_the_condition_is_likeliest(monkeypatch: pytest.MonkeyPatch):
