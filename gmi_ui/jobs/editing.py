@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from engine.inference.flow import Step
     from engine.models.clip import PromptModel
     from engine.models.loading import GeneratorModel
+    from engine.pictures.examples import Examples
     from engine.tasks import Task
     from engine.tasks.inversion import Start
     from gmi_ui.models.models import Models
@@ -38,6 +39,7 @@ class EditJob(Job[EditSettings]):
     """Edits of one version's picture."""
 
     version: PictureVersion
+    examples: "Examples | None" = None  # a person's own pictures to go towards
 
     @property
     def origin(self) -> int:  # type: ignore[override]
@@ -67,7 +69,9 @@ class EditJob(Job[EditSettings]):
             sides["baseline"] = tasks.baseline(settings)
         prepared: dict[str, Task] = {}
         for name, chosen in sides.items():
-            prepared[name] = yield from edit_task(chosen, start, generator, prompt_model, console)
+            prepared[name] = yield from edit_task(
+                chosen, start, generator, prompt_model, console, examples=self.examples
+            )
             yield
         return prepared
 
@@ -101,7 +105,13 @@ class EditJob(Job[EditSettings]):
 
 
 def edit_task(
-    settings: EditSettings, start: "Start", generator: "GeneratorModel", prompt_model: "PromptModel", console: Console
+    settings: EditSettings,
+    start: "Start",
+    generator: "GeneratorModel",
+    prompt_model: "PromptModel",
+    console: Console,
+    *,
+    examples: "Examples | None" = None,
 ) -> "Generator[None, None, Task]":
     """One side, ready to run.
 
@@ -113,12 +123,12 @@ def edit_task(
 
     watch = watch_of(console)  # to try how the picture may vary takes tens of drawings: of a large model minutes
     try:
-        return tasks.edit(settings, start, generator, prompt_model, watch=watch)
+        return tasks.edit(settings, start, generator, prompt_model, examples=examples, watch=watch)
     except styleclip.DirectionsMissingError as missing:
         for done, total in styleclip.compute_directions(generator, prompt_model, missing.space):
             console.tell("Measuring once how this model follows words", done / total)
             yield
-    return tasks.edit(settings, start, generator, prompt_model, watch=watch)
+    return tasks.edit(settings, start, generator, prompt_model, examples=examples, watch=watch)
 
 
 @dataclass(frozen=True)
