@@ -17,17 +17,19 @@ from engine.checkpoints import (
     content,
     convert,
     converted,
+    dalle_dvae,
     open_checkpoint,
     rosinality,
     stargan2,
     state_dict,
     stylegan2_ada,
     stylegan2_tf,
+    torchscript,
     vqgan,
 )
 from engine.checkpoints.arrays import ArrayShell, DtypeShell
 from engine.checkpoints.building import build
-from engine.checkpoints.checkpoint import MAX_TENSORS, SPARE_BYTES, check_amount, tensors_of, without_prefix
+from engine.checkpoints.checkpoint import MAX_TENSORS, SPARE_BYTES, Setting, check_amount, tensors_of, without_prefix
 from engine.checkpoints.content import Content, is_safetensors, parse_json, read_content
 from engine.checkpoints.modules import MAX_DEPTH, state_of_modules
 from engine.checkpoints.pickle_machine import Node
@@ -224,6 +226,7 @@ def test_refusals_say_what_and_where() -> None:
     assert "wants a, b, c, d, e, f and 1 more." in str(refused_wishes(list("abcdefg")))
     assert printable("a\x1b\n€") == "a\\u001b\\u000a€"
     assert printable("abcd", 4) == "abcd" and printable("abcde", 4) == "abcd…"
+    assert printable("a" * 80) == "a" * 80 and printable("a" * 81) == "a" * 80 + "…"
 
 
 # ---- converted models ------------------------------------------------------------------------------------
@@ -267,6 +270,14 @@ def test_settings_and_notes_survive_converting(tmp_path: Path) -> None:
     assert (setting.value, setting.source) == (24, "given")
     assert again.provenance.notes == opened.provenance.notes
     assert again.provenance.format == f"{opened.provenance.format} (safetensors)"
+
+
+def test_a_file_that_states_what_cannot_be_is_refused(tmp_path: Path) -> None:
+    stated = {"generator": {"lr_multiplier": Setting(-1, "the file")}}
+    weights = {"generator": {"mapping.fc0.weight": torch.ones(1)}}
+    converted.write(tmp_path / "x.safetensors", converted.Parts("form", "stylegan2", weights, stated))
+    with pytest.raises(Refused, match=r"the file states generator\.lr_multiplier = -1, not a positive number\."):
+        open_checkpoint(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize("change", [{"roles": 5}, {"stated": []}, {"stated": {"generator": {"x": 1}}}, {"notes": 5}])
@@ -437,6 +448,27 @@ def test_stylegan_adas_other_networks() -> None:
     layer = module(synthesis_kwargs={"layer_kwargs": {"activation": "relu"}})
     with pytest.raises(Refused, match="uses the activation 'relu'"):
         stylegan2_ada.read({"G_ema": layer})
+
+
+def test_readers_tell_their_own() -> None:
+    """By what stands there, of the right kind: nothing else, and nothing that only has the shape."""
+    tensors = {"a": torch.ones(1)}
+    tf = Node("dnnlib.tflib.network.Network")
+    cases: dict[Any, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
+        stylegan2_tf: (((tf,) * 3, [tf] * 3), ((tf,) * 2, (tf, tf, Node("x")), (tf, tf, tf.name), "abc", None)),
+        stylegan2_ada: (({"G_ema": module()},), ({"G_ema": 5}, {"G": module()}, [module()], None)),
+        torchscript: ((Node("__torch__.a"),), (Node("__torch__evil.a"), Node("a"), "__torch__.a", None)),
+        dalle_dvae: ((Node("dall_e.encoder.Encoder"),), (Node("dall_e.Encoder"), "dall_e.encoder.Encoder", None)),
+        state_dict: ((tensors, {"ema": tensors}), ({}, {"a": 1}, {"other": tensors}, {"ema": {}}, [tensors], None)),
+        stargan2: (
+            ({"generator": tensors, "mapping_network": tensors, "style_encoder": tensors},),
+            ({"generator": tensors, "mapping_network": tensors}, [tensors] * 3, None),
+        ),
+        biggan_deep: ((biggan_state(),), (tensors, {**biggan_state(), "x": 1}, [biggan_state()], None)),
+    }
+    for reader, (own, others) in cases.items():
+        assert all(reader.matches(value) for value in own), reader
+        assert not any(reader.matches(value) for value in others), reader
 
 
 def test_modules_are_walked_to_a_depth() -> None:
