@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -32,13 +33,32 @@ from engine.checkpoints.building import build
 from engine.checkpoints.checkpoint import MAX_TENSORS, SPARE_BYTES, Setting, check_amount, tensors_of, without_prefix
 from engine.checkpoints.content import Content, is_safetensors, parse_json, read_content
 from engine.checkpoints.modules import MAX_DEPTH, state_of_modules
-from engine.checkpoints.pickle_machine import Node
+from engine.checkpoints.pickle_machine import Known, Ledger, Node
 from engine.checkpoints.refusal import printable, refused_wishes
 from engine.checkpoints.safetensors_file import read_safetensors, verify, write_safetensors
+from engine.checkpoints.torch_file import read_pickle, read_torch_zip
 from engine.errors import ModelError
 from engine.networks import dfgan
-from tests.engine.checkpoints import expected
-from tests.engine.checkpoints.hostile import POP, call, get, pickled, put, safetensors, text
+from tests.engine.checkpoints import expected, hostile
+from tests.engine.checkpoints.hostile import (
+    APPENDS,
+    EMPTY_LIST,
+    EMPTY_TUPLE,
+    MARK,
+    NEWOBJ,
+    POP,
+    REDUCE,
+    archive,
+    call,
+    dictionary,
+    get,
+    integer,
+    pickled,
+    put,
+    safetensors,
+    text,
+    tuple_of,
+)
 
 # ---- containers ------------------------------------------------------------------------------------------
 
@@ -450,6 +470,40 @@ def test_stylegan_adas_other_networks() -> None:
         stylegan2_ada.read({"G_ema": layer})
 
 
+def test_the_numbers_that_openai_keeps_beside_the_weights_are_left_out() -> None:
+    array = ArrayShell()
+    array.build((1, (1,), DtypeShell("f4"), False, bytes(4)))
+    numbers = dict.fromkeys(("input_resolution", "context_length", "vocab_size", "logit_scale"), array.stored)
+    root = Node(
+        "__torch__.Model", {**numbers, "visual": Node("__torch__.V", {"proj": array.stored}), "training": False}
+    )
+    parts = torchscript.read(root)
+    assert parts.networks["model"].keys() == {"logit_scale", "visual.proj"}
+
+
+def test_torchscripts_lists_and_tags_are_their_values() -> None:
+    numbers = EMPTY_LIST + MARK + integer(1) + integer(2) + APPENDS
+    names = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist")
+    parts = [call("torch.jit._pickle", kind, numbers) for kind in names]
+    parts.append(call("torch.jit._pickle", "restore_type_tag", numbers, text("List[int]")))
+    data = archive({"m/data.pkl": pickled(MARK, *parts, b"l"), "m/constants.pkl": b""})
+    assert read_torch_zip(memoryview(data), Ledger()) == [[1, 2]] * 5
+
+
+def test_names_of_types_and_dictionaries() -> None:
+    """Every type of numbers that a file may name, and dictionaries however they are made."""
+    types = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")
+    for kind in types:
+        found = read_pickle(memoryview(pickled(hostile.name("torch", kind))), Ledger())
+        assert isinstance(found, Known) and found.name == f"torch.{kind}"
+    for module, attribute in (("collections", "OrderedDict"), ("dnnlib.util", "EasyDict")):
+        for how in (REDUCE, NEWOBJ):
+            assert read_pickle(memoryview(pickled(hostile.name(module, attribute), EMPTY_TUPLE, how)), Ledger()) == {}
+        pair = tuple_of(text("a"), integer(1))
+        for pairs in (tuple_of(pair), EMPTY_LIST + MARK + pair + APPENDS, dictionary(a=integer(1))):
+            assert read_pickle(memoryview(pickled(call(module, attribute, pairs))), Ledger()) == {"a": 1}
+
+
 def test_readers_tell_their_own() -> None:
     """By what stands there, of the right kind: nothing else, and nothing that only has the shape."""
     tensors = {"a": torch.ones(1)}
@@ -624,8 +678,10 @@ def test_tensorflows_components_are_joined_to_a_depth() -> None:
     mapping = network({"Dense0/bias": numbered(2)})
     assert "mapping.fc0.bias" in tensorflow({}, components={"mapping": mapping}).networks["generator"]
     node = network({})
-    for _ in range(5):
+    for _ in range(3):
         node = network({}, components={"a": node})
+    assert tensorflow({}, components={"a": node}).family == "stylegan2"  # four levels below the top
+    node = network({}, components={"a": node})
     with pytest.raises(Refused, match="none of TensorFlow's"):
         tensorflow({}, components={"a": node})
     for state in ({"version": 4, "variables": {}}, {"version": 4, "components": []}, {"version": 4, "variables": [5]}):
@@ -700,7 +756,11 @@ def test_vqgans_training_loss_is_left_out() -> None:
 # ---- the format of the bundled models --------------------------------------------------------------------
 
 
-def test_bundled_files_are_written_and_checked(tmp_path: Path) -> None:
+def unreadable(_: Path) -> str:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_bundled_files_are_written_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.safetensors"
     base = torch.arange(6.0).view(2, 3)
     tensors = {"b": base.t(), "a": base, "count": torch.tensor([1, 2]), "wide": base.double()}
@@ -722,6 +782,10 @@ def test_bundled_files_are_written_and_checked(tmp_path: Path) -> None:
     again = r"Fetch the file again \(in a clone: `git checkout -- .*gone`\)\.$"
     with pytest.raises(ModelError, match=f"The model file .*gone is missing. {again}"):
         verify(tmp_path / "gone")
+    with monkeypatch.context() as context:
+        context.setattr("engine.checkpoints.safetensors_file.sha256_of", unreadable)
+        with pytest.raises(ModelError, match=r"x\.safetensors cannot be read: Input/output error\."):
+            verify(path)
     path.write_bytes(b"x")
     with pytest.raises(ModelError, match="is not a readable safetensors file"):
         read_safetensors(path)

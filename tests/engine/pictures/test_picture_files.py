@@ -313,6 +313,14 @@ def test_what_decoders_raise(error: Exception, message: str, monkeypatch: pytest
         read_picture(data)
 
 
+def test_a_frame_that_is_larger_than_its_header_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(Image.fromarray(noise()), "PNG")
+    monkeypatch.setattr(picture_files, "MAX_PIXELS", 12 * 20)
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", lambda _: Image.new("RGB", (21, 12)))
+    with pytest.raises(PictureError, match="has 21 x 12 pixels"):
+        read_picture(data)
+
+
 def test_grey_with_transparency() -> None:
     layer = Image.fromarray(np.array([[[100, 255], [100, 0], [100, 51]]], dtype=np.uint8), "LA")
     read = read_picture(encoded(layer, "PNG"), background=(200, 0, 200))
