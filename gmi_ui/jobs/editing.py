@@ -8,6 +8,7 @@ from engine.settings import EditSettings
 from gmi_ui.models.models import watch_of
 from gmi_ui.pictures.start_metadata import start_to_dict
 from gmi_ui.pictures.workspace import SHOWN_SIDE, PictureVersion, picture_jpeg
+from gmi_ui.runs.inversion import find_start
 from gmi_ui.runs.job import Console, Figure, Job, Prepared, tell_what_was_cut
 
 if TYPE_CHECKING:
@@ -63,7 +64,11 @@ class EditJob(Job[EditSettings]):
         yield
         prompt_model = models.prompt_model(settings.prompt_model)
         tell_what_was_cut(prompt_model.truncated_words, [settings.neutral, settings.prompt], console)
-        start = yield from self._find(settings, models, console)
+        if settings.model not in self.version.starts:
+            doing = f"Finding the picture in {settings.model}"
+            found = yield from find_start(self.version.picture, generator, prompt_model, console, doing)
+            self.version.starts[settings.model] = found
+        start = self.version.starts[settings.model]
         sides = {"ours": settings}
         if settings.is_compared:
             sides["baseline"] = tasks.baseline(settings)
@@ -74,19 +79,6 @@ class EditJob(Job[EditSettings]):
             )
             yield
         return prepared
-
-    def _find(self, settings: EditSettings, models: "Models", console: Console) -> "Generator[None, None, Start]":
-        """The picture's place in the run's model: known, or looked for now."""
-        from engine.tasks import inversion
-
-        if settings.model not in self.version.starts:
-            generator, prompt_model = models.generator(settings.model), models.prompt_model(settings.prompt_model)
-            for start in inversion.invert(self.version.picture, generator, prompt_model=prompt_model):
-                console.tell(f"Finding the picture in {settings.model}", start.step / max(start.total, 1))
-                yield
-            self.version.starts[settings.model] = start
-        found: Start = self.version.starts[settings.model]
-        return found
 
     def extras(self, settings: EditSettings) -> Mapping[str, Any]:
         start = self.version.starts.get(settings.model)
