@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from engine.families.declaration import State, Synthesis
+    from engine.latents.settling import Settling
     from engine.latents.spaces import LatentSpace, WStatistics
     from engine.networks import stylegan2
 
@@ -87,7 +88,7 @@ def _spaces(network: stylegan2.Generator, details: Details) -> dict[str, LatentS
     from engine.latents.spaces import MappedSphereSpace, PlainWSpace, WPlusSpace, WSpace
 
     statistics = _statistics(network, details)
-    w = WSpace(network.mapping.to_w, network.z_dim, statistics)
+    w = WSpace(network.mapping.to_w, network.z_dim, statistics, settling=_settling(network, details))
     z = MappedSphereSpace(network.z_dim, details.device, mapping=network.mapping.to_w, mean=statistics.mean)
     spaces: tuple[LatentSpace, ...] = (z, w, PlainWSpace(w), WPlusSpace(w, network.num_ws))
     return {space.name: space for space in spaces}
@@ -106,6 +107,25 @@ def _statistics(network: stylegan2.Generator, details: Details) -> WStatistics:
         raise ModelError(f"{details.place} does not fit a generator whose w has {network.w_dim} numbers.")
     mean, factor, low, high = (stored[name].to(details.device) for name in ("mean", "factor", "low", "high"))
     return WStatistics(mean, factor, float(stored["radius"]), low, high)
+
+
+def _settling(network: stylegan2.Generator, details: Details) -> Settling | None:
+    """The one that the model's latents describe, if they do. Raises ModelError for one that fits no such w."""
+    import torch
+
+    from engine.latents.settling import Settling
+
+    stored = {name: value.to(details.device) for name, value in details.latents.items()}
+    try:
+        settling = Settling.from_tensors(stored)
+        if settling is not None:
+            settling(torch.zeros(1, network.w_dim, device=details.device))
+    except KeyError as error:
+        raise ModelError(f"{details.place} lacks settle.{error.args[0]}.") from error
+    except (RuntimeError, IndexError, ValueError) as error:
+        place = details.place
+        raise ModelError(f"{place} settles no w of {network.w_dim} numbers: {str(error).splitlines()[0]}") from error
+    return settling
 
 
 _OPTIONS = (

@@ -14,6 +14,8 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
+from engine.latents.settling import Settling
+
 MappingNetwork = Callable[[Tensor], Tensor]  # z: [N, z_dim] -> w: [N, w_dim]
 
 
@@ -254,6 +256,7 @@ class WSpace:
     statistics: WStatistics
     psi: float = 1.0
     name: str = "w"
+    settling: Settling | None = None  # of w to places whose pictures are whole, where the model says which are
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -287,7 +290,10 @@ class WSpace:
 
         The ball alone lets one attribute grow out of proportion: on the bundled avatars, sunglasses over the face.
         """
-        return self.statistics.into_range(self.statistics.colour(latents), self.psi)
+        return self.settled(self.statistics.into_range(self.statistics.colour(latents), self.psi))
+
+    def settled(self, w: Tensor) -> Tensor:
+        return w if self.settling is None else self.settling(w)
 
     def truncated(self, psi: float) -> Self:
         return replace(self, psi=self.psi * psi)
@@ -339,7 +345,8 @@ class PlainWSpace:
 
     def decode(self, latents: Tensor) -> Tensor:
         """w - mean: [N, w_dim] -> w: [N, w_dim]."""
-        return self.whitened.statistics.into_range(self.whitened.statistics.mean + latents, self.whitened.psi)
+        statistics = self.whitened.statistics
+        return self.whitened.settled(statistics.into_range(statistics.mean + latents, self.whitened.psi))
 
     def truncated(self, psi: float) -> Self:
         return replace(self, whitened=self.whitened.truncated(psi))
@@ -375,8 +382,8 @@ class WPlusSpace:
         return log_normal(latents)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """u: [N, L, K] -> ws: [N, L, w_dim]."""
-        return self.whitened.decode(latents)
+        """u: [N, L, K] -> ws: [N, L, w_dim]. Not settled: these layers are free to show what no w does."""
+        return replace(self.whitened, settling=None).decode(latents)
 
     def truncated(self, psi: float) -> Self:
         return replace(self, whitened=self.whitened.truncated(psi))

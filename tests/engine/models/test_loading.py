@@ -112,6 +112,45 @@ def test_statistics_of_another_generator(damaged_assets: Path, change: dict[str,
         load_generator("avatars", assets=damaged_assets)
 
 
+def with_latents(assets: Path, **change: torch.Tensor) -> GeneratorModel:
+    """The tiny avatars with these tensors more in their latents file."""
+    folder = assets / "avatars"
+    path = folder / "latents.safetensors"
+    values = json.loads((folder / "model.json").read_text())
+    stored = read_safetensors(path) | {f"settle.{name}": value for name, value in change.items()}
+    values["files"]["latents"]["sha256"] = write_safetensors(path, stored)
+    write_row(folder, **values)
+    return load_generator("avatars", assets=assets)
+
+
+def settling(size: int) -> dict[str, torch.Tensor]:
+    """Two of `size` coordinates are the weights of a choice, the others may be anything."""
+    return {
+        "mean": torch.full((size,), 0.5), "deviation": torch.ones(size), "leak": torch.tensor(0.1),
+        "low": torch.full((size,), -9.0), "high": torch.full((size,), 9.0),
+        "choice.hat": torch.tensor([0, 3]), "power.hat": torch.tensor(8.0),
+    }  # fmt: skip
+
+
+def test_w_settles_where_the_model_says_how(damaged_assets: Path) -> None:
+    space = with_latents(damaged_assets, **settling(W_DIM)).spaces["w"]
+    w = space.decode(space.sample(range(20)))
+    hats = w[:, [0, 3]] + 0.5
+    torch.testing.assert_close(hats.sum(1), torch.ones(20))
+    assert (hats.max(1).values > 0.9).float().mean() > 0.5
+
+
+def test_a_settling_of_another_generator(damaged_assets: Path) -> None:
+    with pytest.raises(ModelError, match="settles no w of 8 numbers"):
+        with_latents(damaged_assets, **settling(W_DIM + 1))
+    incomplete = settling(W_DIM)
+    del incomplete["power.hat"]
+    stored = damaged_assets / "avatars" / "latents.safetensors"
+    write_safetensors(stored, {name: value for name, value in read_safetensors(stored).items() if "settle" not in name})
+    with pytest.raises(ModelError, match=r"lacks settle\.power\.hat"):
+        with_latents(damaged_assets, **incomplete)
+
+
 def test_a_model_is_loaded_once_even_by_two_threads(tiny_assets: Path) -> None:
     found: list[GeneratorModel] = []
     ask = lambda: found.append(load_generator("avatars", "cpu", assets=tiny_assets))  # noqa: E731
