@@ -128,3 +128,56 @@ def test_every_value_has_words_of_its_own() -> None:
         )
         for name in names:
             assert any(entry.values == (name,) for entry in words), (group, name)
+
+
+def wide_avatar(**extras: float) -> np.ndarray:
+    """Traits of a plain avatar with the named extras: one row."""
+    present = np.asarray([[extras.get(name, 0.0) for name in traits.EXTRAS]], dtype=np.float32)
+    return np.concatenate([one_avatar(), present], axis=1)
+
+
+def test_settling_keeps_named_values() -> None:
+    for group in traits.GROUPS:
+        for value in traits.values_of(group) if group != "person" else ():
+            visible = {"hat": "cap"} if group == "hat_colour" else {}
+            visible |= {"hair_style": "bob"} if group == "hair_colour" else {}
+            row = one_avatar(**visible, **{group: value})
+            np.testing.assert_allclose(traits.settle(row), row, atol=0.03)
+            assert traits.values_of(group)[shown(traits.settle(row))[group]] == value
+
+
+def test_a_weak_part_settles_into_none_of_it() -> None:
+    """A third of a hat is no hat, two thirds are a whole one: no ghosts of either."""
+    none, cap = one_avatar(), one_avatar(hat="cap")
+    third, most = traits.settle((2 * none + cap) / 3), traits.settle((none + 2 * cap) / 3)
+    where = traits.LAYOUT["hat"].start + 1
+    assert third[0, where] < 0.04 and most[0, where] > 0.96
+    assert traits.settle((none + cap) / 2)[0, where] == pytest.approx(0.5)
+    weak, strong = traits.settle(wide_avatar(turban=0.25)), traits.settle(wide_avatar(turban=0.75))
+    assert weak[0, traits.SIZE + 1] == 0 and strong[0, traits.SIZE + 1] == 1
+
+
+def test_settling_is_continuous_and_can_be_drawn() -> None:
+    asked = np.random.default_rng(5).normal(size=(200, traits.WIDE)).astype(np.float32)
+    settled = traits.settle(asked)
+    np.testing.assert_allclose(traits.project(settled), settled, atol=1e-5)
+    without_skin = np.ones(traits.WIDE, dtype=bool)
+    without_skin[traits.LAYOUT["skin"]] = False  # jumps half-way between two parts of the line, where both are as near
+    moved = (traits.settle(asked + 1e-4) - settled)[:, without_skin]
+    assert np.abs(moved).max() < 1e-2
+
+
+def test_no_skin_settles_into_grey_or_green() -> None:
+    colours = np.random.default_rng(6).uniform(size=(500, 3)).astype(np.float32)
+    rows = np.repeat(one_avatar(), len(colours), axis=0)
+    rows[:, traits.LAYOUT["skin"]] = colours
+    red, green, blue = traits.settle(rows)[:, traits.LAYOUT["skin"]].T
+    assert (red > green).all() and (green > blue - 0.02).all() and (red - blue > 0.1).all()
+
+
+def test_every_extra_is_seen_and_an_absent_one_is_not() -> None:
+    plain = drawing.draw(one_avatar()[0], 128).astype(int)
+    np.testing.assert_array_equal(drawing.draw(wide_avatar()[0], 128), plain)
+    for name in traits.EXTRAS:
+        picture = drawing.draw(wide_avatar(**{name: 1.0})[0], 128).astype(int)
+        assert (np.abs(picture - plain).max(-1) > 40).sum() >= 80, name

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import skia
 
-from training.avatars.traits import LAYOUT, PROPORTIONS, SHAPES
+from training.avatars.traits import EXTRAS, LAYOUT, PROPORTIONS, SHAPES, SIZE
 
 CANVAS = 128
 HEAD_X, HEAD_Y = 64.0, 60.0
@@ -178,10 +178,23 @@ class _Avatar:
             for group in ("skin", "hair_colour", "clothes_colour", "background", "hat_colour")
         )
         self.woman = float(traits[LAYOUT["person"].start])
+        present = traits[SIZE:].astype(float) if len(traits) > SIZE else np.zeros(len(EXTRAS))
+        self.extra = dict(zip(EXTRAS, present, strict=True))
+        # What an extra takes the place of gives way as it comes: glasses, other hats, the hair under a scarf.
+        covered = 1 - (1 - self.extra["turban"]) * (1 - self.extra["headscarf"])
+        self._fade("glasses", "none", self.extra["eyepatch"])
+        self._fade("glasses", "none", self.extra["heart_eyes"])
+        self._fade("hat", "none", covered)
+        self._fade("hair_style", "short", self.extra["turban"])
+        self._fade("hair_style", "bald", self.extra["headscarf"])
         self.proportion = dict(zip(PROPORTIONS, traits[LAYOUT["proportions"]].astype(float), strict=True))
         self.head_width = HEAD_WIDTH + 0.9 * self.proportion["head_width"] - 0.8 * self.woman
         self.shade = _mix(self.skin, np.asarray([0.42, 0.12, 0.1]), 0.24)
         self.brow_colour = _mix(self.hair, self.shade * 0.45, 0.45)
+
+    def _fade(self, group: str, value: str, amount: float) -> None:
+        target = np.eye(len(SHAPES[group]))[SHAPES[group].index(value)]
+        self.weights[group] = self.weights[group] * (1 - amount) + target * amount
 
     def head_outline(self) -> np.ndarray:
         """Points [POINTS, 2] of the face: round above, a jaw of adjustable width below."""
@@ -193,7 +206,7 @@ class _Avatar:
 
 
 def draw(traits: np.ndarray, size: int = CANVAS) -> np.ndarray:
-    """Draw one avatar. `traits`: [SIZE], on the domain of `traits.project`. Returns uint8 [size, size, 3]."""
+    """Draw one avatar. `traits`: [SIZE] or [WIDE], on the domain of `traits.project`. Returns uint8 [size, size, 3]."""
     avatar = _Avatar(traits)
     surface = skia.Surface(size, size)
     canvas = surface.getCanvas()
@@ -210,11 +223,16 @@ def draw(traits: np.ndarray, size: int = CANVAS) -> np.ndarray:
         _draw_head(canvas, avatar)
         _draw_beard(canvas, avatar)
         _draw_mouth(canvas, avatar)
+        _draw_tongue(canvas, avatar)
         _draw_moustache(canvas, avatar)
         _draw_eyes(canvas, avatar)
+        _draw_heart_eyes(canvas, avatar)
+        _draw_eyepatch(canvas, avatar)
         _draw_front_hair(canvas, avatar)
         _draw_glasses(canvas, avatar)
         _draw_hat(canvas, avatar)
+        _draw_turban(canvas, avatar)
+        _draw_headscarf(canvas, avatar)
     canvas.restore()
     return surface.makeImageSnapshot().toarray(colorType=skia.kRGBA_8888_ColorType)[..., :3].copy()
 
@@ -229,6 +247,11 @@ def _draw_background(canvas: skia.Canvas, avatar: _Avatar) -> None:
 
 
 def _draw_back_hair(canvas: skia.Canvas, avatar: _Avatar) -> None:
+    scarf = avatar.extra["headscarf"]
+    if scarf > 0.02:
+        radius = (1 - scarf) * 0.8 * _skull(ANGLES) + scarf * _box(ANGLES, 31, 56, 35)
+        points = np.stack([HEAD_X + radius * np.sin(ANGLES), HEAD_Y - radius * np.cos(ANGLES)], axis=-1)
+        canvas.drawPath(_polygon(points), _paint(_mix(avatar.hat, 0.0, 0.25)))
     weights = avatar.weights["hair_style"]
     dark = _mix(avatar.hair, 0.0, 0.22)
     for x, y, radius_x, radius_y in np.tensordot(weights, TUFTS, 1):
@@ -487,3 +510,93 @@ def _draw_hat(canvas: skia.Canvas, avatar: _Avatar) -> None:
     if brim > 29.5 or shift > 0.5:
         canvas.drawOval(_oval(shift, 1.5, brim, thin), _paint(dark))
     canvas.restore()
+
+
+def _draw_tongue(canvas: skia.Canvas, avatar: _Avatar) -> None:
+    out = avatar.extra["tongue"]
+    if out < 0.05:
+        return
+    _, curve, opening, teeth = avatar.weights["mouth"] @ MOUTH
+    top = HEAD_Y + 19.5 + 0.5 * curve - 0.2 * opening * np.clip(1 - teeth, 0, 1)
+    half_width, length = 4.6 * out, 5.5 + 4.5 * out + 0.3 * opening
+    tongue = np.concatenate([
+        [(HEAD_X - half_width, top)], np.stack([
+            HEAD_X - half_width * np.cos(np.linspace(0, np.pi, 25)),
+            top + length - 4.2 + 4.2 * np.sin(np.linspace(0, np.pi, 25)),
+        ], axis=-1), [(HEAD_X + half_width, top)],
+    ])  # fmt: skip
+    canvas.drawPath(_polygon(tongue), _paint(np.asarray([0.93, 0.38, 0.44])))
+    crease = np.asarray([0.74, 0.2, 0.28])
+    canvas.drawPath(_polygon(tongue, closed=False), _paint(crease, stroke=0.9))
+    canvas.drawLine(HEAD_X, top + 1, HEAD_X, top + 0.62 * length, _paint(crease, stroke=1.0))
+
+
+def _draw_heart_eyes(canvas: skia.Canvas, avatar: _Avatar) -> None:
+    size = 8.2 * avatar.extra["heart_eyes"]
+    if size < 0.4:
+        return
+    turn = np.linspace(0, 2 * np.pi, 61)
+    x = np.sin(turn) ** 3
+    y = -(13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn)) / 15
+    spacing = 11 + 0.6 * avatar.proportion["eye_spacing"]
+    for side in (-1, 1):
+        heart = np.stack([HEAD_X + side * spacing + size * x, HEAD_Y + 1.5 + size * y], axis=-1)
+        canvas.drawPath(_polygon(heart), _paint(np.asarray([0.9, 0.12, 0.24])))
+        canvas.drawCircle(
+            HEAD_X + side * spacing - 0.42 * size, HEAD_Y + 1.5 - 0.35 * size, 0.17 * size, _paint(np.ones(3), 0.85)
+        )
+
+
+def _draw_eyepatch(canvas: skia.Canvas, avatar: _Avatar) -> None:
+    size = avatar.extra["eyepatch"]
+    if size < 0.05:
+        return
+    ink = np.asarray([0.1, 0.09, 0.1])
+    x = HEAD_X - 11 - 0.6 * avatar.proportion["eye_spacing"]
+    slope = 0.3  # of the strap, down from the wearer's left temple
+    reach = avatar.head_width - 1
+    canvas.drawLine(
+        HEAD_X - reach, HEAD_Y - 1 + slope * (-reach - x + HEAD_X) * -1,
+        HEAD_X + reach * 0.86, HEAD_Y - 1 - slope * (reach * 0.86 - x + HEAD_X), _paint(ink, stroke=2.4 * size),
+    )  # fmt: skip
+    patch = _superellipse(x, HEAD_Y + 2, 8.8 * size, 8.2 * size, 2.5)
+    patch[:, 1] = np.where(patch[:, 1] < HEAD_Y + 2, HEAD_Y + 2 + 0.72 * (patch[:, 1] - HEAD_Y - 2), patch[:, 1])
+    canvas.drawPath(_polygon(patch), _paint(ink))
+
+
+def _draw_turban(canvas: skia.Canvas, avatar: _Avatar) -> None:
+    size = avatar.extra["turban"]
+    if size < 0.04:
+        return
+    dark, light = _mix(avatar.hat, 0.0, 0.22), _mix(avatar.hat, 1.0, 0.22)
+    canvas.save()
+    canvas.translate(HEAD_X, HEAD_Y - 13 - 13 * (1 - size))
+    canvas.scale(size, size)
+    rise = np.linspace(0, np.pi, 61)
+    crown = np.stack([31 * np.cos(rise), -27 * np.sin(rise) ** 0.85], axis=-1)
+    below = np.linspace(-1, 1, 31)
+    brow = np.stack([31 * below, 1.5 - 9 * (1 - np.abs(below)) ** 1.2 + 1.5 * (1 - below**2)], axis=-1)
+    shape = _polygon(np.concatenate([crown, brow]))
+    canvas.drawPath(shape, _paint(avatar.hat))
+    canvas.clipPath(shape, skia.ClipOp.kIntersect, True)
+    for side in (-1, 1):
+        for lift in (0.0, 8.5):
+            fold = np.stack([side * (34 - 34 * (below + 1) / 2), -2 - lift - 7 * (below + 1) / 2 * (1 + lift / 9)], -1)
+            canvas.drawPath(_polygon(fold, closed=False), _paint(dark if side < 0 else light, stroke=1.8))
+    canvas.restore()
+    canvas.drawCircle(HEAD_X, HEAD_Y - 26 - 4 * (1 - size), 3.3 * size, _paint(np.asarray([0.98, 0.8, 0.25])))
+
+
+def _draw_headscarf(canvas: skia.Canvas, avatar: _Avatar) -> None:
+    amount = avatar.extra["headscarf"]
+    if amount < 0.03:
+        return
+    skull = _skull(ANGLES)
+    outer = (1 - amount) * skull + amount * _box(ANGLES, 31, 43, 35)
+    inner = (1 - amount) * skull + amount * np.minimum(skull - 0.6, _box(ANGLES, 22.2, 29.5, 21))
+    direction = np.stack([np.sin(ANGLES), -np.cos(ANGLES)], axis=-1)
+    centre = np.asarray([HEAD_X, HEAD_Y])
+    ring = np.concatenate([centre + outer[:, None] * direction, (centre + inner[:, None] * direction)[::-1]])
+    canvas.drawPath(_polygon(ring), _paint(avatar.hat))
+    rim = _polygon(centre + inner[:, None] * direction)
+    canvas.drawPath(rim, _paint(_mix(avatar.hat, 0.0, 0.22), stroke=1.6 * amount))

@@ -84,7 +84,7 @@ def drawing_loss(made: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
     loss = ((made - wanted).abs() * weight).mean()
     loss = loss + 0.5 * (F.avg_pool2d(made, 4) - F.avg_pool2d(wanted, 4)).abs().mean()
     for ours, theirs, part in zip(
-        image_gradients(made), image_gradients(wanted), (weight[:, 1:], weight[1:]), strict=True
+        image_gradients(made), image_gradients(wanted), (weight[..., 1:], weight[..., 1:, :]), strict=True
     ):
         loss = loss + ((ours - theirs).abs() * part).mean()
     return loss

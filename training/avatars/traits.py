@@ -63,6 +63,9 @@ PROPORTIONS = (
 )
 PRESENTATION = ("man", "woman")
 GROUPS = (*SHAPES, *COLOURS, "person")
+# What a row may have besides: columns after the others, each between absent (0) and present (1). Generators of
+# `SIZE` traits do not know them.
+EXTRAS = ("eyepatch", "turban", "headscarf", "tongue", "heart_eyes")
 
 # How often each value is drawn; groups that are not named here are uniform.
 FREQUENCIES: Mapping[str, Sequence[float]] = {
@@ -86,6 +89,15 @@ def _layout() -> dict[str, slice]:
 
 LAYOUT = _layout()
 SIZE = max(part.stop for part in LAYOUT.values())
+WIDE = SIZE + len(EXTRAS)
+
+# How fast `settle` goes from one value to the next. Outlines of hair blend well; half a hat does not.
+POWERS: Mapping[str, float] = {
+    "hair_style": 3, "glasses": 5, "facial_hair": 4, "hat": 5, "mouth": 4, "eyes": 3, "clothes": 5,
+}  # fmt: skip
+PULLS: Mapping[str, float] = {"hair_colour": 0.7, "clothes_colour": 0.6, "background": 0.6, "hat_colour": 0.7}
+PULL_WIDTH = 0.12  # of the Gaussian around each named colour: about half of the way to its neighbours
+SKIN_TINT = 0.03  # how far a skin may be from the line through the named ones
 
 
 def values_of(group: str) -> tuple[str, ...]:
@@ -141,9 +153,18 @@ def from_gaussian(z: np.ndarray, *, sharpness: float = 7.0) -> np.ndarray:
     return traits
 
 
-def sample(rng: np.random.Generator, count: int, *, sharpness: float = 7.0) -> np.ndarray:
-    """Draw traits [count, SIZE] as the bundled generator's prior does."""
-    return from_gaussian(rng.standard_normal((count, latent_size())).astype(np.float32), sharpness=sharpness)
+def extras_from_gaussian(z: np.ndarray, *, sharpness: float = 7.0) -> np.ndarray:
+    """Map Gaussian coordinates [N, len(EXTRAS)] to the presence of each extra: about one in ten has it."""
+    return (1 / (1 + np.exp(-sharpness * (z - 1.3)))).astype(np.float32)
+
+
+def sample(rng: np.random.Generator, count: int, *, sharpness: float = 7.0, extras: bool = False) -> np.ndarray:
+    """Draw traits [count, SIZE] as the bundled generator's prior does; with extras [count, WIDE]."""
+    rows = from_gaussian(rng.standard_normal((count, latent_size())).astype(np.float32), sharpness=sharpness)
+    if not extras:
+        return rows
+    z = rng.standard_normal((count, len(EXTRAS))).astype(np.float32)
+    return np.concatenate([rows, extras_from_gaussian(z, sharpness=sharpness)], axis=1)
 
 
 def project(traits: np.ndarray) -> np.ndarray:
@@ -152,6 +173,28 @@ def project(traits: np.ndarray) -> np.ndarray:
     for group in SHAPES:
         result[:, LAYOUT[group]] = _project_simplex(traits[:, LAYOUT[group]])
     result[:, LAYOUT["proportions"]] = np.clip(traits[:, LAYOUT["proportions"]], -2, 2)
+    return result
+
+
+def settle(traits: np.ndarray) -> np.ndarray:
+    """The traits to draw where a picture has to be clean everywhere: `project`, then most of the way to a value.
+
+    Between two values the picture switches rather than fades: a hat of a third of its size is a mistake to
+    whoever looks at it. Colours go towards the named ones and skins onto the line through theirs, so no face
+    turns grey. All of it is continuous: a flow still feels which way the other value lies.
+    """
+    result = project(traits)
+    for group, power in POWERS.items():
+        sharp = result[:, LAYOUT[group]] ** power
+        result[:, LAYOUT[group]] = sharp / sharp.sum(1, keepdims=True)
+    for group, pull in PULLS.items():
+        colour = result[:, LAYOUT[group]]
+        distance = np.square(colour[:, None] - anchors(group)).sum(-1)
+        named = _softmax(-distance / (2 * PULL_WIDTH**2)) @ anchors(group)
+        result[:, LAYOUT[group]] = colour + pull * (named - colour)
+    result[:, LAYOUT["skin"]] = _onto_line(result[:, LAYOUT["skin"]], anchors("skin"), SKIN_TINT)
+    present = np.clip(2 * result[:, SIZE:] - 0.5, 0, 1)
+    result[:, SIZE:] = present**2 * (3 - 2 * present)
     return result
 
 
@@ -195,3 +238,15 @@ def _project_simplex(points: np.ndarray) -> np.ndarray:
     support = (ordered - excess / count > 0).sum(1, keepdims=True)
     threshold = np.take_along_axis(excess, support - 1, axis=1) / support
     return np.maximum(points - threshold, 0)
+
+
+def _onto_line(points: np.ndarray, corners: np.ndarray, tolerance: float) -> np.ndarray:
+    """Points [N, 3], brought to within `tolerance` of the polyline through `corners` [V, 3]."""
+    starts, along = corners[:-1], np.diff(corners, axis=0)
+    share = ((points[:, None] - starts) * along).sum(-1) / np.square(along).sum(-1)
+    feet = starts + np.clip(share, 0, 1)[..., None] * along
+    nearest = np.linalg.norm(points[:, None] - feet, axis=-1).argmin(1)
+    foot = feet[np.arange(len(points)), nearest]
+    offset = points - foot
+    length = np.linalg.norm(offset, axis=1, keepdims=True)
+    return foot + offset * np.minimum(1, tolerance / np.maximum(length, 1e-6))
