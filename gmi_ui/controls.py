@@ -17,7 +17,7 @@ from gradio.components import Component
 
 from engine.families import find_family
 from engine.families.declaration import Family
-from engine.settings import LIMITS, PRESETS, FlowSettings, GenerateSettings, RunSettings, SettingsError
+from engine.settings import LIMITS, OF_THE_MODEL, PRESETS, FlowSettings, GenerateSettings, RunSettings, SettingsError
 from gmi_ui.jobs.editing import BASELINES, METHODS
 from gmi_ui.runs.job import as_moved
 
@@ -35,6 +35,8 @@ SLIDER_RANGE = {
     "codebook": (0.0, 20.0),
     "cutouts": (0, 32),
     "candidates": (1, 256),
+    "spread": (0.05, 1.0),  # at 0 all begin at the same place, and stay equal
+    "data_weight": (0.0, 3.0),
 }
 PRESET_NAMES = {"robust": "Robust", "paper": "As in the paper", "kde": "KDE", "stein": "Stein"}
 SPACE_NAMES = {
@@ -46,7 +48,9 @@ SPACE_NAMES = {
 }
 CODE_ORDERS = {"rows": "Row by row", "centre": "From the centre", "random": "Random"}
 FLOW_FIELDS = ("steps", "step_size", "diversity")  # what a preset sets
+TOWARDS_FIELDS = ("data_weight",)
 CODE_FIELDS = ("detail_steps", "code_order", "codebook")
+OF_THE_FLOW = (*FLOW_FIELDS, *CODE_FIELDS, *TOWARDS_FIELDS)
 AUTO = "auto"  # the choice of classes that leaves them to the prompt
 BASELINE, NOTHING = "baseline", "none"  # choices of what runs beside, other than a model
 # What stays when another model is chosen; everything else is each model's own.
@@ -62,6 +66,9 @@ FAMILY_FIELDS = (
     "candidates",
     "space",
 )
+# Of tabs whose pictures may go towards real examples.
+TOWARDS_HELP = "Real pictures that draw the results to look like them."
+WEIGHT_HELP = "Beside the words, which count 1."
 ID_PREFIX = {"generate": "control", "edit": "edit-control", "inpaint": "inpaint-control"}
 
 FALLBACK = GenerateSettings(prompt="-")
@@ -188,7 +195,9 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
     "generate": _SHARED
     | _by_field(
         Control("prompt", "Prompt", "a woman with pink hair and sunglasses", text(autofocus=True)),
-        Control("spread", "Distance from it", "0 starts at the kept picture, 1 anywhere.", slider(0.05)),
+        Control(
+            "spread", "Distance from it", "Small stays close to the kept picture, 1 starts anywhere.", slider(0.05)
+        ),
         Control("beside", "Beside it", "The same prompt and seeds.", dropdown(is_open=True)),
         Control("truncation_psi", "Truncation", "Lower starts closer to the average picture.", slider(0.05)),
         Control(
@@ -210,6 +219,8 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
         Control("cutouts", "Random views", "Crops of a picture that the words judge; 0: the whole.", slider(1)),
         Control("candidates", "Starts tried", "Each picture begins at the best fitting one.", slider(1)),
         Control("space", "What moves", "The latents behind a picture.", dropdown()),
+        Control("towards", "Towards pictures like these", TOWARDS_HELP, dropdown()),
+        Control("data_weight", "How much they count", WEIGHT_HELP, slider(0.05)),
     ),
     "edit": _SHARED
     | _by_field(
@@ -220,6 +231,8 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
         Control("identity", "Identity", "How strongly it holds on to the picture.", slider(0.05)),
         Control("method", "Method", "StyleCLIP's ways are what the usual edit does: one result.", dropdown()),
         Control("baseline", "Beside it", "Another method from the same start.", dropdown()),
+        Control("towards", "Towards pictures like these", f"{TOWARDS_HELP} Not of StyleCLIP's ways.", dropdown()),
+        Control("data_weight", "How much they count", WEIGHT_HELP, slider(0.05)),
     ),
     "inpaint": _SHARED
     | _by_field(
@@ -234,10 +247,21 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
 
 
 class Panel:
-    """The components of one tab, made where the tab asks for them. defaults: of the tab's task."""
+    """The components of one tab, made where the tab asks for them.
 
-    def __init__(self, defaults: RunSettings, *, models: Sequence[str] = (), prompt_models: Sequence[str] = ()) -> None:
+    defaults: of the tab's task; count_examples: how many pictures a person gave are named by a hash.
+    """
+
+    def __init__(
+        self,
+        defaults: RunSettings,
+        *,
+        models: Sequence[str] = (),
+        prompt_models: Sequence[str] = (),
+        count_examples: Callable[[str], int | None] = lambda sha256: None,
+    ) -> None:
         self._defaults = defaults
+        self._count_examples = count_examples
         self._controls = CONTROLS[defaults.task]
         self._choices: dict[str, Choices] = {
             "preset": [(PRESET_NAMES.get(name, name), name) for name in PRESETS],
@@ -253,6 +277,7 @@ class Panel:
             "code_order": [(label, name) for name, label in CODE_ORDERS.items()],
             "classes": class_choices(()),
             "space": space_choices(()),
+            "towards": towards_choices(""),
         }
         self.components: dict[str, Component] = {}
 
@@ -300,6 +325,8 @@ class Panel:
                 low, high = slider_range(name, value)
                 low = min(component.minimum, low if value < component.minimum else value)
                 changes[component] = gr.update(value=value, minimum=low, maximum=high)
+            elif component is not None and name == "towards":
+                changes[component] = gr.update(value=value, choices=towards_choices(value, self._count_examples(value)))
             elif component is not None:
                 changes[component] = gr.update(value=value)
         return changes
@@ -331,7 +358,7 @@ def settings_from(
         if preset != settings.preset:
             settings = settings.with_preset(preset)
             settings = replace(settings, flow=flow_of(preset)) if flow_of else settings
-        of_flow = {name: chosen.pop(name) for name in (*FLOW_FIELDS, *CODE_FIELDS) if name in chosen}
+        of_flow = {name: chosen.pop(name) for name in OF_THE_FLOW if name in chosen}
         of_flow = with_both_stages(of_flow, settings.flow.detail_steps)
         return replace(settings, flow=replace(settings.flow, **of_flow), **as_fields(chosen, settings))
     except SettingsError as error:
@@ -404,7 +431,7 @@ def value_of(settings: RunSettings, field: str) -> Any:
     flow = settings.flow.as_moved
     if field == "steps":
         return flow.steps - flow.detail_steps
-    if field in (*FLOW_FIELDS, *CODE_FIELDS):
+    if field in OF_THE_FLOW:
         return getattr(flow, field)
     if field == "classes":
         return list(getattr(settings, field)) or [AUTO]
@@ -430,6 +457,15 @@ def class_choices(names: Sequence[str], similarities: Mapping[str, float] | None
 
 def space_choices(names: Sequence[str]) -> Choices:
     return [("As the model prefers", ""), *((SPACE_NAMES.get(name, name), name) for name in names)]
+
+
+def towards_choices(value: str, count: int | None = None) -> Choices:
+    """What pictures may go towards; value: what is chosen, count: how many of a person's own that names."""
+    choices = [("Nothing", ""), ("The model's own examples", OF_THE_MODEL)]
+    if value not in ("", OF_THE_MODEL):
+        known = f"{count} of your pictures" if count else "Pictures of yours: give them again"
+        choices.append((known.replace("1 of your pictures", "A picture of yours") if count == 1 else known, value))
+    return choices
 
 
 def whole(value: Any) -> Any:

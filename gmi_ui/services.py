@@ -6,6 +6,7 @@ from gmi_ui.frames import Painter
 from gmi_ui.models.library import Library
 from gmi_ui.models.models import Models
 from gmi_ui.notices import NotPossibleError
+from gmi_ui.pictures.example_sets import ExampleSets
 from gmi_ui.pictures.saving import Pictures
 from gmi_ui.pictures.workspace import PictureVersion
 from gmi_ui.runs.inversion import Inversion
@@ -26,11 +27,12 @@ class Services:
     painter: Painter
     pictures: Pictures
     library: Library
+    examples: ExampleSets
 
     @classmethod
     def around(cls, models: Models) -> "Services":
         queue = RunQueue(models)
-        return cls(models, queue, Sessions(), Painter(models, queue), Pictures(), Library(models))
+        return cls(models, queue, Sessions(), Painter(models, queue), Pictures(), Library(models), ExampleSets())
 
     def start(self, session: Session, run: Run) -> None:
         """Queues a run for a tab. Raises NotPossibleError while the tab's last one goes on."""

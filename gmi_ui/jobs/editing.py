@@ -8,12 +8,14 @@ from engine.settings import EditSettings
 from gmi_ui.models.models import watch_of
 from gmi_ui.pictures.start_metadata import start_to_dict
 from gmi_ui.pictures.workspace import SHOWN_SIDE, PictureVersion, picture_jpeg
+from gmi_ui.runs.inversion import find_start
 from gmi_ui.runs.job import Console, Figure, Job, Prepared, tell_what_was_cut
 
 if TYPE_CHECKING:
     from engine.inference.flow import Step
     from engine.models.clip import PromptModel
     from engine.models.loading import GeneratorModel
+    from engine.pictures.examples import Examples
     from engine.tasks import Task
     from engine.tasks.inversion import Start
     from gmi_ui.models.models import Models
@@ -38,6 +40,7 @@ class EditJob(Job[EditSettings]):
     """Edits of one version's picture."""
 
     version: PictureVersion
+    examples: "Examples | None" = None  # a person's own pictures to go towards
 
     @property
     def origin(self) -> int:  # type: ignore[override]
@@ -61,28 +64,21 @@ class EditJob(Job[EditSettings]):
         yield
         prompt_model = models.prompt_model(settings.prompt_model)
         tell_what_was_cut(prompt_model.truncated_words, [settings.neutral, settings.prompt], console)
-        start = yield from self._find(settings, models, console)
+        if settings.model not in self.version.starts:
+            doing = f"Finding the picture in {settings.model}"
+            found = yield from find_start(self.version.picture, generator, prompt_model, console, doing)
+            self.version.starts[settings.model] = found
+        start = self.version.starts[settings.model]
         sides = {"ours": settings}
         if settings.is_compared:
             sides["baseline"] = tasks.baseline(settings)
         prepared: dict[str, Task] = {}
         for name, chosen in sides.items():
-            prepared[name] = yield from edit_task(chosen, start, generator, prompt_model, console)
+            prepared[name] = yield from edit_task(
+                chosen, start, generator, prompt_model, console, examples=self.examples
+            )
             yield
         return prepared
-
-    def _find(self, settings: EditSettings, models: "Models", console: Console) -> "Generator[None, None, Start]":
-        """The picture's place in the run's model: known, or looked for now."""
-        from engine.tasks import inversion
-
-        if settings.model not in self.version.starts:
-            generator, prompt_model = models.generator(settings.model), models.prompt_model(settings.prompt_model)
-            for start in inversion.invert(self.version.picture, generator, prompt_model=prompt_model):
-                console.tell(f"Finding the picture in {settings.model}", start.step / max(start.total, 1))
-                yield
-            self.version.starts[settings.model] = start
-        found: Start = self.version.starts[settings.model]
-        return found
 
     def extras(self, settings: EditSettings) -> Mapping[str, Any]:
         start = self.version.starts.get(settings.model)
@@ -101,7 +97,13 @@ class EditJob(Job[EditSettings]):
 
 
 def edit_task(
-    settings: EditSettings, start: "Start", generator: "GeneratorModel", prompt_model: "PromptModel", console: Console
+    settings: EditSettings,
+    start: "Start",
+    generator: "GeneratorModel",
+    prompt_model: "PromptModel",
+    console: Console,
+    *,
+    examples: "Examples | None" = None,
 ) -> "Generator[None, None, Task]":
     """One side, ready to run.
 
@@ -113,12 +115,12 @@ def edit_task(
 
     watch = watch_of(console)  # to try how the picture may vary takes tens of drawings: of a large model minutes
     try:
-        return tasks.edit(settings, start, generator, prompt_model, watch=watch)
+        return tasks.edit(settings, start, generator, prompt_model, examples=examples, watch=watch)
     except styleclip.DirectionsMissingError as missing:
         for done, total in styleclip.compute_directions(generator, prompt_model, missing.space):
             console.tell("Measuring once how this model follows words", done / total)
             yield
-    return tasks.edit(settings, start, generator, prompt_model, watch=watch)
+    return tasks.edit(settings, start, generator, prompt_model, examples=examples, watch=watch)
 
 
 @dataclass(frozen=True)

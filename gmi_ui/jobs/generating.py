@@ -1,6 +1,7 @@
 """Generate runs: pictures for a prompt, beside the same seeds without repulsion or the pictures of another model."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine.families import find_family
@@ -9,14 +10,18 @@ from gmi_ui.models.models import shown_name, watch_of
 from gmi_ui.runs.job import Console, Figure, Job, Prepared, tell_what_was_cut
 
 if TYPE_CHECKING:
+    from engine.pictures.examples import Examples
     from engine.tasks import Task
     from gmi_ui.models.models import Models
 
 NOT_COMPARABLE = "Each side is judged by its own prompt model, so the numbers of the two do not compare."
 
 
+@dataclass(frozen=True, eq=False)
 class GenerateJob(Job[GenerateSettings]):
-    """Pictures for a prompt."""
+    """Pictures for a prompt. examples: pictures that people gave to go towards, by the hash that settings name."""
+
+    examples: Mapping[str, "Examples"] = field(default_factory=dict)
 
     def titles(self, settings: GenerateSettings) -> Mapping[str, str]:
         if settings.other:
@@ -45,7 +50,9 @@ class GenerateJob(Job[GenerateSettings]):
                 tell_what_was_cut(prompt_model.truncated_words, [chosen.prompt], console)
             yield
             watch = watch_of(console)  # where starts are looked for, hundreds of pictures are drawn for each
-            prepared[name] = tasks.generate(chosen, generator, prompt_model, watch=watch)
+            prepared[name] = tasks.generate(
+                chosen, generator, prompt_model, examples=self.examples.get(chosen.towards), watch=watch
+            )
         if settings.is_compared and not settings.beside:
             prepared["baseline"] = prepared["ours"].without_repulsion()
         return prepared

@@ -9,6 +9,7 @@ from engine.errors import PictureError
 from engine.settings import InpaintSettings
 from gmi_ui.models.models import watch_of
 from gmi_ui.pictures.workspace import PictureVersion
+from gmi_ui.runs.inversion import find_start
 from gmi_ui.runs.job import TEXT, Console, Figure, Job, Prepared, Variation, tell_what_was_cut
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ class InpaintJob(Job[InpaintSettings]):
     def prepare(self, settings: InpaintSettings, models: "Models", console: Console) -> Prepared:
         from engine import tasks
         from engine.pictures import masks
-        from engine.tasks import inversion
 
         picture = self.version.picture
         mask = mask_of(self.mask, picture)
@@ -48,9 +48,8 @@ class InpaintJob(Job[InpaintSettings]):
         yield
         prompt_model = models.prompt_model(settings.prompt_model)
         tell_what_was_cut(prompt_model.truncated_words, [settings.prompt], console)
-        for start in inversion.invert(picture, generator, prompt_model=prompt_model, mask=prepared):
-            console.tell("Looking at what surrounds the mask", start.step / max(start.total, 1))
-            yield
+        doing = "Looking at what surrounds the mask"
+        start = yield from find_start(picture, generator, prompt_model, console, doing, prepared)
         watch = watch_of(console)
         ours = tasks.inpaint(settings, picture, prepared, start, generator, prompt_model, watch=watch)
         return {"ours": ours} | ({"baseline": ours.without_repulsion()} if settings.is_compared else {})

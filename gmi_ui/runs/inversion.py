@@ -1,10 +1,15 @@
 """A person's own picture being found in a generator's latent space."""
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
+from gmi_ui.runs.job import Console
 from gmi_ui.runs.work import Phase, Rounds, Work
 
 if TYPE_CHECKING:
+    from engine.models.clip import PromptModel
+    from engine.models.loading import GeneratorModel
+    from engine.pictures.masks import Mask
     from engine.pictures.picture_files import Picture
     from engine.tasks.inversion import Start
     from gmi_ui.models.models import Models
@@ -33,3 +38,20 @@ class Inversion(Work):
             self.tick()
             self.show()
             yield
+
+
+def find_start(
+    picture: "Picture",
+    generator: "GeneratorModel",
+    prompt_model: "PromptModel",
+    console: Console,
+    doing: str,
+    mask: "Mask | None" = None,
+) -> "Generator[None, None, Start]":
+    """The picture's place in the generator, found while a run is prepared; yields where that may be stopped."""
+    from engine.tasks import inversion
+
+    for start in inversion.invert(picture, generator, prompt_model=prompt_model, mask=mask):
+        console.tell(doing, start.step / max(start.total, 1))
+        yield
+    return start

@@ -5,22 +5,26 @@ Handlers are short, and outside gradio's queue. Work happens on the studio's own
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gradio as gr
 from gradio.components import Component
 
 from engine.families import FAMILIES
-from engine.settings import RunSettings, SettingsError
+from engine.settings import OF_THE_MODEL, EditSettings, GenerateSettings, RunSettings, SettingsError
 from gmi_ui.components.particle_grid import wake
 from gmi_ui.components.run_bar import bar_value
-from gmi_ui.controls import FLOW_FIELDS, Panel, labelled
+from gmi_ui.controls import FLOW_FIELDS, Panel, labelled, towards_choices
 from gmi_ui.notices import Notice, NotPossibleError, explain
 from gmi_ui.opening import WHITE, Opening
 from gmi_ui.pictures import restoring
 from gmi_ui.runs.run import Run
 from gmi_ui.services import Services
 from gmi_ui.sessions import Arrival, Session
+
+if TYPE_CHECKING:
+    from engine.pictures.examples import Examples
 
 DICE_JS = "() => Math.floor(Math.random() * 2 ** 31)"
 Changes = dict[Component, Any]
@@ -94,6 +98,17 @@ def listen(event: Callable[..., Any], handler: Callable[..., Any] | None, **opti
     return event(handler, **{**fixed, **options})
 
 
+def towards_choice(panel: Panel, task: str) -> gr.UploadButton:
+    """What pictures are drawn towards, folded away; returns the button for a person's own."""
+    prefix = "" if task == "generate" else f"{task}-"
+    with gr.Accordion("Towards pictures like these", open=False):
+        for field in ("towards", "data_weight"):
+            panel.show(field)
+        return gr.UploadButton(
+            "Choose pictures of yours", file_count="multiple", size="sm", elem_id=f"{prefix}towards-pictures"
+        )
+
+
 class Wiring:
     """A tab's handlers. Each tab adds its own to these."""
 
@@ -141,6 +156,12 @@ class Wiring:
     def _connect_presets(self) -> None:
         sliders = [self._control(field) for field in FLOW_FIELDS]
         self._on(self._input_of("preset"), self.apply_preset, inputs=self._control("preset"), outputs=sliders)
+
+    def _connect_towards(self) -> None:
+        """Of tabs that have a `towards_choice`."""
+        given = [self._token, self._layout.examples]
+        outputs = [self._control("towards"), self._layout.grid]
+        self._on(self._layout.examples.upload, self.give_examples, inputs=given, outputs=outputs, preprocess=True)
 
     def _connect_models(self) -> None:
         chosen = [self._token, self._control("model")]
@@ -251,6 +272,21 @@ class Wiring:
             session.say(explain(error))
         return wake()
 
+    def give_examples(self, token: str, paths: Sequence[str] | None) -> Changes:
+        """A person's own pictures to go towards. What cannot be read is told, and nothing changes."""
+        from engine.pictures.examples import read_examples
+
+        session = self._session(token)
+        try:
+            examples = read_examples(Path(path) for path in paths or ())
+        except (ValueError, OSError) as error:
+            session.say(explain(error))
+            return {self._layout.grid: wake()}
+        self._services.examples.add(examples)
+        choices = towards_choices(examples.sha256, len(examples))
+        chosen = gr.update(choices=choices, value=examples.sha256)
+        return {self._control("towards"): chosen, self._layout.grid: wake()}
+
     def restore(self, token: str, path: str) -> Changes:
         """Every control as it was when the dropped picture was made, in the tab that it was made in."""
         session = self._session(token)
@@ -263,7 +299,7 @@ class Wiring:
         except (ValueError, OSError, NotPossibleError) as error:
             session.say(explain(error))
             return {self._layout.grid: wake()}
-        target.say(restored.notice)
+        target.say(self._with_missing_examples(restored))
         if task == self.task:
             return {**self.show(session, restored.settings), self._layout.grid: wake()}
         target.arrival = Arrival(restored.settings)
@@ -276,6 +312,34 @@ class Wiring:
         return {self._layout.grid: wake()} if settings is None else self.show(session, settings)
 
     # --- helpers
+
+    def _with_missing_examples(self, restored: restoring.Restored) -> Notice:
+        """What is said of restored settings, and whether they name pictures that are not here."""
+        towards = getattr(restored.settings, "towards", "")
+        if towards in ("", OF_THE_MODEL) or self._services.examples.find(towards) is not None:
+            return restored.notice
+        return Notice(
+            f"{restored.notice.text} It went towards pictures of your own, which are not here: choose the same files "
+            "again under “Towards pictures like these”.",
+            "warning",
+        )
+
+    def _check_examples(self, settings: GenerateSettings | EditSettings) -> "Examples | None":
+        """The person's own pictures that settings name. Raises SettingsError where examples are missing or do not fit.
+
+        The models are loaded for it only where their own examples are asked for.
+        """
+        if settings.towards == "":
+            return None
+        from engine.tasks.towards import check_references
+
+        models, examples = self._services.models, self._services.examples.find(settings.towards)
+        try:
+            generator, prompt_model = models.generator(settings.model), models.prompt_model(settings.prompt_model)
+            check_references(settings.towards, generator, prompt_model, examples)
+        except SettingsError as error:
+            raise labelled(error, self.task) from error
+        return examples
 
     def _start(self, session: Session, settings: RunSettings) -> None:
         """Queues a run. Raises as `new_run`."""

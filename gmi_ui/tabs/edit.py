@@ -16,7 +16,15 @@ from gmi_ui.runs.run import Run
 from gmi_ui.server_functions import grid_functions, workspace_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
-from gmi_ui.tabs.common import Changes, Page, WorkspaceWiring, background_choice, model_choices, seed_row
+from gmi_ui.tabs.common import (
+    Changes,
+    Page,
+    WorkspaceWiring,
+    background_choice,
+    model_choices,
+    seed_row,
+    towards_choice,
+)
 
 EXAMPLES = (
     "a person with a beard",
@@ -56,7 +64,12 @@ class EditLayout:
 
     def __init__(self, services: Services) -> None:
         models = services.models
-        self.panel = Panel(DEFAULTS, models=models.names(task="edit"), prompt_models=models.names("prompt"))
+        self.panel = Panel(
+            DEFAULTS,
+            models=models.names(task="edit"),
+            prompt_models=models.names("prompt"),
+            count_examples=services.examples.count,
+        )
         self.panel.hide_rest()
         functions = workspace_functions(services, "edit")
         with gr.Column(elem_classes="studio-prompt"):
@@ -82,6 +95,7 @@ class EditLayout:
         for field in ("n", "steps", "step_size"):
             show(field)
         self.dice, self.reuse = seed_row(self.panel, "edit")
+        self.examples = towards_choice(self.panel, "edit")
         model_choices(self.panel)
         self.background = background_choice("edit")
         self.restore = gr.UploadButton("Restore from a saved picture", size="sm", elem_id="edit-restore")
@@ -97,8 +111,12 @@ class EditWiring(WorkspaceWiring):
     defaults = DEFAULTS
     examples = EXAMPLES
 
+    def connect(self) -> None:
+        super().connect()
+        self._connect_towards()
+
     def new_run(self, session: Session, settings: Any) -> Run:
         version = session.workspace.current
         if version is None:
             raise NotPossibleError("There is no picture yet. Open, drop or paste one, or click one of the examples.")
-        return Run(settings, EditJob(version))
+        return Run(settings, EditJob(version, self._check_examples(settings)))

@@ -33,7 +33,7 @@ from gmi_ui.controls import (
     usable_settings,
     values_of,
 )
-from gmi_ui.jobs.generating import GENERATE
+from gmi_ui.jobs.generating import GENERATE, GenerateJob
 from gmi_ui.models.catalogue import Entry, look_up
 from gmi_ui.models.models import shown_name
 from gmi_ui.notices import Notice, NotPossibleError, explain
@@ -43,7 +43,7 @@ from gmi_ui.runs.run import Run
 from gmi_ui.server_functions import grid_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
-from gmi_ui.tabs.common import Changes, Page, Wiring, seed_row
+from gmi_ui.tabs.common import Changes, Page, Wiring, seed_row, towards_choice
 
 if TYPE_CHECKING:
     from engine.latents.classes import CloseClass
@@ -61,6 +61,10 @@ TEXTS = GridTexts(
     "seeds without repulsion, so you see what it adds. Click an example above, or type your own and press Run.",
     hand_over={"edit": "Edit this", "inpaint": "Repaint this"},
     own={"more_like_this": "More like this", "reseed": "Same seed again"},
+)
+EQUAL = (
+    "At distance 0 all pictures begin at the kept one, and nothing can part them: they stay equal. Choose a larger "
+    "distance."
 )
 NEAREST = 3  # classes that are shown where the prompt is close to none
 NO_ENTRY = Entry(find_family(""), (), (), DEFAULTS)  # of a model that is not there
@@ -96,7 +100,12 @@ class GenerateLayout:
 
     def __init__(self, services: Services) -> None:
         models = services.models
-        self.panel = Panel(DEFAULTS, models=models.names(task="generate"), prompt_models=models.names("prompt"))
+        self.panel = Panel(
+            DEFAULTS,
+            models=models.names(task="generate"),
+            prompt_models=models.names("prompt"),
+            count_examples=services.examples.count,
+        )
         self.panel.hide_rest()
         with gr.Column(elem_classes="studio-prompt"):
             self.panel.show("prompt")
@@ -124,6 +133,7 @@ class GenerateLayout:
         for field in ("diversity", "step_size", "steps", *CODE_FIELDS, "candidates", "cutouts", "truncation_psi", "n"):
             show(field)
         self.dice, self.reuse = seed_row(self.panel, "generate")
+        self.examples = towards_choice(self.panel, "generate")
         with gr.Accordion("Preset and prompt model", open=False):
             for field in ("preset", "prompt_model", "space"):
                 show(field)
@@ -161,6 +171,7 @@ class GenerateWiring(Wiring):
         arrival = self._on(load, None, outputs=self._token, js="() => window.studio.token")
         self._on(arrival.then, self.attach, inputs=self._token, outputs=self._shown)
         self._connect_classes()
+        self._connect_towards()
 
     def _connect_models(self) -> None:
         # Whoever goes through the menu quickly gets the controls of the last model that was chosen.
@@ -232,7 +243,12 @@ class GenerateWiring(Wiring):
     def new_run(self, session: Session, settings: Any) -> Run:
         self._check(settings)
         session.keep_settings(settings)
-        return Run(settings, GENERATE)
+        sides = filter(None, (settings, settings.beside))
+        examples = {side.towards: found for side in sides if (found := self._check_examples(side)) is not None}
+        run = Run(settings, GenerateJob(examples) if examples else GENERATE)
+        if settings.start is not None and settings.spread == 0 and settings.n > 1:
+            run.say(Notice(EQUAL, "warning"))
+        return run
 
     def _check(self, settings: GenerateSettings) -> None:
         """Raises SettingsError for what does not fit a model, before the pictures on the page have to go."""
@@ -243,7 +259,9 @@ class GenerateWiring(Wiring):
             if not self._entry(chosen.model).family.has_own_choices:
                 continue
             try:
-                tasks.check(chosen, models.generator(chosen.model), models.prompt_model(chosen.prompt_model))
+                generator, prompt_model = models.generator(chosen.model), models.prompt_model(chosen.prompt_model)
+                examples = self._services.examples.find(chosen.towards)
+                tasks.check(chosen, generator, prompt_model, examples=examples)
             except SettingsError as error:
                 whose = "" if chosen is settings else f"{shown_name(chosen.model)}: "
                 raise SettingsError(f"{whose}{labelled(error)}") from error

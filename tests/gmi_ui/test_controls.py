@@ -16,7 +16,7 @@ from engine.settings import (
     RunSettings,
     SettingsError,
 )
-from gmi_ui.controls import CODE_FIELDS, CONTROLS, FLOW_FIELDS, REST, Panel, settings_from, value_of
+from gmi_ui.controls import CONTROLS, FLOW_FIELDS, OF_THE_FLOW, REST, Panel, settings_from, value_of
 from tests.gmi_ui.tiny import tiny_settings
 
 DEFAULTS: tuple[RunSettings, ...] = (GenerateSettings("a"), EditSettings("a"), InpaintSettings())
@@ -42,7 +42,7 @@ def make_panel(like: RunSettings = DEFAULTS[0]) -> Panel:
 def test_every_control_fills_an_existing_field(defaults: RunSettings) -> None:
     flow, run = ({f.name for f in fields(cls)} for cls in (FlowSettings, type(defaults)))
     assert set(FLOW_FIELDS) <= flow
-    assert set(CONTROLS[defaults.task]) <= {*FLOW_FIELDS, *CODE_FIELDS, *run}
+    assert set(CONTROLS[defaults.task]) <= {*OF_THE_FLOW, *run}
     assert set(FLOW_FIELDS) <= set(CONTROLS[defaults.task])
 
 

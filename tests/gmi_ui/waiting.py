@@ -6,7 +6,7 @@ from collections.abc import Callable
 from gmi_ui.runs.work import Phase, Work
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], timeout: float = 60.0) -> None:
     """Returns as soon as the condition holds."""
     end = time.monotonic() + timeout
     while not condition():

@@ -16,6 +16,7 @@ from engine.networks.dalle_dvae import map_pixels
 from training import clip_mosaic
 from training.avatars import traits
 from training.mosaic import colours, dvae, export, sources, styles, words
+from training.mosaic import pool as mosaic_pool
 from training.mosaic.pool import Facts, Look, Pool
 
 
@@ -242,3 +243,39 @@ def test_the_bundled_model_starts_from_real_pictures() -> None:
         images = model.render(space.sample([1, 2]), space)
     assert images.shape == (2, 3, 64, 64)
     assert images.abs().max() <= 1.25
+
+
+def test_a_pool_can_be_made_of_what_a_machine_has(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise sources.PackageError("npm is missing")
+
+    def lack(split: str) -> None:
+        raise FileNotFoundError("no Fashion-MNIST")
+
+    monkeypatch.setattr(sources, "install", fail)
+    with pytest.raises(sources.PackageError):
+        mosaic_pool.sources_here(without_missing=False)
+    monkeypatch.setattr(mosaic_pool.fashion, "load", lack)
+    assert mosaic_pool.sources_here(without_missing=True) == (["avatars"], [])
+    told = capsys.readouterr().out
+    assert "npm is missing" in told and "no Fashion-MNIST" in told
+
+
+def test_shares_of_missing_sources_go_to_the_others() -> None:
+    shares = {"avatars": 0.2, "emoji": 0.6, "fashion": 0.2}
+    assert mosaic_pool.shares_of(shares, ["avatars", "emoji", "fashion", "more"]) == shares
+    assert mosaic_pool.shares_of(shares, ["avatars", "emoji"]) == pytest.approx({"avatars": 0.25, "emoji": 0.75})
+
+
+def test_a_small_pool_of_two_sources_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mosaic_pool.make_avatars(tmp_path, 21)
+    pixels = torch.zeros(30, 28, 28, dtype=torch.uint8)
+    monkeypatch.setattr(mosaic_pool.fashion, "load", lambda split: (pixels, torch.arange(30) % 10))
+    mosaic_pool.make_fashion(tmp_path, 5)
+    (tmp_path / "pool.json").write_text('{"counts": {"avatars": 21, "fashion": 10}}')
+    opened = mosaic_pool.open_pool(tmp_path)
+    assert opened.sources == ("avatars", "fashion") and len(opened) == 31
+    assert len(opened.rows(held_out=True, source="avatars")) == 2
+    assert len(opened.rows(held_out=True, source="fashion")) == 5

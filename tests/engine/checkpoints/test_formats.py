@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -17,26 +18,47 @@ from engine.checkpoints import (
     content,
     convert,
     converted,
+    dalle_dvae,
     open_checkpoint,
     rosinality,
     stargan2,
     state_dict,
     stylegan2_ada,
     stylegan2_tf,
+    torchscript,
     vqgan,
 )
 from engine.checkpoints.arrays import ArrayShell, DtypeShell
 from engine.checkpoints.building import build
-from engine.checkpoints.checkpoint import MAX_TENSORS, SPARE_BYTES, check_amount, tensors_of, without_prefix
+from engine.checkpoints.checkpoint import MAX_TENSORS, SPARE_BYTES, Setting, check_amount, tensors_of, without_prefix
 from engine.checkpoints.content import Content, is_safetensors, parse_json, read_content
 from engine.checkpoints.modules import MAX_DEPTH, state_of_modules
-from engine.checkpoints.pickle_machine import Node
+from engine.checkpoints.pickle_machine import Known, Ledger, Node
 from engine.checkpoints.refusal import printable, refused_wishes
 from engine.checkpoints.safetensors_file import read_safetensors, verify, write_safetensors
+from engine.checkpoints.torch_file import read_pickle, read_torch_zip
 from engine.errors import ModelError
 from engine.networks import dfgan
-from tests.engine.checkpoints import expected
-from tests.engine.checkpoints.hostile import POP, call, get, pickled, put, safetensors, text
+from tests.engine.checkpoints import expected, hostile
+from tests.engine.checkpoints.hostile import (
+    APPENDS,
+    EMPTY_LIST,
+    EMPTY_TUPLE,
+    MARK,
+    NEWOBJ,
+    POP,
+    REDUCE,
+    archive,
+    call,
+    dictionary,
+    get,
+    integer,
+    pickled,
+    put,
+    safetensors,
+    text,
+    tuple_of,
+)
 
 # ---- containers ------------------------------------------------------------------------------------------
 
@@ -224,6 +246,7 @@ def test_refusals_say_what_and_where() -> None:
     assert "wants a, b, c, d, e, f and 1 more." in str(refused_wishes(list("abcdefg")))
     assert printable("a\x1b\n€") == "a\\u001b\\u000a€"
     assert printable("abcd", 4) == "abcd" and printable("abcde", 4) == "abcd…"
+    assert printable("a" * 80) == "a" * 80 and printable("a" * 81) == "a" * 80 + "…"
 
 
 # ---- converted models ------------------------------------------------------------------------------------
@@ -267,6 +290,14 @@ def test_settings_and_notes_survive_converting(tmp_path: Path) -> None:
     assert (setting.value, setting.source) == (24, "given")
     assert again.provenance.notes == opened.provenance.notes
     assert again.provenance.format == f"{opened.provenance.format} (safetensors)"
+
+
+def test_a_file_that_states_what_cannot_be_is_refused(tmp_path: Path) -> None:
+    stated = {"generator": {"lr_multiplier": Setting(-1, "the file")}}
+    weights = {"generator": {"mapping.fc0.weight": torch.ones(1)}}
+    converted.write(tmp_path / "x.safetensors", converted.Parts("form", "stylegan2", weights, stated))
+    with pytest.raises(Refused, match=r"the file states generator\.lr_multiplier = -1, not a positive number\."):
+        open_checkpoint(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize("change", [{"roles": 5}, {"stated": []}, {"stated": {"generator": {"x": 1}}}, {"notes": 5}])
@@ -439,6 +470,61 @@ def test_stylegan_adas_other_networks() -> None:
         stylegan2_ada.read({"G_ema": layer})
 
 
+def test_the_numbers_that_openai_keeps_beside_the_weights_are_left_out() -> None:
+    array = ArrayShell()
+    array.build((1, (1,), DtypeShell("f4"), False, bytes(4)))
+    numbers = dict.fromkeys(("input_resolution", "context_length", "vocab_size", "logit_scale"), array.stored)
+    root = Node(
+        "__torch__.Model", {**numbers, "visual": Node("__torch__.V", {"proj": array.stored}), "training": False}
+    )
+    parts = torchscript.read(root)
+    assert parts.networks["model"].keys() == {"logit_scale", "visual.proj"}
+
+
+def test_torchscripts_lists_and_tags_are_their_values() -> None:
+    numbers = EMPTY_LIST + MARK + integer(1) + integer(2) + APPENDS
+    names = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist")
+    parts = [call("torch.jit._pickle", kind, numbers) for kind in names]
+    parts.append(call("torch.jit._pickle", "restore_type_tag", numbers, text("List[int]")))
+    data = archive({"m/data.pkl": pickled(MARK, *parts, b"l"), "m/constants.pkl": b""})
+    assert read_torch_zip(memoryview(data), Ledger()) == [[1, 2]] * 5
+
+
+def test_names_of_types_and_dictionaries() -> None:
+    """Every type of numbers that a file may name, and dictionaries however they are made."""
+    types = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")
+    for kind in types:
+        found = read_pickle(memoryview(pickled(hostile.name("torch", kind))), Ledger())
+        assert isinstance(found, Known) and found.name == f"torch.{kind}"
+    for module, attribute in (("collections", "OrderedDict"), ("dnnlib.util", "EasyDict")):
+        for how in (REDUCE, NEWOBJ):
+            assert read_pickle(memoryview(pickled(hostile.name(module, attribute), EMPTY_TUPLE, how)), Ledger()) == {}
+        pair = tuple_of(text("a"), integer(1))
+        for pairs in (tuple_of(pair), EMPTY_LIST + MARK + pair + APPENDS, dictionary(a=integer(1))):
+            assert read_pickle(memoryview(pickled(call(module, attribute, pairs))), Ledger()) == {"a": 1}
+
+
+def test_readers_tell_their_own() -> None:
+    """By what stands there, of the right kind: nothing else, and nothing that only has the shape."""
+    tensors = {"a": torch.ones(1)}
+    tf = Node("dnnlib.tflib.network.Network")
+    cases: dict[Any, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
+        stylegan2_tf: (((tf,) * 3, [tf] * 3), ((tf,) * 2, (tf, tf, Node("x")), (tf, tf, tf.name), "abc", None)),
+        stylegan2_ada: (({"G_ema": module()},), ({"G_ema": 5}, {"G": module()}, [module()], None)),
+        torchscript: ((Node("__torch__.a"),), (Node("__torch__evil.a"), Node("a"), "__torch__.a", None)),
+        dalle_dvae: ((Node("dall_e.encoder.Encoder"),), (Node("dall_e.Encoder"), "dall_e.encoder.Encoder", None)),
+        state_dict: ((tensors, {"ema": tensors}), ({}, {"a": 1}, {"other": tensors}, {"ema": {}}, [tensors], None)),
+        stargan2: (
+            ({"generator": tensors, "mapping_network": tensors, "style_encoder": tensors},),
+            ({"generator": tensors, "mapping_network": tensors}, [tensors] * 3, None),
+        ),
+        biggan_deep: ((biggan_state(),), (tensors, {**biggan_state(), "x": 1}, [biggan_state()], None)),
+    }
+    for reader, (own, others) in cases.items():
+        assert all(reader.matches(value) for value in own), reader
+        assert not any(reader.matches(value) for value in others), reader
+
+
 def test_modules_are_walked_to_a_depth() -> None:
     def chain(depth: int) -> Node:
         node = Node("x", {})
@@ -592,8 +678,10 @@ def test_tensorflows_components_are_joined_to_a_depth() -> None:
     mapping = network({"Dense0/bias": numbered(2)})
     assert "mapping.fc0.bias" in tensorflow({}, components={"mapping": mapping}).networks["generator"]
     node = network({})
-    for _ in range(5):
+    for _ in range(3):
         node = network({}, components={"a": node})
+    assert tensorflow({}, components={"a": node}).family == "stylegan2"  # four levels below the top
+    node = network({}, components={"a": node})
     with pytest.raises(Refused, match="none of TensorFlow's"):
         tensorflow({}, components={"a": node})
     for state in ({"version": 4, "variables": {}}, {"version": 4, "components": []}, {"version": 4, "variables": [5]}):
@@ -668,7 +756,11 @@ def test_vqgans_training_loss_is_left_out() -> None:
 # ---- the format of the bundled models --------------------------------------------------------------------
 
 
-def test_bundled_files_are_written_and_checked(tmp_path: Path) -> None:
+def unreadable(_: Path) -> str:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_bundled_files_are_written_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.safetensors"
     base = torch.arange(6.0).view(2, 3)
     tensors = {"b": base.t(), "a": base, "count": torch.tensor([1, 2]), "wide": base.double()}
@@ -690,6 +782,10 @@ def test_bundled_files_are_written_and_checked(tmp_path: Path) -> None:
     again = r"Fetch the file again \(in a clone: `git checkout -- .*gone`\)\.$"
     with pytest.raises(ModelError, match=f"The model file .*gone is missing. {again}"):
         verify(tmp_path / "gone")
+    with monkeypatch.context() as context:
+        context.setattr("engine.checkpoints.safetensors_file.sha256_of", unreadable)
+        with pytest.raises(ModelError, match=r"x\.safetensors cannot be read: Input/output error\."):
+            verify(path)
     path.write_bytes(b"x")
     with pytest.raises(ModelError, match="is not a readable safetensors file"):
         read_safetensors(path)

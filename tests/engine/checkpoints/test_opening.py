@@ -310,6 +310,9 @@ def test_a_state_dict_under_a_name_and_a_prefix(name: str, tmp_path: Path) -> No
     assert (opened.family, set(opened.networks)) == ("stylegan2", {"generator"})
     assert opened.networks["generator"].keys() == state.keys()
     assert opened.provenance.notes == ("not used: iterations",)
+    torch.save({**content, "k" * 50: 1, **{f"n{i}": 1 for i in range(9)}}, tmp_path / "weights")
+    (note,) = open_checkpoint(tmp_path / "weights").provenance.notes
+    assert note == f"not used: iterations, {'k' * 40}, n0, n1, n2, n3, n4, n5"  # names of a screen's length, eight
 
 
 def test_lightnings_callbacks_beside_a_vqgan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -675,6 +675,20 @@ def test_every_kind_of_redirection(server: Server, tmp_path: Path, code: int) ->
     assert server.requests[1][0] == "/there?a=b"
 
 
+def test_no_connection_is_left_open(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of redirections, nor of what broke, nor the last."""
+    opened: list[Any] = []
+    connect = downloads._connect
+
+    def noted(*arguments: Any) -> Any:
+        opened.append(connect(*arguments))
+        return opened[-1]
+
+    monkeypatch.setattr(downloads, "_connect", noted)
+    fetch(server, tmp_path, redirect("/a"), dropping(300_000), status(503), whole, sha256=SHA256)
+    assert len(opened) == 4 and all(connection.sock is None for connection in opened)
+
+
 def test_a_part_is_taken_up_behind_a_redirection(server: Server, tmp_path: Path) -> None:
     fetch(server, tmp_path, dropping(300_000), redirect("/elsewhere"), whole, sha256=SHA256)
     assert [(path, asked) for path, asked, _ in server.requests[1:]] == [

@@ -331,3 +331,8 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SaveError, match=r"could not be saved: .*Choose another folder"):
         png_files.save_png(tmp_path / "file" / "00.png", picture(), METADATA)
+    with pytest.raises(SaveError, match=r"file/new could not be saved: "):
+        files.make_folder(tmp_path / "file" / "new")
+    files.make_folder(tmp_path / "a" / "b")
+    files.make_folder(tmp_path / "a" / "b")  # it may be there
+    assert (tmp_path / "a" / "b").is_dir()

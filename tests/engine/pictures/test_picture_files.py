@@ -236,23 +236,31 @@ def test_resizing_to_the_same_size_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("begin", "message"),
+    ("begin", "what", "advice"),
     [
-        (b"\0\0\0\x18ftypheix", "a HEIC photo.*Export it as JPEG and try again"),
-        (b"\0\0\0\x18ftypmif1", "a HEIF photo.*Export it as JPEG"),
-        (b"\0\0\0\x18ftypavif", "an AVIF picture.*Save it as PNG"),
-        (b"\x00\x00\x01\xba", "a video.*Save one of its frames as PNG"),
-        (b"FLV", "a video"),
-        (b"OggS", "a video or sound"),
-        (b"<?xml", "an XML file.*If it is a drawing, export it as PNG"),
-        (b"8BPS", "a Photoshop file.*Export it as PNG"),
-        (b"BM", "a BMP picture.*Save it as PNG"),
-        (b"PK", "an archive.*Unpack it"),
+        (b"\0\0\0\x18ftypheic", "a HEIC photo", "Export it as JPEG"),
+        (b"\0\0\0\x18ftypheix", "a HEIC photo", "Export it as JPEG"),
+        (b"\0\0\0\x18ftypmif1", "a HEIF photo", "Export it as JPEG"),
+        (b"\0\0\0\x18ftypavif", "an AVIF picture", "Save it as PNG"),
+        (b"\0\0\0\x18ftypisom", "a video", "Save one of its frames as PNG"),
+        (b"\x1a\x45\xdf\xa3", "a video", "Save one of its frames as PNG"),
+        (b"RIFF\0\0\0\0AVI ", "a video", "Save one of its frames as PNG"),
+        (b"\x00\x00\x01\xba", "a video", "Save one of its frames as PNG"),
+        (b"FLV", "a video", "Save one of its frames as PNG"),
+        (b"OggS", "a video or sound", "Save one of its frames as PNG"),
+        (b"%PDF", "a PDF", "Export the page as PNG"),
+        (b"<svg", "a drawing in SVG", "Export it as PNG"),
+        (b"<?xml", "an XML file", "If it is a drawing, export it as PNG"),
+        (b"8BPS", "a Photoshop file", "Export it as PNG"),
+        (b"BM", "a BMP picture", "Save it as PNG"),
+        (b"PK", "an archive", "Unpack it"),
     ],
 )
-def test_strangers_are_called_by_their_names(begin: bytes, message: str) -> None:
-    with pytest.raises(PictureError, match=f"mine is {message}"):
+def test_strangers_are_called_by_their_names(begin: bytes, what: str, advice: str) -> None:
+    with pytest.raises(PictureError) as caught:
         read_picture(begin + bytes(30), name="mine")
+    formats = "JPEG, PNG, WebP, GIF or TIFF"
+    assert str(caught.value) == f"mine is {what}; pictures can be {formats}. {advice} and try again."
 
 
 def test_the_name_of_a_picture(tmp_path: Path) -> None:
@@ -302,6 +310,14 @@ def test_what_decoders_raise(error: Exception, message: str, monkeypatch: pytest
 
     monkeypatch.setattr("PIL.TiffImagePlugin.TiffImageFile.load", fails)
     with pytest.raises(PictureError, match=message):
+        read_picture(data)
+
+
+def test_a_frame_that_is_larger_than_its_header_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(Image.fromarray(noise()), "PNG")
+    monkeypatch.setattr(picture_files, "MAX_PIXELS", 12 * 20)
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", lambda _: Image.new("RGB", (21, 12)))
+    with pytest.raises(PictureError, match="has 21 x 12 pixels"):
         read_picture(data)
 
 
