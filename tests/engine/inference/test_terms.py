@@ -171,6 +171,12 @@ def test_stein_repulsion_has_the_estimated_score_as_its_gradient():
     torch.testing.assert_close(gradients(term, batch())[0].flatten(1)[:, :2], expected)
 
 
+def test_the_value_of_stein_repulsion_is_that_of_the_kernel_density():
+    """Stein estimates gradients alone; the value that is reported is KDE's of the same kernel."""
+    stein, kde = (Repulsion(TOWER, estimator, bandwidth=0.5, eta=0.2) for estimator in ("stein", "kde"))
+    torch.testing.assert_close(stein.log_value(batch()), kde.log_value(batch()))
+
+
 def test_stein_repulsion_mollified_in_images_is_that_of_the_wider_kernel():
     """Features = the first two pixels: the average over noise of deviation s is c k', k' of bandwidth
     h' = h + 2 s^2 and c = h / h', in K as in its gradient, so that the score is that of k' with a ridge of eta / c."""
@@ -369,6 +375,12 @@ class TestBatch:
         for _ in range(2):
             TextLikelihood(tower, TEXT, cutouts=3).log_value(among)
         assert tower.calls == [5, 5, 5]
+
+    def test_what_it_was_made_of_stays_as_it_was(self):
+        latents, images = numbers(2, LATENT), numbers(2, 3, SIDE, SIDE)
+        among = Batch(latents, images)
+        assert among.latents.requires_grad and among.images.requires_grad
+        assert not latents.requires_grad and not images.requires_grad
 
     def test_gradients_of_several_terms_stay_apart(self):
         terms: list[Callable[[Batch], Tensor]] = [
