@@ -676,7 +676,8 @@ def test_every_kind_of_redirection(server: Server, tmp_path: Path, code: int) ->
 
 
 def test_no_connection_is_left_open(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither of redirections, nor of what broke, nor the last."""
+    """Neither of redirections, nor of what broke, nor the last; the server would keep them."""
+    monkeypatch.setattr(Handler, "protocol_version", "HTTP/1.1")
     opened: list[Any] = []
     connect = downloads._connect
 
