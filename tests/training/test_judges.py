@@ -14,7 +14,7 @@ from training import judges
 from training.avatars import classifier, pool
 from training.fashion import data
 
-SHIPPED = ("avatars", "fashion")
+SHIPPED = judges.NAMES
 
 
 def weights(name: str) -> dict[str, Tensor]:
