@@ -56,6 +56,7 @@ def test_every_entry_is_what_zipfile_reads() -> None:
     assert {name: bytes(found.read(name)) for name in ENTRIES} == ENTRIES
     entry = found.entries["m/data/0"]
     assert data[entry.begin : entry.begin + entry.size] == ENTRIES["m/data/0"]
+    assert opened(end(0, 0, 0)).entries == {}  # an empty archive is its end alone
 
 
 @pytest.mark.parametrize("length", [1, 1000, (1 << 16) - 1])
