@@ -609,6 +609,20 @@ def test_what_giving_way_does_to_the_target():
     assert 0.4 < stationary_deviation(conflict_free=True, kept_opposition=0.5) < 0.6
 
 
+def test_a_condition_through_pictures_and_one_on_latents_add_up():
+    """One raw step along the end-to-end gradient of the text's log-likelihood - |z - start|^2 / 2."""
+    problem, particles = toy_problem(space=FreeSpace(LATENT)), toy_particles(4)
+    start = numbers(4, LATENT, seed=6)
+    problem = replace(problem, conditions=(*problem.conditions, (DistanceToStart(start), 1.0)))
+    z = particles.latents.clone().requires_grad_()
+    value = 10 * problem.extractor(problem.render(z)) @ problem.text - 0.5 * (z - start).square().sum(1)
+    (gradient,) = torch.autograd.grad(value.sum(), z)
+    for conflict_free in (True, False):
+        settings = replace(PRESETS["paper"], steps=1, diversity=0.0, conflict_free=conflict_free)
+        _, end = refine(problem, particles, settings)
+        torch.testing.assert_close(end.particles.latents, particles.latents + settings.step_size * gradient)
+
+
 def test_repulsion_gives_way_to_all_of_the_condition():
     """Conditions through the pictures and on the latents themselves: no step gains less of the edit direction, the
     text and the pull to the start together than without repulsion. In two of these the image part alone is no guide."""
