@@ -4,6 +4,7 @@ import json
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -196,3 +197,20 @@ def test_more_like_this_starts_around_the_picture(page: Page, studio: Server) ->
     run_to_the_end(page)
     settings = server_run(page, studio).settings
     assert isinstance(settings, GenerateSettings) and settings.start is None
+
+
+def test_pictures_to_go_towards_are_chosen_and_saved_with_the_settings(
+    page: Page, studio: Server, tmp_path: Path
+) -> None:
+    draws = np.random.default_rng(4)
+    files = [tmp_path / f"mine{number}.png" for number in range(2)]
+    for file in files:
+        png_files.save_png(file, draws.integers(0, 256, (20, 20, 3), dtype=np.uint8))
+    page.get_by_role("button", name="Towards pictures like these").first.click()
+    with page.expect_file_chooser() as chooser:
+        page.click("#towards-pictures")
+    chooser.value.set_files(files)
+    expect(page.locator("#control-towards input")).to_have_value("2 of your pictures")
+    finished(page)
+    settings = server_run(page, studio).settings
+    assert isinstance(settings, GenerateSettings) and len(settings.towards) == 64
