@@ -41,13 +41,18 @@ def networks(folder: Path) -> tuple[Encoder, Decoder]:
     return encoder.eval(), decoder.eval()
 
 
+def judged_sources(data: pool.Pool) -> list[str]:
+    """The sources of which pictures were held out: all but in a small pool."""
+    return [source for source in data.sources if len(data.rows(held_out=True, source=source))]
+
+
 @torch.no_grad()
 def mosaic(folder: Path, data: pool.Pool) -> dict[str, object]:
     """Mean PSNR of each source, the worst twentieth of it, and how many codes its pictures use."""
     encoder, decoder = networks(folder)
     means, lows, used = {}, {}, {}
     every: set[int] = set()
-    for source in data.sources:
+    for source in judged_sources(data):
         wanted = dvae.held_out(data, source, MOST)
         codes = export.encode(encoder, wanted)
         found = torch.cat([decoder.images(decoder.from_indices(part)) for part in codes.split(50)])
@@ -142,7 +147,7 @@ def retrieved(model: PromptModel, held: HeldOut, author: words.Author) -> float:
 def clip_mosaic(model: PromptModel, data: pool.Pool) -> dict[str, object]:
     """Zero-shot figures of each source that the pool has."""
     author = words.Author(data)
-    held = {source: HeldOut(model, data, source) for source in data.sources}
+    held = {source: HeldOut(model, data, source) for source in judged_sources(data)}
     found: dict[str, object] = {}
     for source, own in held.items():
         trained = [data.facts[row] for row in data.rows(held_out=False, source=source)]
