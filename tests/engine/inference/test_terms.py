@@ -376,6 +376,14 @@ class TestBatch:
             TextLikelihood(tower, TEXT, cutouts=3).log_value(among)
         assert tower.calls == [5, 5, 5]
 
+    def test_constant_features_have_no_gradient_whoever_asked_before(self):
+        asked, fresh = batch(), batch()
+        asked.features(TOWER)
+        for among in (asked, fresh):
+            constants = among.constant_features(TOWER)
+            assert not constants.requires_grad
+            torch.testing.assert_close(constants, TOWER(among.images.detach()))
+
     def test_what_it_was_made_of_stays_as_it_was(self):
         latents, images = numbers(2, LATENT), numbers(2, 3, SIDE, SIDE)
         among = Batch(latents, images)
