@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,6 +224,78 @@ def test_the_comparison_in_closed_form() -> None:
     images[1, :, 8:] = 9.0
     torch.testing.assert_close(comparison.loss(images), torch.full((2,), 0.75))
     assert comparison.distance(images[:1]) == pytest.approx(0.25)
+
+
+def test_the_comparison_looks_at_differences_to_the_neighbours() -> None:
+    """Stripes of plus and minus .5: .5 by pixels, 0 by averages; of 16 columns 15 differ by 1 from the next."""
+    stripes = torch.full((1, 3, 16, 16), 0.5)
+    stripes[..., ::2] = -0.5
+    comparison = Comparison(torch.zeros_like(stripes), WHOLE)
+    torch.testing.assert_close(comparison.loss(stripes), torch.tensor([0.5 + 15 / 16]))
+    torch.testing.assert_close(comparison.loss(stripes.mT), torch.tensor([0.5 + 15 / 16]))
+    half = WHOLE.clone()
+    half[..., 8:, :] = 0  # a difference counts where both pixels are known
+    torch.testing.assert_close(Comparison(torch.zeros_like(stripes), half).loss(stripes.mT), torch.tensor([0.5 + 1.0]))
+
+
+def test_what_is_beyond_the_range_of_colours_counts_as_its_end() -> None:
+    bright = torch.full((1, 3, 16, 16), 4.0, requires_grad=True)
+    for end in (1.0, -1.0):
+        comparison = Comparison(torch.full((1, 3, 16, 16), end), WHOLE)
+        assert comparison.loss(end * bright.detach()).item() == comparison.distance(end * bright.detach()) == 0
+    loss = Comparison(torch.zeros(1, 3, 16, 16), WHOLE).loss(bright)
+    assert loss.item() == pytest.approx(1.5)
+    loss.sum().backward()
+    assert bright.grad is not None and (bright.grad > 0).all()  # the way back
+
+
+def test_the_comparison_reduces_large_pictures_and_what_is_known_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By averages over 2 x 2 pixels, of which only those count that are known as a whole."""
+    monkeypatch.setattr(inversion, "LOSS_SIDE", 8)
+    known = WHOLE.clone()
+    known[..., 3, 6] = 0
+    images = torch.zeros(1, 3, 16, 16)
+    images[..., 2:4, 6:8] = 0.8
+    assert Comparison(torch.zeros_like(images), known).loss(images).item() == 0
+    images[..., 0:2, 0:2] = torch.tensor([[0.4, -0.4], [0.0, 0.0]])
+    assert Comparison(torch.zeros_like(images), known).loss(images).item() == pytest.approx(0, abs=1e-6)
+    assert Comparison(torch.zeros_like(images), WHOLE).loss(images).item() > 0
+
+
+def test_features_are_compared_relative_to_their_size() -> None:
+    """FEATURE_WEIGHT times the mean over maps of |a - b| / |b|: here of 1/2 and of 1/8."""
+    target, images = torch.zeros(1, 3, 16, 16), torch.zeros(2, 3, 16, 16)
+
+    def features(pictures: torch.Tensor) -> list[torch.Tensor]:
+        size = 2.0 if pictures is target else torch.tensor([3.0, 2.0])
+        return [
+            torch.ones(len(pictures), 4, 2, 2) * torch.as_tensor(size).view(-1, 1, 1, 1),
+            torch.full((len(pictures), 8), 8.0 if pictures is target else 7.0),
+        ]
+
+    expected = inversion.FEATURE_WEIGHT * torch.tensor([(1 / 2 + 1 / 8) / 2, (0 + 1 / 8) / 2])
+    torch.testing.assert_close(Comparison(target, WHOLE, features).loss(images), expected)
+
+
+def test_which_features_are_compared(generator: GeneratorModel, lone: GeneratorModel) -> None:
+    """The encoder's stages, else the prompt model's; none where a part is hidden, as features mix it in."""
+
+    class Prompts:
+        def image_features(self, images: torch.Tensor) -> torch.Tensor:
+            return images.mean((2, 3))
+
+    prompts: Any = Prompts()
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    hidden = WHOLE.clone()
+    hidden[..., 0, 0] = 0
+    assert inversion._features(generator, prompts, hidden) is None and inversion._features(lone, None, WHOLE) is None
+    by_words = inversion._features(lone, prompts, WHOLE)
+    assert by_words is not None and torch.equal(by_words(images)[0], images.mean((2, 3)))
+    by_encoder = inversion._features(generator, prompts, WHOLE)
+    assert by_encoder is not None and generator.encoder is not None
+    stages = generator.encoder.forward_stages(inversion._to_encoder_size(generator, images))  # type: ignore[operator]
+    for ours, theirs in zip(by_encoder(images), stages, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_the_comparison_has_true_gradients() -> None:
