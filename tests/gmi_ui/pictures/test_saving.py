@@ -1,26 +1,31 @@
 """Saved pictures: everything inside, and back to every control."""
 
 import errno
+import io
+import os
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from engine.errors import MetadataError, SaveError
 from engine.pictures import imaging, png_files
-from engine.settings import GenerateSettings, SettingsError
+from engine.settings import GenerateSettings, InpaintSettings, SettingsError
 from engine.system import files
 from gmi_ui.jobs.generating import GENERATE
-from gmi_ui.notices import NotPossibleError, explain
-from gmi_ui.pictures.restoring import restored
-from gmi_ui.pictures.saving import Pictures, slug
+from gmi_ui.notices import Notice, NotPossibleError, explain
+from gmi_ui.pictures.restoring import Restored, carries_settings, restored
+from gmi_ui.pictures.saving import KEPT_FOR, Pictures, name_of, slug
+from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import BASELINE, OURS, Run
 from gmi_ui.runs.work import Phase
 from gmi_ui.services import Services
-from tests.gmi_ui.tiny import TinyGenerator, TinyPromptModel, tiny_settings
+from tests.gmi_ui.tiny import WIDE, TinyGenerator, TinyPromptModel, three_models, tiny_models, tiny_settings
 from tests.gmi_ui.waiting import wait_for_end
 
 
@@ -129,3 +134,107 @@ def test_file_names_keep_every_script_and_no_separators() -> None:
     assert slug("A woman, with PINK hair!") == "a-woman-with-pink-hair"
     assert slug("眼鏡の女性") == "眼鏡の女性"
     assert slug("../../🦜") == "picture" and len(slug("x" * 500)) <= 48
+
+
+def aged(folder: Path, name: str, seconds: float) -> Path:
+    place = folder / name
+    place.mkdir()
+    (place / "a.png").write_bytes(b"x")
+    os.utime(place, (time.time() - seconds,) * 2)
+    return place
+
+
+@pytest.mark.parametrize("save", [lambda pictures, run: pictures.save_one(run, OURS, 0), Pictures.save_all])
+def test_only_what_is_old_goes_when_something_is_saved(run: Run, tmp_path: Path, save: Any) -> None:
+    old, fresh = aged(tmp_path, "old", KEPT_FOR + 60), aged(tmp_path, "fresh", KEPT_FOR - 60)
+    pictures = Pictures(tmp_path)
+    first = pictures.save_one(run, OURS, 1)
+    old.mkdir(exist_ok=True)
+    os.utime(old, (time.time() - KEPT_FOR - 60,) * 2)
+    second = save(pictures, run)
+    assert not old.exists() and (fresh / "a.png").is_file() and first.is_file() and second.is_file()
+    assert first.parent == second.parent == tmp_path / run.id
+
+
+def test_the_zip_of_an_earlier_step_holds_its_pictures(run: Run, tmp_path: Path) -> None:
+    pictures = Pictures(tmp_path)
+    with zipfile.ZipFile(pictures.save_all(run, 1)) as archive:
+        early = {name: archive.read(name) for name in archive.namelist()}
+    assert len(early) == 6
+    for side, folder in ((OURS, ""), (BASELINE, "baseline/")):
+        expected = imaging.to_uint8(step_of(run, side, 1).images)
+        for index in range(3):
+            data = early[f"{folder}{index:02d}.png"]
+            assert (np.asarray(Image.open(io.BytesIO(data))) == expected[index]).all()
+            metadata = png_files.read_metadata(data)
+            assert metadata["settings"]["flow"]["until"] == 1 and metadata["index"] == index
+    saved = pictures.save_all(run)
+    assert saved.name == "blue_5.zip"
+    with zipfile.ZipFile(saved) as archive:
+        assert archive.read("00.png") != early["00.png"]
+
+
+def test_pictures_of_another_model_beside_are_told_by_its_name(tmp_path: Path) -> None:
+    beside: dict[str, Any] = {
+        "prompt": "a bag",
+        "model": "fashion",
+        "prompt_model": WIDE,
+        "n": 3,
+        "seed": 5,
+        "classes": ["bag"],
+    }
+    services = Services.around(three_models())
+    run = Run(
+        tiny_settings("a bag", flow={"steps": 2}, baseline=False, beside={**beside, "flow": {"steps": 2}}), GENERATE
+    )
+    services.queue.submit(run)
+    wait_for_end(run)
+    pictures = Pictures(tmp_path)
+    with zipfile.ZipFile(pictures.save_all(run)) as archive:
+        assert sorted(archive.namelist()) == [f"{d}{i:02d}.png" for d in ("", "fashion/") for i in range(3)]
+        theirs = png_files.read_metadata(archive.read("fashion/02.png"))
+    saved = pictures.save_one(run, BASELINE, 2)
+    assert saved.name == "a-bag_7_fashion.png"
+    assert set(theirs["models"]) == {"fashion", WIDE} and theirs["settings"]["model"] == "fashion"
+    ours = png_files.read_metadata(pictures.save_one(run, OURS, 2))
+    assert set(ours["models"]) == {"avatars", "clip-mini", "fashion", WIDE}
+
+
+def test_a_repainting_without_words_has_a_name(run: Run) -> None:
+    silent = Run(InpaintSettings(), GENERATE)
+    assert name_of(silent) == "repainted" and name_of(run) == "blue"
+
+
+def test_the_folder_of_the_studio_is_its_own() -> None:
+    one, other = Pictures().folder, Pictures().folder
+    assert one != other and one.is_dir() and one == one.resolve() and one.name.startswith("studio-")
+
+
+@pytest.mark.parametrize(
+    ("extra", "text"), [({}, "Restored"), ({"text": 3}, "Restored"), ({"text": "a" * 300}, "a" * 200)]
+)
+def test_what_a_restored_picture_was_called(run: Run, extra: dict[str, Any], text: str) -> None:
+    assert Restored(run.settings, Notice(""), extra).text == text
+
+
+@pytest.mark.parametrize("mask", ["AAAA", "A", 3, None, "A$AA", "é"])
+def test_the_mask_of_a_restored_picture(run: Run, mask: Any) -> None:
+    found = Restored(run.settings, Notice(""), {"mask": mask})
+    if mask == "AAAA":
+        assert found.mask == b"\0\0\0"
+    else:
+        with pytest.raises(MetadataError, match="mask"):
+            assert found.mask
+    assert Restored(run.settings, Notice(""), {}).mask is None
+
+
+def test_whether_a_file_was_saved_here(run: Run, tmp_path: Path) -> None:
+    assert carries_settings(Pictures(tmp_path).save_one(run, OURS, 0))
+    assert not carries_settings(png(tmp_path / "a.png"))
+
+
+def test_a_model_that_is_not_loaded_is_no_other_version(run: Run, services: Services, tmp_path: Path) -> None:
+    saved = Pictures(tmp_path).save_one(run, OURS, 1)
+    assert restored(saved, tiny_models()).notice.kind == "info"
+    earlier = restored(Pictures(tmp_path).save_one(run, OURS, 1, step=2), services.models)
+    assert "step 2 of 3" in earlier.notice.text
