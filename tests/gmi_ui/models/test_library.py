@@ -8,27 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import pytest
-import torch
 
 from engine.errors import LoadingStopped, ModelError
 from engine.families import FAMILIES
-from engine.inference.flow import Particles
 from engine.models import store
 from engine.models.public import PUBLIC_MODELS
 from engine.models.store import OwnModel
-from engine.settings import EditSettings
 from engine.system.files import Watch
 from gmi_ui.components.model_library.functions import library_functions
 from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.models.library import Library, Transfer, tasks_here, told, use_of_family
 from gmi_ui.models.models import Loaders, Models
-from gmi_ui.models.timing import SLOW_DRAWING, STEP_PER_DRAWING, StepTimes, duration, foretell, notice_of, pictures_of
-from gmi_ui.notices import Notice, NotPossibleError
+from gmi_ui.notices import NotPossibleError
 from gmi_ui.runs.run import Run
 from gmi_ui.runs.work import Phase
 from gmi_ui.services import Services
@@ -337,83 +332,3 @@ def test_a_watch_stops_whoever_is_stopping(machine: Machine) -> None:
 def test_models_without_an_inspector_open_nothing(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be opened here"):
         tiny_models().inspect(tmp_path)
-
-
-# ---- how long it takes -----------------------------------------------------------------------------------
-
-
-def settings(**changes: Any) -> Any:
-    return tiny_settings(n=4, baseline=True, **changes)
-
-
-def test_pictures_of_all_sides_count() -> None:
-    assert pictures_of(settings()) == 8
-    assert pictures_of(tiny_settings(n=4, baseline=False)) == 4
-    assert pictures_of(EditSettings("a hat", n=2, baseline="none")) == 2
-
-
-def test_the_pace_is_measured_and_foretells_the_next_run() -> None:
-    times = StepTimes()
-    assert times.of(GENERATOR) is None
-    assert times.took(settings(), 8.0) == 8.0 and times.of(GENERATOR) == 1.0
-    assert times.took(settings(), 4.0) == 6.0  # the mean of both
-    assert foretell(tiny_settings(n=2, baseline=False), {}, times) == 1.5
-    assert foretell(settings(), {}, StepTimes()) is None
-
-
-class Task:
-    """A side whose pictures take so many seconds to draw by its own clock, and whose steps three times as long."""
-
-    def __init__(self, seconds: float) -> None:
-        self.particles = Particles(torch.zeros(8, 2), tuple(range(8)))
-        self.seconds, self.steps_made, self.now = seconds, 0, 0.0
-        self.problem = SimpleNamespace(render=self.render)
-
-    def render(self, latents: torch.Tensor) -> None:
-        self.now += self.seconds * len(latents)
-
-    def steps(self, flow: None, particles: Particles) -> Iterator[None]:
-        assert len(particles.latents) == len(particles.seeds) == 1
-        self.steps_made += 1
-        self.now += 3 * self.seconds
-        yield
-
-
-@pytest.mark.parametrize(("seconds", "factor", "steps"), [(0.02, STEP_PER_DRAWING, 0), (SLOW_DRAWING + 0.05, 3.0, 1)])
-def test_without_a_run_before_a_trial_foretells_it(
-    seconds: float, factor: float, steps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Eight pictures on two sides: drawing one tells enough of a quick model, of a slow one a step is tried."""
-    tasks = {"ours": Task(seconds), "baseline": Task(seconds)}
-    monkeypatch.setattr("gmi_ui.models.timing.time.perf_counter", lambda: sum(task.now for task in tasks.values()))
-    foretold = foretell(settings(), tasks, StepTimes())  # type: ignore[arg-type]
-    assert foretold == pytest.approx(factor * seconds * 8)
-    assert [task.steps_made for task in tasks.values()] == [steps, steps]
-
-
-def test_long_runs_are_announced() -> None:
-    assert notice_of(settings(), 1.0) is None  # six steps
-    notice = notice_of(settings(), 120.0)
-    assert notice is not None and "about 12 min on this machine: 6 steps of 2 min for 8 pictures" in notice.text
-    assert [duration(seconds) for seconds in (0.42, 40, 600, 9000)] == ["0.4 s", "40 s", "10 min", "2.5 h"]
-
-
-def test_a_run_measures_its_model_and_tells_the_time_left() -> None:
-    services = Services.around(tiny_models(delay=0.005))
-    run = Run(tiny_settings(n=3), GENERATE)
-    services.queue.submit(run)
-    wait_for_end(run)
-    seconds = services.models.step_times.of(GENERATOR)
-    assert seconds is not None and 0.005 / 3 < seconds < 1 and run.step_seconds is not None
-
-
-@pytest.mark.parametrize("passing", [True, False])
-def test_how_long_it_takes_is_not_said_any_more_when_it_is_over(passing: bool) -> None:
-    notice = notice_of(settings(), 120.0) if passing else Notice("The scores do not compare.")
-    assert notice is not None
-    run = Run(tiny_settings(), GENERATE)
-    run.say(notice)
-    run.enter(Phase.RUNNING)
-    during = run.moment.notice
-    run.enter(Phase.DONE)
-    assert (during, run.moment.notice) == (notice, None if passing else notice)
