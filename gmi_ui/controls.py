@@ -69,7 +69,6 @@ FAMILY_FIELDS = (
 # Of tabs whose pictures may go towards real examples.
 TOWARDS_HELP = "Real pictures that draw the results to look like them."
 WEIGHT_HELP = "Beside the words, which count 1."
-ID_PREFIX = {"generate": "control", "edit": "edit-control", "inpaint": "inpaint-control"}
 
 FALLBACK = GenerateSettings(prompt="-")
 
@@ -249,7 +248,8 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
 class Panel:
     """The components of one tab, made where the tab asks for them.
 
-    defaults: of the tab's task; count_examples: how many pictures a person gave are named by a hash.
+    defaults: of the tab's task; tab: its name in the page, where that is another; count_examples: how many pictures a
+    person gave are named by a hash.
     """
 
     def __init__(
@@ -259,8 +259,10 @@ class Panel:
         models: Sequence[str] = (),
         prompt_models: Sequence[str] = (),
         count_examples: Callable[[str], int | None] = lambda sha256: None,
+        tab: str = "",
     ) -> None:
         self._defaults = defaults
+        self._prefix = id_prefix(tab or defaults.task)
         self._count_examples = count_examples
         self._controls = CONTROLS[defaults.task]
         self._choices: dict[str, Choices] = {
@@ -288,7 +290,7 @@ class Panel:
 
     def elem_id(self, field: str) -> str:
         """The page's name of a control; unlike its field, no two tabs share one."""
-        return f"{ID_PREFIX[self._defaults.task]}-{field.replace('_', '-')}"
+        return f"{self._prefix}-{field.replace('_', '-')}"
 
     def show(self, field: str) -> Component:
         """Makes the component of a control here."""
@@ -334,6 +336,11 @@ class Panel:
     def settings(self, values: Mapping[Component, Any]) -> RunSettings:
         """What an event's values ask for. Raises SettingsError in the page's own words."""
         return settings_from(self.named(values), self._defaults)
+
+
+def id_prefix(tab: str) -> str:
+    """How the page's names of a tab's controls begin."""
+    return "control" if tab == "generate" else f"{tab}-control"
 
 
 def settings_from(
@@ -392,12 +399,14 @@ def with_both_stages(values: Mapping[str, Any], detail_steps: int) -> dict[str, 
 
 
 def as_fields(values: Mapping[str, Any], settings: RunSettings) -> dict[str, Any]:
-    """Controls' values as the settings have them. Raises SettingsError where no class is chosen."""
-    fields = dict(values)
+    """Controls' values as the settings have them: no lists. Raises SettingsError where no class is chosen."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
     if "space" in fields:
         fields["space"] = fields["space"] or None
     if "classes" in fields:
-        fields["classes"] = chosen_classes(fields["classes"])
+        fields["classes"] = chosen_classes(values["classes"])
     if "beside" in fields and isinstance(settings, GenerateSettings):
         model = fields.pop("beside")
         fields["baseline"] = model == BASELINE
@@ -439,7 +448,8 @@ def value_of(settings: RunSettings, field: str) -> Any:
         return getattr(settings, field) or ""
     if field == "beside" and isinstance(settings, GenerateSettings):
         return settings.beside.model if settings.beside else BASELINE if settings.baseline else NOTHING
-    return getattr(settings, field)
+    value = getattr(settings, field)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def is_shown(field: str, family: Family) -> bool:

@@ -18,7 +18,7 @@ from gmi_ui.runs.work import Work
 
 REMEMBERED = 16  # browser tabs; the one unseen for longest is forgotten first, never one whose run goes on
 KEPT_MODELS = 64  # models whose settings are kept
-TASKS = ("generate", "edit", "inpaint")
+TABS = ("generate", "edit", "inpaint")  # of the engine's own tasks; others make themselves known
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _arrivals = itertools.count(1)
 
@@ -96,20 +96,25 @@ class Sessions:
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._sessions: OrderedDict[str, dict[str, Session]] = OrderedDict()
+        self._tabs = set(TABS)
         self._remembered = remembered
         self._lock = threading.Lock()
 
-    def get(self, token: str, task: str = TASKS[0]) -> Session:
+    def know(self, tab: str) -> None:
+        """Has sessions for another tab of the page from now on."""
+        self._tabs.add(tab)
+
+    def get(self, token: str, tab: str = TABS[0]) -> Session:
         """A tab's session, new if there is none. Raises ValueError for something that is no token, or no tab."""
         if not is_token(token):
             raise ValueError("no session token")
-        if task not in TASKS:
-            raise ValueError(f"no tab is called {task!r}")
+        if tab not in self._tabs:
+            raise ValueError(f"no tab is called {tab!r}")
         with self._lock:
             sessions = self._sessions.setdefault(token, {})
             self._sessions.move_to_end(token)
             self._forget(besides=token)
-            return sessions.setdefault(task, Session())
+            return sessions.setdefault(tab, Session())
 
     def _forget(self, *, besides: str) -> None:
         idle = [

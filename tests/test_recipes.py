@@ -166,3 +166,168 @@ def test_a_generator_is_a_network_a_family_and_a_line(copy: Path, tmp_path: Path
     changed = differences(copy)
     assert changed.keys() == {"engine/networks/toy.py", "engine/families/toy.py", "engine/families/__init__.py"}
     assert changed["engine/families/__init__.py"] == ['+    "toy",']
+
+
+# ---- a term ----------------------------------------------------------------------------------------------
+
+TERM = '''
+"""Bright pictures."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from engine.inference.terms import Batch
+
+
+@dataclass(frozen=True, eq=False)
+class Brightness:
+    """C_i = the mean of picture i, in [-1, 1]."""
+
+    name: str = "brightness"
+
+    def log_value(self, batch: Batch) -> Tensor:
+        return batch.images.mean((1, 2, 3))
+'''
+
+USE_OF_A_TERM = """
+import json
+from pathlib import Path
+
+import torch
+
+from engine.inference.brightness import Brightness
+from engine.inference.terms import Batch
+from engine.models.loading import load_generator, load_prompt_model
+from engine.settings import FlowSettings, GenerateSettings
+from engine.tasks import generate
+
+images = torch.rand(2, 3, 4, 4, dtype=torch.float64)
+batch = Batch(torch.zeros(2, 1), images)
+(by_images,), _ = batch.gradients([Brightness().log_value(batch)])
+assert torch.equal(by_images, torch.full_like(images, 1 / 48))
+
+models = load_generator("avatars", assets=Path("assets")), load_prompt_model("clip-mini", assets=Path("assets"))
+flow = FlowSettings(steps=1, step_size=0.02, diversity=0.0)
+first, last = generate(GenerateSettings("a smile", n=2, flow=flow), *models).steps()
+told = {"terms": sorted(last.log_values)}
+told["brighter"] = bool((last.log_values["brightness"] > first.log_values["brightness"]).all())
+told["is the mean"] = torch.allclose(last.log_values["brightness"], last.images.mean((1, 2, 3)))
+print(json.dumps(told))
+"""
+
+
+def test_a_term_is_a_file_and_a_condition_of_a_task(copy: Path) -> None:
+    (copy / "engine" / "inference" / "brightness.py").write_text(TERM.lstrip())
+    task = copy / "engine" / "tasks" / "generation.py"
+    text = task.read_text()
+    text = text.replace(
+        "from engine.inference.flow import",
+        "from engine.inference.brightness import Brightness\nfrom engine.inference.flow import",
+        1,
+    )
+    text = text.replace(
+        "            (condition, 1.0),\n", "            (condition, 1.0),\n            (Brightness(), 50.0),\n"
+    )
+    task.write_text(text)
+
+    told = json.loads(run(copy, USE_OF_A_TERM).splitlines()[-1])
+    assert {"brightness", "text"} <= set(told["terms"]) and told["brighter"] and told["is the mean"]
+
+    changed = differences(copy)
+    assert changed.keys() == {"engine/inference/brightness.py", "engine/tasks/generation.py"}
+    assert changed["engine/tasks/generation.py"] == [
+        "+from engine.inference.brightness import Brightness", "+            (Brightness(), 50.0),",
+    ]  # fmt: skip
+
+
+# ---- a tab -----------------------------------------------------------------------------------------------
+
+TAB = '''
+"""The Quick tab: a prompt, and nothing to choose."""
+
+from engine.settings import FlowSettings, GenerateSettings
+from gmi_ui.components.particle_grid import GridTexts, particle_grid
+from gmi_ui.components.run_bar import run_bar
+from gmi_ui.controls import Panel
+from gmi_ui.jobs.generating import GENERATE
+from gmi_ui.runs.run import Run
+from gmi_ui.server_functions import grid_functions
+from gmi_ui.tabs.common import Layout, Page, Wiring
+
+DEFAULTS = GenerateSettings("blue", n=2, flow=FlowSettings(steps=3))
+
+
+class QuickTab:
+    title = "Quick"
+    task = "quick"
+
+    def build(self, page: Page) -> None:
+        QuickWiring(page, QuickLayout(page)).connect()
+
+
+class QuickLayout(Layout):
+    def __init__(self, page: Page) -> None:
+        self.panel = Panel(DEFAULTS, tab="quick")
+        self.panel.show("prompt")
+        self.bar = run_bar("quick")
+        self.grid = particle_grid("quick", GridTexts("Quick", "Say what."), grid_functions(page.services, "quick"))
+
+
+class QuickWiring(Wiring):
+    defaults = DEFAULTS
+    tab = "quick"
+
+    def new_run(self, session, settings):
+        return Run(settings, GENERATE)
+'''
+
+USE_OF_A_TAB = """
+import json, sys, time
+
+sys.path.append(sys.argv[1])
+
+from gmi_ui.studio import build
+from gmi_ui.tabs.quick import QuickWiring
+from tests.gmi_ui.tiny import tiny_models
+
+TOKEN = "0" * 32
+page, services = build(tiny_models())
+owners = [getattr(event.fn, "__self__", None) for event in page.fns.values()]
+tab = next(owner for owner in owners if isinstance(owner, QuickWiring))
+ids = [block.elem_id for block in page.blocks.values() if block.elem_id and "quick" in block.elem_id]
+
+def pressed(prompt):
+    tab.run({tab._token: TOKEN, tab._control("prompt"): prompt})
+    session = services.sessions.get(TOKEN, "quick")
+    end = time.monotonic() + 60
+    while session.run and not session.run.is_over and time.monotonic() < end:
+        time.sleep(0.01)
+    return session, json.loads(services.painter.frame(session))
+
+session, refused = pressed(" ")
+told = {"ids": sorted(ids), "refused": refused["notice"]["text"]}
+session, frame = pressed("red on white")
+told["shown"] = [frame["phase"], frame["prompt"], frame["count"], sorted(frame["sides"])]
+told["elsewhere"] = services.sessions.get(TOKEN, "generate").run is None
+told["again"] = tab.attach(TOKEN)[tab._control("prompt")]["value"]
+print(json.dumps(told))
+"""
+
+
+def test_a_tab_is_a_file_and_a_line(copy: Path) -> None:
+    (copy / "gmi_ui" / "tabs" / "quick.py").write_text(TAB.lstrip())
+    table = copy / "gmi_ui" / "tabs" / "__init__.py"
+    text = table.read_text().replace("    InpaintTab(),\n", "    InpaintTab(),\n    QuickTab(),\n")
+    imports = "from gmi_ui.tabs.models import ModelsTab\n"
+    table.write_text(text.replace(imports, f"{imports}from gmi_ui.tabs.quick import QuickTab\n"))
+
+    told = json.loads(run(copy, USE_OF_A_TAB, str(ROOT)).splitlines()[-1])
+    assert told["ids"] == ["quick-control-prompt", "quick-grid", "quick-run-bar"]
+    assert told["refused"].startswith("Prompt:")  # in the words of the page
+    assert told["shown"] == ["done", "red on white", 2, ["baseline", "ours"]]
+    assert told["elsewhere"] and told["again"] == "red on white"
+
+    changed = differences(copy)
+    assert changed.keys() == {"gmi_ui/tabs/quick.py", "gmi_ui/tabs/__init__.py"}
+    assert changed["gmi_ui/tabs/__init__.py"] == ["+from gmi_ui.tabs.quick import QuickTab", "+    QuickTab(),"]

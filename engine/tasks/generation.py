@@ -123,7 +123,9 @@ def _problem(
         space=space,
         extractor=prompt_model.image_features,
         text=text,
-        conditions=((condition, 1.0),),
+        conditions=(  # each with its weight
+            (condition, 1.0),
+        ),
         realism=None if model.discriminator is None else Realism(model.discriminator),
         seed=settings.seed,
     )

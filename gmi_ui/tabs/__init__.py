@@ -14,9 +14,14 @@ class Tab(Protocol):
     """Builds its components where it is called, and then listens to them."""
 
     title: str
-    task: str  # of the engine, and the tab's name in the page
+    task: str  # its name in the page: that of the engine's task, if there is no other tab of it
 
     def build(self, page: Page) -> None: ...
 
 
-TABS: Sequence[Tab] = (GenerateTab(), EditTab(), InpaintTab(), ModelsTab())
+TABS: Sequence[Tab] = (
+    GenerateTab(),
+    EditTab(),
+    InpaintTab(),
+    ModelsTab(),  # the last one: it keeps the menus of those before it
+)

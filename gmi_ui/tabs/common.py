@@ -6,7 +6,7 @@ Handlers are short, and outside gradio's queue. Work happens on the studio's own
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.components import Component
@@ -19,6 +19,7 @@ from gmi_ui.controls import FLOW_FIELDS, Panel, labelled, towards_choices
 from gmi_ui.notices import Notice, NotPossibleError, explain
 from gmi_ui.opening import WHITE, Opening
 from gmi_ui.pictures import restoring
+from gmi_ui.pictures.restoring import Restored
 from gmi_ui.runs.run import Run
 from gmi_ui.services import Services
 from gmi_ui.sessions import Arrival, Session
@@ -39,7 +40,7 @@ class Page:
     """What a tab needs of the page around it.
 
     token: the hidden component that holds the browser tab's token; switch: a component whose value, changed,
-    makes the page show another tab (see `switched_to`); panels: of the tabs built so far.
+    makes the page show another tab (see `switched_to`); panels, wirings: of the tabs built so far, the latter by name.
     """
 
     blocks: gr.Blocks
@@ -47,6 +48,7 @@ class Page:
     token: Component
     switch: Component
     panels: list[Panel] = field(default_factory=list)
+    wirings: "dict[str, Wiring]" = field(default_factory=dict)
 
 
 def switched_to(task: str) -> dict[str, Any]:
@@ -54,19 +56,19 @@ def switched_to(task: str) -> dict[str, Any]:
     return {"task": task, "number": wake()}
 
 
-class Layout(Protocol):
-    """A tab's components, as far as every tab has them."""
+class Layout:
+    """A tab's components: what it must have, and what it may have besides."""
 
     panel: Panel
     bar: gr.HTML
     grid: gr.HTML
-    dice: gr.Button
-    reuse: gr.Button
-    restore: gr.UploadButton
+    dice: gr.Button | None = None
+    reuse: gr.Button | None = None
+    restore: gr.UploadButton | None = None
 
     def changes(self, settings: Any) -> Changes:
         """Shows `settings` in every control."""
-        ...
+        return self.panel.updates(settings)
 
 
 def seed_row(panel: Panel, task: str) -> tuple[gr.Button, gr.Button]:
@@ -110,48 +112,61 @@ def towards_choice(panel: Panel, task: str) -> gr.UploadButton:
 
 
 class Wiring:
-    """A tab's handlers. Each tab adds its own to these."""
+    """A tab's handlers, of those controls and buttons that it has. Each tab adds its own to these.
 
-    title: str
+    tab: its name in the page, where that is not its task's.
+    """
+
     defaults: RunSettings
-    examples: Sequence[str]
+    examples: Sequence[str] = ()
+    tab: str = ""
 
     def __init__(self, page: Page, layout: Any) -> None:
         self._page, self._layout = page, layout
         self._services, self._token = page.services, page.token
         page.panels.append(layout.panel)
+        page.wirings[self.name] = self
+        self._services.sessions.know(self.name)
 
     @property
-    def task(self) -> str:
-        return self.defaults.task
+    def name(self) -> str:
+        return self.tab or self.defaults.task
 
     def connect(self) -> None:
         """Every event of the tab."""
         self._connect_runs()
         self._connect_controls()
         layout = self._layout
-        self._on(layout.reuse.click, self.reuse, inputs=self._token, outputs=[self._control("seed"), layout.grid])
-        dropped = [self._token, layout.restore]
-        outputs = [*self._shown, self._page.switch]
-        self._on(layout.restore.upload, self.restore, inputs=dropped, outputs=outputs, preprocess=True)
+        if layout.reuse is not None:
+            self._on(layout.reuse.click, self.reuse, inputs=self._token, outputs=[self._control("seed"), layout.grid])
+        if layout.restore is not None:
+            dropped = [self._token, layout.restore]
+            outputs = [*self._shown, self._page.switch]
+            self._on(layout.restore.upload, self.restore, inputs=dropped, outputs=outputs, preprocess=True)
         self._on(layout.grid.arrive, self.attach, inputs=self._token, outputs=self._shown)
 
     def _connect_runs(self) -> None:
         layout = self._layout
         self._on(layout.bar.run, self.run, inputs=self._values, outputs=layout.grid, trigger_mode="multiple")
-        self._on(layout.bar.pick, self.pick, outputs=self._control("prompt"))
-        tuned = [self._token, *map(self._control, ("step_size", "diversity", "model"))]
-        for name in ("step_size", "diversity"):
-            event = self._input_of(name)
-            self._on(event, self.tune, inputs=tuned, outputs=layout.grid, trigger_mode="always_last")
+        if self._has("prompt"):
+            self._on(layout.bar.pick, self.pick, outputs=self._control("prompt"))
+        if self._has("step_size", "diversity", "model"):
+            tuned = [self._token, *map(self._control, ("step_size", "diversity", "model"))]
+            for name in ("step_size", "diversity"):
+                event = self._input_of(name)
+                self._on(event, self.tune, inputs=tuned, outputs=layout.grid, trigger_mode="always_last")
 
     def _connect_controls(self) -> None:
         layout = self._layout
-        self._on(layout.dice.click, None, outputs=self._control("seed"), js=DICE_JS)
-        self._connect_presets()
-        self._connect_models()
-        chosen = [self._token, self._control("prompt_model")]
-        self._on(self._input_of("prompt_model"), self.choose_prompt_model, inputs=chosen, outputs=layout.grid)
+        if layout.dice is not None:
+            self._on(layout.dice.click, None, outputs=self._control("seed"), js=DICE_JS)
+        if self._has("preset", *FLOW_FIELDS):
+            self._connect_presets()
+        if self._has("model"):
+            self._connect_models()
+        if self._has("prompt_model"):
+            chosen = [self._token, self._control("prompt_model")]
+            self._on(self._input_of("prompt_model"), self.choose_prompt_model, inputs=chosen, outputs=layout.grid)
 
     def _connect_presets(self) -> None:
         sliders = [self._control(field) for field in FLOW_FIELDS]
@@ -169,6 +184,10 @@ class Wiring:
         self._on(self._input_of("model"), self.choose_model, inputs=chosen, outputs=outputs)
 
     _on = staticmethod(listen)
+
+    def _has(self, *fields: str) -> bool:
+        """Whether the tab has all of these controls."""
+        return all(field in self._layout.panel.components for field in fields)
 
     def _control(self, field: str) -> Component:
         component: Component = self._layout.panel.components[field]
@@ -201,6 +220,9 @@ class Wiring:
         """Shows settings that came from elsewhere in every control."""
         changes: Changes = self._layout.changes(settings)
         return changes
+
+    def take(self, session: Session, path: str, restored: Restored) -> None:
+        """What a saved picture holds besides its settings. Raises ValueError, OSError or NotPossibleError."""
 
     def check_model(self, generator: Any) -> None:
         """Raises NotPossibleError for a generator that the tab can do nothing with."""
@@ -239,7 +261,7 @@ class Wiring:
             try:
                 session.run.tune(step_size=step_size, diversity=diversity)
             except SettingsError as error:
-                session.say(explain(labelled(error, self.task)))
+                session.say(explain(labelled(error, self.defaults.task)))
         return wake()
 
     def apply_preset(self, preset: str) -> list[Any]:
@@ -293,14 +315,15 @@ class Wiring:
         try:
             restored = restoring.restored(path, self._services.models)
             task = restored.settings.task
+            if task not in self._page.wirings:
+                raise NotPossibleError(f"This picture was made by {task!r}, for which there is no tab here.")
             target = self._session(token, task)
-            if task != "generate":
-                Opening(self._services, finds=task == "edit").saved(target, path, restored)
+            self._page.wirings[task].take(target, path, restored)
         except (ValueError, OSError, NotPossibleError) as error:
             session.say(explain(error))
             return {self._layout.grid: wake()}
         target.say(self._with_missing_examples(restored))
-        if task == self.task:
+        if task == self.name:
             return {**self.show(session, restored.settings), self._layout.grid: wake()}
         target.arrival = Arrival(restored.settings)
         return {self._page.switch: switched_to(task), self._layout.grid: wake()}
@@ -338,7 +361,7 @@ class Wiring:
             generator, prompt_model = models.generator(settings.model), models.prompt_model(settings.prompt_model)
             check_references(settings.towards, generator, prompt_model, examples)
         except SettingsError as error:
-            raise labelled(error, self.task) from error
+            raise labelled(error, self.defaults.task) from error
         return examples
 
     def _start(self, session: Session, settings: RunSettings) -> None:
@@ -351,7 +374,7 @@ class Wiring:
 
     def _session(self, token: str, task: str | None = None) -> Session:
         try:
-            return self._services.sessions.get(token, task or self.task)
+            return self._services.sessions.get(token, task or self.name)
         except ValueError:
             raise gr.Error("This page is not connected to the studio. Reload it.", print_exception=False) from None
 
@@ -374,16 +397,21 @@ class WorkspaceWiring(Wiring):
         self._on(layout.grid.go_on, self.go_on, inputs=self._token, outputs=layout.grid)
 
     def check_model(self, generator: Any) -> None:
-        able = [name for name, family in FAMILIES.items() if self.task in family.possible_tasks]
+        task = self.defaults.task
+        able = [name for name, family in FAMILIES.items() if task in family.possible_tasks]
         if generator.family not in able:
             raise NotPossibleError(
-                f"{generator.name} is a {generator.family} model, which cannot {self.task} pictures; models of "
+                f"{generator.name} is a {generator.family} model, which cannot {task} pictures; models of "
                 f"{' and '.join(able)} can. Choose {self.defaults.model}."
             )
 
     @property
     def opening(self) -> Opening:
-        return Opening(self._services, finds=self.task == "edit")
+        return Opening(self._services, finds=self.defaults.task == "edit")
+
+    def take(self, session: Session, path: str, restored: Restored) -> None:
+        """The picture that the run began at."""
+        self.opening.saved(session, path, restored)
 
     def open(self, token: str, path: str, model: str, prompt_model: str, background: str) -> int:
         """A picture was uploaded, dropped or pasted. What cannot be read is told, and nothing lost."""

@@ -17,7 +17,7 @@ from gmi_ui.server_functions import grid_functions, workspace_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
 from gmi_ui.tabs.common import (
-    Changes,
+    Layout,
     Page,
     WorkspaceWiring,
     background_choice,
@@ -59,7 +59,7 @@ class EditTab:
         EditWiring(page, EditLayout(page.services)).connect()
 
 
-class EditLayout:
+class EditLayout(Layout):
     """The tab's components, in the order of the page."""
 
     def __init__(self, services: Services) -> None:
@@ -99,10 +99,6 @@ class EditLayout:
         model_choices(self.panel)
         self.background = background_choice("edit")
         self.restore = gr.UploadButton("Restore from a saved picture", size="sm", elem_id="edit-restore")
-
-    def changes(self, settings: EditSettings) -> Changes:
-        """Shows `settings` in every control."""
-        return self.panel.updates(settings)
 
 
 class EditWiring(WorkspaceWiring):

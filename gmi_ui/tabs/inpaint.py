@@ -11,14 +11,14 @@ from gmi_ui.components.painter import painter
 from gmi_ui.components.particle_grid import GridTexts, particle_grid, wake
 from gmi_ui.components.run_bar import run_bar
 from gmi_ui.components.version_history import version_history
-from gmi_ui.controls import ID_PREFIX, Panel
+from gmi_ui.controls import Panel, id_prefix
 from gmi_ui.jobs.inpainting import InpaintJob, mask_of
 from gmi_ui.notices import NotPossibleError, explain
 from gmi_ui.runs.run import Run
 from gmi_ui.server_functions import grid_functions, workspace_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
-from gmi_ui.tabs.common import Changes, Page, WorkspaceWiring, background_choice, model_choices, seed_row
+from gmi_ui.tabs.common import Layout, Page, WorkspaceWiring, background_choice, model_choices, seed_row
 
 EXAMPLES = ("sunglasses", "a beard", "a red hat", "green hair", "a big smile")
 DEFAULTS = InpaintSettings(seed=1)
@@ -47,7 +47,7 @@ class InpaintTab:
         InpaintWiring(page, InpaintLayout(page.services)).connect()
 
 
-class InpaintLayout:
+class InpaintLayout(Layout):
     """The tab's components, in the order of the page."""
 
     def __init__(self, services: Services) -> None:
@@ -62,7 +62,7 @@ class InpaintLayout:
             with gr.Column(elem_classes="studio-settings", scale=0, min_width=272):
                 self._settings()
             with gr.Column(elem_classes="studio-painter", scale=1, min_width=300):
-                painter("inpaint", functions, control_prefix=ID_PREFIX["inpaint"])
+                painter("inpaint", functions, control_prefix=id_prefix("inpaint"))
             with gr.Column(elem_classes="studio-results", scale=1, min_width=300):
                 version_history("inpaint", functions)
                 self.grid = particle_grid("inpaint", TEXTS, [*grid_functions(services, "inpaint"), *functions])
@@ -83,10 +83,6 @@ class InpaintLayout:
         model_choices(self.panel)
         self.background = background_choice("inpaint")
         self.restore = gr.UploadButton("Restore from a saved picture", size="sm", elem_id="inpaint-restore")
-
-    def changes(self, settings: InpaintSettings) -> Changes:
-        """Shows `settings` in every control."""
-        return self.panel.updates(settings)
 
 
 class InpaintWiring(WorkspaceWiring):

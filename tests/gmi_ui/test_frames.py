@@ -175,7 +175,8 @@ class Toy:
 
 def by_hand(sides: dict[str, Side], *, phase: Phase = Phase.RUNNING, **tasks: Toy) -> tuple[Session, Run]:
     session, run = Session(), Run(tiny_settings(), GENERATE)
-    run.tasks = {name: tasks.get(name, Toy()) for name in sides}  # type: ignore[assignment]
+    toys: Any = {name: tasks.get(name, Toy()) for name in sides}
+    run.tasks = toys
     run.show(sides)
     run._moment = replace(run._moment, phase=phase)
     session.run = run
@@ -251,7 +252,12 @@ def test_cells_are_encoded_once_for_each_size_and_the_least_used_forgotten(
     services: Services, steps: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[tuple[int, int]] = []
-    monkeypatch.setattr("gmi_ui.frames.cells", lambda step, side: encoded.append((step.step, side)) or ("x",))
+
+    def encode(step: Any, side: int) -> tuple[str, ...]:
+        encoded.append((step.step, side))
+        return ("x",)
+
+    monkeypatch.setattr("gmi_ui.frames.cells", encode)
     painter = Painter(services.models, services.queue, kept=2)
 
     def asked(step: int, *, is_last: bool = False) -> bool:

@@ -144,8 +144,9 @@ def test_what_is_over_stays_over_and_what_stops_only_ends() -> None:
     stopping.stop()
     stopping.enter(Phase.RUNNING)
     assert stopping.moment.phase is Phase.STOPPING
-    stopping.enter(Phase.FAILED, Notice("broken"))
-    assert stopping.moment.phase is Phase.FAILED and stopping.moment.notice
+    broken = Notice("broken")
+    stopping.enter(Phase.FAILED, broken)
+    assert (stopping.moment.phase, stopping.moment.notice) == (Phase.FAILED, broken)
 
 
 @pytest.mark.parametrize("phase", [Phase.DONE, Phase.STOPPED, Phase.FAILED])
@@ -321,11 +322,11 @@ def test_a_long_run_is_announced_once() -> None:
     rounds.close()
     run.stop()
     run.enter(Phase.STOPPED)
-    assert run.moment.notice is None
+    assert not run.moment.notice
     run.reopen()
     again = run.carry_out(models)
     moved(again, 3)  # it begins at the step it showed
-    assert run.moment.notice is None and run.moment.step == 2
+    assert (run.moment.notice, run.moment.step) == (None, 2)
 
 
 def test_a_run_knows_the_weights_of_all_its_models() -> None:
@@ -355,9 +356,9 @@ def test_only_a_stopped_run_that_is_not_at_its_end_can_go_on() -> None:
 def test_a_run_that_is_made_again_stops_where_it_was_stopped() -> None:
     run, rounds = begun(flow={"steps": 6, "until": 2})
     moved(rounds, 3)
-    assert run.moment.step == 2 and not run.is_stopping and run.is_replay_over
+    assert (run.moment.step, run.is_stopping, run.is_replay_over) == (2, False, True)
     moved(rounds, 1)
-    assert run.moment.step == 2 and run.is_stopping
+    assert (run.moment.step, run.is_stopping) == (2, True)
     whole, rounds = begun()
     for _ in rounds:
         pass
