@@ -22,7 +22,7 @@ from engine.tasks.towards import example_features
 from tests.engine.tasks.test_tasks import ToyModel
 from tests.engine.toys import LATENT, SIDE, DoubleSpace, ToyGenerator, ToyPromptModel, ToyTower
 
-FLOW = FlowSettings(steps=6, diversity=0.0, condition_weight=0.0)
+FLOW = FlowSettings(data_weight=1.0, steps=6, diversity=0.0, condition_weight=0.0)
 SETTINGS = GenerateSettings("a woman", n=4, seed=10, flow=FLOW, towards=OF_THE_MODEL)
 REFERENCES = ToyTower()(ToyGenerator()(DoubleSpace(LATENT).sample(range(30, 35))))  # what the generator can reach
 MODEL = ToyModel(references={ToyPromptModel.sha256: REFERENCES.half()})
