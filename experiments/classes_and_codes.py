@@ -36,7 +36,7 @@ from engine.latents.codebook import CodeSpace
 from engine.metrics.manifold import neighbour_radii, realism
 from engine.models.clip import PromptModel
 from engine.models.table import find_row, first_settings
-from engine.settings import GenerateSettings
+from engine.settings import GenerateSettings, SettingsError
 from experiments import options, prompts
 from experiments.prompts import reporting, tuning
 from training import judges
@@ -124,21 +124,28 @@ class Judge:
 
 
 def measure_fashion(arguments: argparse.Namespace) -> str:
-    """The table of fashion: the baseline, and ours."""
+    """The table of fashion: the baseline, and ours. A prompt that finds no class has no picture of the right one."""
     judge, wanted = (
         Judge(fresh=arguments.fresh_judge),
         dict(list(SPLITS[arguments.split].FASHION.items())[: arguments.prompts]),
     )
     base = base_settings("fashion", arguments)
     rows: dict[str, list[tuple[float, ...]]] = {}
-    lines, ratios = [], []
+    lines, ratios, refused = [], [], 0
     for settings in prompts_of(base, list(wanted), arguments):
         found = {}
         for name, flow in {"baseline": replace(base.flow, diversity=0.0), "ours": base.flow}.items():
-            run = carry_out(replace(settings, flow=flow))
+            try:
+                run = carry_out(replace(settings, flow=flow))
+            except SettingsError as error:
+                print(f"{settings.prompt}: {error}", flush=True)
+                refused += 1
+                break
             share, diversity = judge.measure(run.step.images, wanted[settings.prompt])
             found[name] = (100 * share, diversity, float(run.step.text_scores.mean()), run.seconds)
             rows.setdefault(name, []).append(found[name])
+        if not found:
+            continue
         ratios.append(found["ours"][1] / max(found["baseline"][1], 1e-6))
         told = ", ".join(
             f"{name} {share:.0f} %, diversity {diversity:.3f}" for name, (share, diversity, *_) in found.items()
@@ -150,7 +157,10 @@ def measure_fashion(arguments: argparse.Namespace) -> str:
     head = f"fashion: {counts}, {base.prompt_model}"
     columns = {"right class (%)": ".1f", "diversity": ".3f", "text score": ".3f", "s a run": ".1f"}
     ratio = f"Diversity: {means['ours'] / means['baseline']:.2f} times the baseline's."
-    return "\n".join([head, "", table(rows, columns), "", ratio])
+    answered = 1 - refused / len(wanted)
+    rows = {name: [(share * answered, *rest) for share, *rest in results] for name, results in rows.items()}
+    refusals = f"{refused} prompts found no class: they count as wrong, and in no other column."
+    return "\n".join([head, "", table(rows, columns), "", ratio, refusals])
 
 
 # ---- mosaic ----------------------------------------------------------------------------------------------
