@@ -452,6 +452,19 @@ def test_the_posterior_of_a_linear_picture(lone: GeneratorModel) -> None:
     torch.testing.assert_close(factor @ factor.T, torch.linalg.inv(precision), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("end", [1.5, -1.5])
+def test_changes_beyond_the_range_of_colours_are_no_changes(lone: GeneratorModel, end: float) -> None:
+    """Of a picture that is far too bright, or too dark, nothing is seen: the posterior is the prior."""
+
+    class Overexposed(Renderer):
+        def render(self, latents: torch.Tensor, residual: torch.Tensor | float = 0.0) -> torch.Tensor:
+            return end + 0.1 * latents[:, :1, :1, None].tanh().expand(-1, 3, 16, 16)
+
+    start = start_from_latents(lone, "w", torch.zeros(lone.spaces["w"].shape))
+    factor = posterior(start, Overexposed(lone))
+    torch.testing.assert_close(factor @ factor.T, torch.eye(len(factor)))
+
+
 def test_the_posterior_is_the_prior_where_nothing_is_known(lone: GeneratorModel) -> None:
     start = start_from_latents(lone, "w", lone.spaces["w"].sample([1])[0])
     factor = posterior(start, Renderer(lone), torch.zeros(1, 1, 16, 16))

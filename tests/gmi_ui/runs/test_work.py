@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from engine.inference.flow import Particles
-from engine.settings import SettingsError
+from engine.settings import FlowSettings, SettingsError
 from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.models.models import Models
 from gmi_ui.notices import Notice, NotPossibleError
 from gmi_ui.runs import work as works
 from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import BASELINE, OURS, Run
+from gmi_ui.runs.steering import moved_along
 from gmi_ui.runs.work import KEPT_STEPS, RATE_WINDOW, KeptStep, Moment, Phase, Rounds, Side, Work, measured, thinned
 from tests.gmi_ui.tiny import GENERATOR, TinyGenerator, TinyPromptModel, three_models, tiny_models, tiny_settings
 
@@ -278,6 +279,28 @@ def test_what_a_slider_cannot_be_moved_to_changes_nothing(values: dict[str, floa
     assert run.flow == run.settings.flow
     moved(rounds, 2)
     assert run.settings_at(OURS, 6) == run.settings
+
+
+def test_a_moved_slider_is_seen_at_once_and_counts_from_the_next_step() -> None:
+    run, rounds = begun(flow={"steps": 6, "step_size": 0.05, "diversity": 0.5})
+    moved(rounds, 3)
+    run.tune(step_size=0.1, diversity=0.7)
+    assert (run.flow.step_size, run.flow.diversity) == (0.1, 0.7) and run.settings_at(OURS, 6) == run.settings
+    moved(rounds, 1)
+    assert run.settings_at(OURS, 6).flow.changes == ((2, 0.1, 0.7),)
+
+
+@pytest.mark.parametrize(
+    ("step_size", "diversity", "theirs"),
+    [(0.1, 0.5, (0.04, 0.2)), (0.05, 0.9, (0.02, 0.9)), (0.1, 0.9, (0.04, 0.9)), (0.05, 0.5, (0.02, 0.2))],
+)
+def test_another_model_follows_by_the_same_factor(
+    step_size: float, diversity: float, theirs: tuple[float, float]
+) -> None:
+    """Its step size by as much as ours; diversity as it is; what did not move keeps the model's own."""
+    ours, other = FlowSettings(step_size=0.05, diversity=0.5), FlowSettings(step_size=0.02, diversity=0.2)
+    now = moved_along(other, ours, 3, step_size, diversity).as_moved
+    assert (now.step_size, now.diversity) == pytest.approx(theirs)
 
 
 def test_a_slider_that_moves_after_the_end_changes_nothing() -> None:
