@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -194,21 +194,13 @@ def _weighted_terms(
     problem: Problem, settings: FlowSettings, n: int, step: int
 ) -> Iterator[tuple[Role, Term, float, str]]:
     """-l1 A + l2 B + l3 C, and the latent prior."""
-    repulsion = Repulsion(
-        problem.extractor,
-        estimator=settings.estimator,
-        bandwidth=settings.bandwidth,
-        eta=settings.eta,
-        mollifier=scheduled(settings.mollifier, "linear", step, settings.steps),
-        mollifier_space=settings.mollifier_space,
-        mollifier_samples=settings.mollifier_samples,
-        seed=problem.seed,
-    )
+    how = _estimation(problem, settings, step)
+    repulsion = Repulsion(problem.extractor, **how)
     l1 = settings.diversity * settings.diversity_gain
     diversity = scheduled(l1, settings.diversity_schedule, step, settings.steps)
     yield "A", repulsion, -diversity if n > 1 else 0.0, "diversity"  # one particle has nothing to repel
     if problem.data is not None:
-        yield "B", _data_density(problem, problem.data, settings, step), settings.data_weight, "data_weight"
+        yield "B", DataDensity(problem.extractor, problem.data, **how), settings.data_weight, "data_weight"
     for term, weight in problem.conditions:
         yield "C", term, weight * settings.condition_weight, "condition_weight"
     if problem.realism is not None:
@@ -218,19 +210,17 @@ def _weighted_terms(
         yield "prior", NearestCode(problem.space), settings.codebook, "codebook"
 
 
-def _data_density(problem: Problem, data: References, settings: FlowSettings, step: int) -> DataDensity:
-    """B, estimated as A is."""
-    return DataDensity(
-        problem.extractor,
-        data,
-        estimator=settings.estimator,
-        bandwidth=settings.bandwidth,
-        eta=settings.eta,
-        mollifier=scheduled(settings.mollifier, "linear", step, settings.steps),
-        mollifier_space=settings.mollifier_space,
-        mollifier_samples=settings.mollifier_samples,
-        seed=problem.seed,
-    )
+def _estimation(problem: Problem, settings: FlowSettings, step: int) -> dict[str, Any]:
+    """The fields of `terms.Estimated`: A and B are estimated alike."""
+    return {
+        "estimator": settings.estimator,
+        "bandwidth": settings.bandwidth,
+        "eta": settings.eta,
+        "mollifier": scheduled(settings.mollifier, "linear", step, settings.steps),
+        "mollifier_space": settings.mollifier_space,
+        "mollifier_samples": settings.mollifier_samples,
+        "seed": problem.seed,
+    }
 
 
 def scheduled(value: float, schedule: Schedule, step: int, steps: int) -> float:

@@ -164,15 +164,10 @@ class NoisyFeatures:
         return torch.stack([self.extractor(images + self.sigma * one) for one in noise], dim=1)
 
 
-@dataclass(frozen=True, eq=False)
-class Repulsion:
-    """A_i = log q(x_i | c), the particles' own density (Eq. 4); its weight in Eq. 6 is negative.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Estimated:
+    """How a term estimates its density from samples. mollifier: this step's width s, already annealed."""
 
-    The other particles' features and the weights alpha are constants for the gradient at f_i; the self-term
-    stays. `mollifier` is this step's width s, already annealed.
-    """
-
-    extractor: Extractor
     estimator: Estimator = "krr"
     bandwidth: Bandwidth | float = "nearest"
     eta: str | float = "positive"
@@ -180,7 +175,18 @@ class Repulsion:
     mollifier_space: MollifierSpace = "feature"
     mollifier_samples: int = 4
     seed: int = 0
-    name: str = "repulsion"
+
+
+@dataclass(frozen=True, eq=False)
+class Repulsion(Estimated):
+    """A_i = log q(x_i | c), the particles' own density (Eq. 4); its weight in Eq. 6 is negative.
+
+    The other particles' features and the weights alpha are constants for the gradient at f_i; the self-term
+    stays.
+    """
+
+    extractor: Extractor
+    name: str = field(default="repulsion", kw_only=True)
 
     def log_value(self, batch: Batch) -> Tensor:
         features = batch.features(self.extractor)
@@ -249,24 +255,17 @@ class References:
 
 
 @dataclass(frozen=True, eq=False)
-class DataDensity:
+class DataDensity(Estimated):
     """B_i = log p(x_i), the density of M real examples (Eq. 5), by the same estimator as A.
 
-    `mollifier` is this step's width s, already annealed. In image space it averages the kernel over noisy copies of
-    the particle (of the examples no pictures are kept), which is the same convolution of k(x, x') where k depends on
-    x - x' alone; the weights alpha are then those of the plain kernel.
+    In image space the mollifier averages the kernel over noisy copies of the particle (of the examples no pictures are
+    kept), which is the same convolution of k(x, x') where k depends on x - x' alone; the weights alpha are then those
+    of the plain kernel.
     """
 
     extractor: Extractor
     references: References
-    estimator: Estimator = "krr"
-    bandwidth: Bandwidth | float = "nearest"
-    eta: str | float = "positive"
-    mollifier: float = 0.0
-    mollifier_space: MollifierSpace = "feature"
-    mollifier_samples: int = 4
-    seed: int = 0
-    name: str = "data"
+    name: str = field(default="data", kw_only=True)
 
     def log_value(self, batch: Batch) -> Tensor:
         in_images = self.mollifier_space == "image" and self.mollifier > 0

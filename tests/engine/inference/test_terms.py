@@ -154,15 +154,15 @@ def test_image_space_mollifier_is_the_closed_form_where_features_are_pixels():
 
     h, s = 0.5, 0.3
     sampled = Repulsion(
-        two_pixels, "kde", bandwidth=h, mollifier=s, mollifier_space="image", mollifier_samples=20_000
+        two_pixels, estimator="kde", bandwidth=h, mollifier=s, mollifier_space="image", mollifier_samples=20_000
     ).log_value(batch())
-    closed = Repulsion(two_pixels, "kde", bandwidth=h, mollifier=s / math.sqrt(h)).log_value(batch())
+    closed = Repulsion(two_pixels, estimator="kde", bandwidth=h, mollifier=s / math.sqrt(h)).log_value(batch())
     prefactor = math.log(1 + 2 * s * s / h)  # (1 + 2 s^2 / h)^(-D / 2) with D = 2, dropped by the closed form
     torch.testing.assert_close(sampled, closed - prefactor, atol=0.02, rtol=0)  # standard error .004
 
 
 def test_stein_repulsion_has_the_estimated_score_as_its_gradient():
-    term = Repulsion(lambda images: images.flatten(1)[:, :2], "stein", bandwidth=0.5, eta=0.2)
+    term = Repulsion(lambda images: images.flatten(1)[:, :2], estimator="stein", bandwidth=0.5, eta=0.2)
     f = batch().images.detach().flatten(1)[:, :2]
     squares = (f[:, None] - f[None]).square().sum(2)
     kernel = (-squares / 0.5).exp()
@@ -173,7 +173,7 @@ def test_stein_repulsion_has_the_estimated_score_as_its_gradient():
 
 def test_the_value_of_stein_repulsion_is_that_of_the_kernel_density():
     """Stein estimates gradients alone; the value that is reported is KDE's of the same kernel."""
-    stein, kde = (Repulsion(TOWER, estimator, bandwidth=0.5, eta=0.2) for estimator in ("stein", "kde"))
+    stein, kde = (Repulsion(TOWER, estimator=estimator, bandwidth=0.5, eta=0.2) for estimator in ("stein", "kde"))
     torch.testing.assert_close(stein.log_value(batch()), kde.log_value(batch()))
 
 
@@ -187,13 +187,19 @@ def test_stein_repulsion_mollified_in_images_is_that_of_the_wider_kernel():
     h, s, eta = 0.5, 0.3, 0.2
     wide = h + 2 * s * s
     sampled = Repulsion(
-        two_pixels, "stein", bandwidth=h, eta=eta, mollifier=s, mollifier_space="image", mollifier_samples=20_000
+        two_pixels,
+        estimator="stein",
+        bandwidth=h,
+        eta=eta,
+        mollifier=s,
+        mollifier_space="image",
+        mollifier_samples=20_000,
     )
-    closed = Repulsion(two_pixels, "stein", bandwidth=wide, eta=eta * wide / h)
+    closed = Repulsion(two_pixels, estimator="stein", bandwidth=wide, eta=eta * wide / h)
     expected = gradients(closed, batch())[0]
     # 20,000 samples leave errors below 1 % of the kernel, which a ridge of .2 amplifies to at most five times that.
     torch.testing.assert_close(gradients(sampled, batch())[0], expected, rtol=0.05, atol=0.02)
-    plain = gradients(Repulsion(two_pixels, "stein", bandwidth=h, eta=eta), batch())[0]
+    plain = gradients(Repulsion(two_pixels, estimator="stein", bandwidth=h, eta=eta), batch())[0]
     assert (plain - expected).norm() > 0.2 * expected.norm()
 
 
@@ -220,7 +226,9 @@ def test_data_density_in_closed_form(estimator: Estimator, mollifier: float):
     Its gradient is -2/h (f_i - sum_j w_ij r_j), w_ij the share of reference j in the sum.
     """
     references, h = numbers(4, 2, seed=9) / 4, 0.5 * (1 + 2 * mollifier**2)
-    term = DataDensity(pixel_pair, References(references), estimator, 0.5, eta=0.2, mollifier=mollifier)
+    term = DataDensity(
+        pixel_pair, References(references), estimator=estimator, bandwidth=0.5, eta=0.2, mollifier=mollifier
+    )
     among = (-(references[:, None] - references[None]).square().sum(2) / h).exp()
     alpha = torch.linalg.inv(among + 0.2 * torch.eye(4)).sum(1) if estimator == "krr" else torch.ones(4).double()
     f = pixel_pair(batch().images.detach())
@@ -246,8 +254,8 @@ def test_the_image_mollifier_averages_the_kernel_over_noisy_particles():
 
 def test_where_particles_go_by_steins_estimator_the_data_are_a_kde():
     """It estimates scores of the particles alone; its wide kernel would only draw all to the mean of the data."""
-    stein = DataDensity(TOWER, References(REFERENCES), "stein", bandwidth=50.0, eta=1.0)
-    kde = DataDensity(TOWER, References(REFERENCES), "kde", bandwidth="nearest")
+    stein = DataDensity(TOWER, References(REFERENCES), estimator="stein", bandwidth=50.0, eta=1.0)
+    kde = DataDensity(TOWER, References(REFERENCES), estimator="kde", bandwidth="nearest")
     assert torch.equal(stein.log_value(batch()), kde.log_value(batch()))
 
 
