@@ -388,6 +388,25 @@ def test_a_run_that_is_made_again_stops_where_it_was_stopped() -> None:
     assert not whole.is_stopping and not whole.is_replay_over
 
 
+@pytest.mark.parametrize("beside", [None, {"prompt": "blue", "model": GENERATOR, "flow": {"steps": 6, "until": 2}}])
+def test_a_run_that_is_made_again_can_go_on_to_its_end(beside: dict[str, Any] | None) -> None:
+    """From where it was stopped the first time, on both sides, as if nobody had ever stopped it."""
+    run, rounds = begun(flow={"steps": 6, "until": 2}, beside=beside)
+    moved(rounds, 4)
+    rounds.close()
+    run.enter(Phase.STOPPED)
+    assert run.moment.step == 2 and run.can_go_on
+    run.reopen()
+    for _ in run.carry_out(tiny_models()):
+        assert not run.is_stopping
+    whole, rounds = begun(beside=beside and {**beside, "flow": {"steps": 6}})
+    for _ in rounds:
+        pass
+    for name, side in run.moment.sides.items():
+        assert side.step.step == 6 and torch.equal(side.step.images, whole.moment.sides[name].step.images)
+    assert run.settings_at(OURS, 6) == whole.settings_at(OURS, 6)
+
+
 def test_an_earlier_step_of_a_side() -> None:
     run, rounds = begun()
     moved(rounds, 5)
