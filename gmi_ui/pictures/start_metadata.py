@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from engine.tasks.inversion import Start
 
 MOST_NUMBERS = 80_000  # of a start: more would not fit into a picture's metadata beside the settings
-DAMAGED = SettingsError("start: where the edit began, inside the picture, is damaged.")
 
 
 def start_to_dict(start: "Start") -> dict[str, Any] | None:
@@ -34,22 +33,23 @@ def start_from_dict(values: Any, generator: "GeneratorModel") -> "Start":
     """The picture is drawn again by the generator. Raises SettingsError for values that do not fit it."""
     import torch
 
+    from engine.latents.styles import noisy_layers
     from engine.tasks.inversion import Renderer, Start
 
     if not isinstance(values, Mapping) or not isinstance(values.get("noise", {}), Mapping):
-        raise DAMAGED
+        raise _damaged()
+    renderer, own = Renderer(generator), noisy_layers(generator.network.synthesis)
     noise = {str(name): unpacked(one) for name, one in values.get("noise", {}).items()}
     latents, residual = unpacked(values.get("latents")), unpacked(values.get("residual"))
-    renderer = Renderer(generator)
     wanted = renderer.space.shape, (renderer.synthesis.size,)
     if (tuple(latents.shape), tuple(residual.shape)) != wanted:
         raise SettingsError("start: this picture was made with another model than its settings name.")
-    try:
-        renderer = Renderer(generator, noise)
-        with torch.no_grad():
-            image = renderer.render(latents[None], residual)
-    except (RuntimeError, KeyError) as error:  # noise maps that are not the generator's
-        raise DAMAGED from error
+    if any(name not in own or one.shape != own[name].shape for name, one in noise.items()):
+        raise _damaged()
+    mean = renderer.space.whitened.statistics.mean  # where the generator's numbers lie
+    latents, residual, noise = latents.to(mean), residual.to(mean), {name: one.to(mean) for name, one in noise.items()}
+    with torch.no_grad():
+        image = Renderer(generator, noise).render(latents[None], residual)
     return Start(latents, residual, image, image, noise, in_domain=True)
 
 
@@ -65,14 +65,18 @@ def unpacked(value: Any) -> "Tensor":
     import torch
 
     if not isinstance(value, list) or len(value) < 2 or not isinstance(value[-1], str):
-        raise DAMAGED
+        raise _damaged()
     *shape, text = value
     if not all(type(size) is int and 0 < size <= MOST_NUMBERS for size in shape):
-        raise DAMAGED
+        raise _damaged()
     try:
         numbers = np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4")
     except (ValueError, binascii.Error) as error:
-        raise DAMAGED from error
+        raise _damaged() from error
     if numbers.size != math.prod(shape) or not np.isfinite(numbers).all():
-        raise DAMAGED
+        raise _damaged()
     return torch.from_numpy(numbers.reshape(shape).copy())
+
+
+def _damaged() -> SettingsError:
+    return SettingsError("start: where the edit began, inside the picture, is damaged.")
