@@ -140,6 +140,7 @@ def little(value: float) -> bytes:
         [-1, "AAAAAA=="],
         [MOST_NUMBERS + 1, base64.b64encode(bytes(4 * (MOST_NUMBERS + 1))).decode()],
         [2, "AAAAAA=="],
+        *([*shape, "AAAAAA=="] for shape in ([1, -1], [-1, 1], [1, -1, -1], [1, True], [1, 1.0], [1, "1"], [1, None])),
         [1, "AAAAAA=A"],
         [1, "AAAA AA=="],
         [1, "AAAA"],

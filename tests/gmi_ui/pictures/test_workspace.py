@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,12 @@ from gmi_ui.pictures import workspace as workspace_module
 from gmi_ui.pictures.restoring import restored
 from gmi_ui.pictures.saving import Pictures
 from gmi_ui.pictures.start_metadata import MOST_NUMBERS, packed, start_from_dict, start_to_dict, unpacked
-from gmi_ui.pictures.workspace import Workspace, picture_jpeg
+from gmi_ui.pictures.workspace import PictureVersion, Workspace, picture_jpeg
+from gmi_ui.runs.inversion import Inversion
+from gmi_ui.runs.job import Variation
 from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import BASELINE, OURS, Run
-from gmi_ui.runs.work import Phase
+from gmi_ui.runs.work import Moment, Phase, Side
 from gmi_ui.server_functions import grid_functions, workspace_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
@@ -106,6 +109,80 @@ def test_a_picture_on_the_page_keeps_its_colour_profile_and_shrinks() -> None:
     jpeg = picture_jpeg(Picture(plain(40, width=80).pixels, "a", profile), 20)
     shown = Image.open(io.BytesIO(base64.b64decode(jpeg)))
     assert shown.size == (20, 10) and shown.info["icc_profile"] == profile
+
+
+def test_every_change_of_a_workspace_is_a_revision_of_its_own() -> None:
+    workspace = Workspace()
+    assert (workspace.current, workspace.versions, workspace.revision) == (None, (), 0)
+    first = workspace.add(plain(), "first", mask=b"m")
+    second = workspace.add(plain(), "second")
+    assert [(one.number, one.parent, one.mask) for one in workspace.versions] == [(1, None, b"m"), (2, None, None)]
+    assert workspace.revision == 2
+    assert workspace.find(1) is first and workspace.current is second and workspace.revision == 2
+    workspace.go_to(1)
+    workspace.touch()
+    assert workspace.current is first and workspace.revision == 4
+    with pytest.raises(NotPossibleError):
+        workspace.find(3)
+
+
+def test_pictures_are_kept_up_to_the_number_of_their_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of 5 x 20 are just as many as may be; one more pixel, and the oldest goes."""
+    monkeypatch.setattr(workspace_module, "MOST_PIXELS", 200)
+    workspace = Workspace()
+    for name in "abc":
+        workspace.add(plain(5, width=20), name)
+    assert [version.text for version in workspace.versions] == ["b", "c"]
+    workspace.add(plain(1), "d")
+    assert [version.text for version in workspace.versions] == ["c", "d"]
+
+
+def test_exactly_as_many_pictures_are_kept_as_may_be() -> None:
+    workspace = Workspace()
+    for number in range(workspace_module.MOST_VERSIONS + 1):
+        workspace.add(plain(), str(number))
+        assert len(workspace.versions) == min(number + 1, workspace_module.MOST_VERSIONS)
+    assert workspace.versions[0].text == "1"
+
+
+def test_a_picture_is_shown_large_and_small_but_never_larger_than_it_is() -> None:
+    def size(jpeg: str) -> tuple[int, int]:
+        return Image.open(io.BytesIO(base64.b64decode(jpeg))).size
+
+    large, small = (PictureVersion(1, "a", plain(side, width=2 * side)) for side in (1000, 30))
+    assert size(large.shown) == (1600, 800) and size(large.thumbnail) == (112, 56)
+    assert size(small.shown) == size(small.thumbnail) == (60, 30)
+    assert large.shown is large.shown and large.thumbnail is large.thumbnail  # encoded once
+
+
+def test_whether_a_picture_is_being_found() -> None:
+    version: Any = PictureVersion(1, "a", plain())
+    assert not version.is_being_found
+    version.inversion = search = Inversion(version.picture, version.starts, GENERATOR, PROMPT_MODEL)
+    assert version.is_being_found
+    search.stop()
+    assert not version.is_being_found
+
+
+def test_the_newest_run_of_a_picture_and_what_earlier_ones_varied() -> None:
+    """A run that showed nothing left nothing; what is on the page is the newest run's own."""
+    workspace = Workspace()
+    version = workspace.add(plain(), "a")
+    other = workspace.add(plain(), "b")
+    runs = []
+    for share in (None, 0.25, 0.5):
+        job = InpaintJob(version, left_half())
+        runs.append(run := Run(inpaint_settings(), job))
+        workspace.adopt(run)
+        assert version.run is run and other.run is None
+        job.share = share
+        step: Any = SimpleNamespace(step=1)
+        run._moment = Moment(1, Phase.DONE, {OURS: Side(step, {"diversity": (0.0, 2 * (share or 0.0))})})
+    assert version.variations == [Variation(0.25, 0.5, None)]
+    workspace._versions.remove(version)
+    with pytest.raises(NotPossibleError, match="not there any more"):
+        workspace.adopt(runs[0])
+    assert version.run is runs[-1]
 
 
 # ---- opening
