@@ -38,7 +38,7 @@ def test_a_search_shows_every_guess_and_its_last_one_is_the_result() -> None:
     search.enter(Phase.LOADING)
     rounds = search.carry_out(models)
     next(rounds)
-    assert search.moment.phase is Phase.RUNNING and search.start is None and not starts
+    assert (search.moment.phase, search.start, starts) == (Phase.RUNNING, None, {})
     expected = inversion.invert(kept, models.generator(GENERATOR), prompt_model=models.prompt_model(PROMPT_MODEL))
     for step, start in enumerate(expected):
         before = search.moment.revision
