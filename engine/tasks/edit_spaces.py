@@ -80,7 +80,7 @@ class WEditSpace:
         # The share t <= 1 of the move with |here + t move|^2 = limit^2.
         limit = FURTHEST * here.norm(dim=-1, keepdim=True).clamp_min(self.renderer.space.whitened.radius)
         along, length = (here * move).sum(-1, keepdim=True), move.square().sum(-1, keepdim=True).clamp_min(1e-12)
-        room = (limit.square() - here.square().sum(-1, keepdim=True)).clamp_min(0)
+        room = limit.square() - here.square().sum(-1, keepdim=True)  # never below 0: the limit is further out
         share = (along.square() + length * room).sqrt().sub(along) / length
         return latents * share.clamp_max(1)
 

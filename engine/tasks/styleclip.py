@@ -140,11 +140,15 @@ def compute_directions(
     """Measures the directions of W or S and writes them to `path` (the cache); yields (pictures done, all).
 
     count: random pictures that W's are regressed on (W_SAMPLES), or that every channel of S is tried on (IMAGES).
-    What was measured of S is written in between: started again, it goes on where it was. Raises SaveError.
+    What was measured of S is written in between: started again, it goes on where it was. Raises SaveError, and
+    SettingsError for a count too small to measure on.
     """
+    measure, usual, fewest = (_measured_w, W_SAMPLES, 2) if space == "w" else (_measured_s, IMAGES, 1)
+    count = usual if count is None else count
+    if count < fewest:
+        raise SettingsError(f"count: {count} is too small to measure {space.upper()} on; give {fewest} or more.")
     path = path or directions_folder() / file_name(generator, prompt_model, space)
-    measure = _measured_w if space == "w" else _measured_s
-    yield from measure(generator, prompt_model, path, count or (W_SAMPLES if space == "w" else IMAGES))
+    yield from measure(generator, prompt_model, path, count)
 
 
 def _measured_w(
@@ -174,7 +178,8 @@ def regression(coordinates: Tensor, features: Tensor, *, ridge: float = W_RIDGE)
     variance = (y - x @ slopes).square().sum() / max(count - size, 1)
     errors = inverse.diagonal() * variance
     squares = slopes.square().sum(1)
-    return (slopes * (squares / (squares + errors))[:, None]).to(features)
+    worth = squares / (squares + errors).clamp_min(torch.finfo(x.dtype).tiny)  # both are 0 where nothing changes
+    return (slopes * worth[:, None]).to(features)
 
 
 def _measured_s(

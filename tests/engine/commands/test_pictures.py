@@ -166,6 +166,13 @@ def test_bad_input_is_explained(
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
 
 
+def test_too_few_pictures_for_directions_are_told(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for space, count in (("w", "0"), ("w", "1"), ("s", "-3"), ("both", "1")):
+        assert run("directions", "--space", space, "--count", count) == 2
+        assert f"error: count: {count} is too small" in capsys.readouterr().err
+    assert not (cache / "directions").exists()
+
+
 def test_only_a_bundled_model_has_a_folder_for_them(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

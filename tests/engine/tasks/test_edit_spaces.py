@@ -3,6 +3,8 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -70,6 +72,25 @@ def test_a_particle_starts_where_its_seed_says(renderer: Renderer, start: Start)
     space = moves(renderer, start)
     together = space.sample(SEEDS)
     assert all(torch.equal(space.sample([seed])[0], row) for seed, row in zip(SEEDS, together, strict=True))
+
+
+@pytest.mark.parametrize("size", [8, 333])
+def test_a_particle_starts_at_the_same_bits_however_many_there_are(size: int) -> None:
+    """A product of several rows at once may round differently from that of one, where spaces are large."""
+    drawn = torch.Generator().manual_seed(3)
+    samples = torch.randn(12, size, generator=drawn)
+    whitened = SimpleNamespace(sample=lambda seeds: samples[list(seeds)], radius=1.0)
+    renderer: Any = SimpleNamespace(space=SimpleNamespace(whitened=whitened))
+    start: Any = SimpleNamespace(latents=torch.randn(5, size, generator=drawn))
+    factor, basis = torch.randn(2, size, size, generator=drawn)
+    together = conditioned_draws(renderer, start, range(12), factor)
+    expected = (samples - start.latents.mean(0)) @ factor @ factor.T
+    torch.testing.assert_close(together, expected, rtol=1e-3, atol=1e-2)
+    space = WEditSpace(renderer, start, basis, factor)
+    several = space.sample(range(12))
+    for seed in range(12):
+        assert torch.equal(conditioned_draws(renderer, start, [seed], factor)[0], together[seed])
+        assert torch.equal(space.sample([seed])[0], several[seed])
 
 
 def test_a_basis_changes_the_coordinates_not_the_draws(renderer: Renderer, start: Start) -> None:

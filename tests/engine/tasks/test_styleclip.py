@@ -253,6 +253,106 @@ def test_directions_are_found_by_both_hashes(models: tuple[GeneratorModel, Promp
     assert find_directions(replace(generator, sha256="0" * 64), prompt_model) is None
 
 
+def test_a_bundled_generator_brings_its_directions_and_those_count_first(
+    models: tuple[GeneratorModel, PromptModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the bundled one itself: a person's own file of the same name lies elsewhere."""
+    generator, prompt_model = models
+    assets = tmp_path / "assets"
+    shipped = assets / "avatars"
+    shipped.mkdir(parents=True)
+    assert styleclip.bundle_folder(generator, assets) == shipped
+    for name in ("/home/me/avatars", "avatars/", "fashion"):
+        assert styleclip.bundle_folder(replace(generator, name=name), assets) is None
+    monkeypatch.setattr(styleclip, "bundle_folder", lambda one: shipped if one.name == "avatars" else None)
+    for folder, value in ((styleclip.directions_folder(), 1.0), (shipped, 2.0)):
+        stored = {"matrix": torch.full((8, 24), value), "std": torch.full((8,), 3 * value)}
+        styleclip._save(folder / styleclip.file_name(generator, prompt_model, "w"), stored)
+        found = styleclip.require_directions(generator, prompt_model, "w")
+        assert found.matrix.unique().tolist() == [value] and found.std.unique().tolist() == [3 * value]
+    own = styleclip.require_directions(replace(generator, name="/home/me/avatars"), prompt_model, "w")
+    assert own.matrix.unique().tolist() == [1.0]
+    for space in styleclip.SPACES:
+        assert f"-{space}-" in styleclip.file_name(generator, prompt_model, space)
+    assert find_directions(generator, prompt_model, "s") is None
+
+
+@pytest.mark.parametrize(("space", "count"), [("w", 20), ("s", 2)])
+def test_how_many_pictures_are_looked_at_where_nobody_says(
+    models: tuple[GeneratorModel, PromptModel], monkeypatch: pytest.MonkeyPatch, space: styleclip.Space, count: int
+) -> None:
+    """W_SAMPLES of W, IMAGES for every channel of S, either way: written to the cache under the pair's name."""
+    monkeypatch.setattr(styleclip, "W_SAMPLES", 20)
+    monkeypatch.setattr(styleclip, "IMAGES", 2)
+    monkeypatch.setattr(styleclip, "STATISTICS_SAMPLES", 5)
+    monkeypatch.setattr(styleclip, "_measured_channel", lambda *args: args[2].new_ones(24))
+    *_, (done, total) = compute_directions(*models, space)
+    channels = int(StyledSynthesis(models[0].network.synthesis).editable.sum())
+    assert done == total == (count if space == "w" else 2 * count * channels)
+    assert find_directions(*models, space) is not None
+    assert [file.name for file in styleclip.directions_folder().iterdir()] == [styleclip.file_name(*models, space)]
+
+
+@pytest.mark.parametrize(("space", "fewest"), [("w", 2), ("s", 1)])
+def test_too_few_pictures_to_measure_on_are_refused(
+    models: tuple[GeneratorModel, PromptModel], monkeypatch: pytest.MonkeyPatch, space: styleclip.Space, fewest: int
+) -> None:
+    """One picture has no deviation in W; none, or fewer, are never the usual number."""
+    monkeypatch.setattr(styleclip, "STATISTICS_SAMPLES", 5)
+    for count in range(-1, fewest):
+        with pytest.raises(SettingsError, match=f"count: {count} is too small .* give {fewest} or more"):
+            next(compute_directions(*models, space, count=count))
+    assert find_directions(*models, space) is None
+    monkeypatch.setattr(styleclip, "_measured_channel", lambda *args: args[2].new_ones(24))
+    assert list(compute_directions(*models, space, count=fewest))
+    found = styleclip.require_directions(*models, space)
+    assert found.matrix.isfinite().all() and found.std.isfinite().all()
+
+
+def test_of_few_pictures_a_regression_is_cautious_but_finite() -> None:
+    """As many pictures as coordinates, or fewer, leave nothing to judge the error by; the ridge still does."""
+    for count in (1, 3, 4):
+        found = regression(numbers(count, 4), numbers(count, 3, seed=1))
+        assert found.shape == (4, 3) and found.isfinite().all()
+
+
+def test_a_coordinate_is_worth_what_its_slope_is_beside_its_error() -> None:
+    """Pure noise is shrunk to a small part of its slopes; a clear effect stays whole. Numbers keep their kind."""
+    x, noise = numbers(60, 4), numbers(60, 3, seed=2)
+    truth = numbers(4, 3, seed=1)
+    guessed, clear = regression(x, noise, ridge=0.0), regression(x, x @ truth + 0.01 * noise, ridge=0.0)
+    plain = torch.linalg.lstsq(x - 0.0, noise - noise.mean(0)).solution
+    assert guessed.norm() < 0.75 * plain.norm()
+    torch.testing.assert_close(clear, truth, rtol=0.02, atol=0.02)
+    assert regression(x.float(), noise.float()).dtype == torch.float32
+
+
+def test_where_there_are_fewer_coordinates_than_must_move_all_do() -> None:
+    two = Directions(torch.tensor([[1.0, 0.0], [0.1, 1.0]]), torch.ones(2))
+    assert two.is_relevant(RIGHT, 0.9).all()
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"matrix": torch.ones(7, 3), "done": torch.tensor([4, 2])},
+        {"matrix": torch.ones(5, 3), "done": torch.tensor([4, 3])},
+        {"matrix": torch.ones(5, 3)},
+        {"done": torch.tensor([4, 2])},
+        {"matrix": torch.ones(5, 3), "done": torch.tensor([4, 2, 1])},
+    ],
+)
+def test_what_was_kept_of_something_else_is_not_gone_on_from(tmp_path: Path, stored: dict[str, torch.Tensor]) -> None:
+    """Another number of channels or of pictures, or a file that lacks something."""
+    partial = tmp_path / "a.part"
+    styleclip._save(partial, stored)
+    matrix, done = styleclip._resumed(partial, 5, 2)
+    assert matrix.numel() == 0 and done == 0
+    styleclip._save(partial, {"matrix": torch.ones(5, 3), "done": torch.tensor([4, 2])})
+    matrix, done = styleclip._resumed(partial, 5, 2)
+    assert torch.equal(matrix, torch.ones(5, 3)) and done == 4
+
+
 # ---- the optimisation ------------------------------------------------------------------------------------
 
 

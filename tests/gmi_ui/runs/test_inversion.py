@@ -81,11 +81,14 @@ def test_a_run_that_needs_a_search_tells_how_far_it_is() -> None:
     assert stops == STEPS + 1 and start.step == start.total == STEPS
 
 
-def test_a_search_without_a_step_has_nothing_to_tell_but_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.tasks.inversion.STEPS_WITHOUT", 0)
+@pytest.mark.parametrize(("steps", "shares"), [(0, [0.0]), (1, [0.0, 1.0])])
+def test_the_shortest_searches_tell_how_far_they_are_and_end(
+    monkeypatch: pytest.MonkeyPatch, steps: int, shares: list[float]
+) -> None:
+    monkeypatch.setattr("engine.tasks.inversion.STEPS_WITHOUT", steps)
     told: list[tuple[str, float]] = []
     start, _ = found(told)
-    assert told == [("Looking", 0.0)] and start.total == 0
+    assert told == [("Looking", share) for share in shares] and start.total == steps
 
 
 def test_a_search_compares_with_the_prompt_models_eyes_and_not_below_the_mask() -> None:
