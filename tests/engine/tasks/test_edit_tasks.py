@@ -14,7 +14,7 @@ from engine.inference.flow import Step
 from engine.models.clip import PromptModel
 from engine.models.loading import GeneratorModel, load_generator, load_prompt_model
 from engine.pictures import imaging, masks
-from engine.pictures.picture_files import Picture
+from engine.pictures.picture_files import Picture, resized
 from engine.settings import EDIT_METHODS, OF_THE_MODEL, EditSettings, FlowSettings, InpaintSettings
 from engine.tasks import editing, inversion, styleclip
 from engine.tasks import inpainting as inpainting_task
@@ -495,6 +495,40 @@ def test_a_further_edit_starts_at_the_result(models: tuple[GeneratorModel, Promp
         assert torch.equal(link.residual, start.residual) == (not moved_styles)
 
 
+def test_channels_that_never_vary_stay(
+    models: tuple[GeneratorModel, PromptModel], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A channel without a deviation has no units to move in."""
+    directions = styleclip.require_directions(*models, "s")
+    still = replace(directions, std=directions.std * (torch.arange(len(directions.std)) % 2))
+    monkeypatch.setattr(styleclip, "require_directions", lambda *_: still)
+    task = tasks.edit(replace(EDIT, method="direction", disentanglement=0.0), start, *models)
+    moved = task.problem.space.decode(last_of(task).particles.latents) - inversion.styles_of(start, task.renderer)
+    assert moved.isfinite().all() and not moved[:, ::2].any() and moved[:, 1::2].abs().max() > 0.01
+
+
+class EnoughError(Exception):
+    """Raised by a watch."""
+
+
+@pytest.mark.parametrize("method", EDIT_METHODS)
+def test_the_preparation_of_an_edit_tells_how_far_it_is_and_can_be_ended(
+    models: tuple[GeneratorModel, PromptModel], start: Start, method: Any
+) -> None:
+    """The global direction needs none: all of it begins at the start itself."""
+    told: list[tuple[str, float | None]] = []
+    settings = replace(EDIT, method=method)
+    tasks.edit(settings, start, *models, watch=lambda doing, share: told.append((doing, share)))
+    assert {doing for doing, _ in told} == (set() if method == "direction" else {"Trying how the picture may vary"})
+
+    def enough(doing: str, share: float | None) -> None:
+        raise EnoughError(doing)
+
+    if told:
+        with pytest.raises(EnoughError):
+            tasks.edit(settings, replace(start), *models, watch=enough)  # a start remembers what was tried
+
+
 # ---- what an inpainting is made of -----------------------------------------------------------------------
 
 
@@ -528,16 +562,18 @@ def test_the_draws_of_an_inpainting_keep_what_is_known(
     assert torch.equal(task.problem.space.basis, factor.T)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("seeds", [(4, 5, 6), (2**32 - 2, 2**32 - 1, 0)])
 def test_the_draws_that_are_tried_are_each_particles_own(
-    models: tuple[GeneratorModel, PromptModel],
+    models: tuple[GeneratorModel, PromptModel], seeds: tuple[int, ...]
 ) -> None:
-    """Seed s tries s, s + SEED_STRIDE, ...: the first is what it would begin with without a choice."""
-    task, *_ = inpainting(models, replace(INPAINT, prompt="a smile"))
+    """Seed s tries s, s + SEED_STRIDE, ..., from 0 again after the last: the first without a choice."""
+    task, *_ = inpainting(models, replace(INPAINT, prompt="a smile", seed=seeds[0]))
+    assert task.particles.seeds == seeds
     space: Any = task.problem.space
     text = models[1].text_features(["a smile"])[0]
-    for seed, latents in zip((4, 5, 6), task.particles.latents, strict=True):
+    for seed, latents in zip(seeds, task.particles.latents, strict=True):
         stride, tries = inpainting_task.SEED_STRIDE, inpainting_task.STARTS_TRIED
-        draws = space.sample([seed + number * stride for number in range(tries)])
+        draws = space.sample([(seed + number * stride) % 2**32 for number in range(tries)])
         with torch.no_grad():
             scores = task.problem.extractor(task.problem.render(draws)) @ text
         torch.testing.assert_close(latents, draws[scores.argmax()], rtol=1e-4, atol=1e-5)
@@ -559,3 +595,27 @@ def test_figures_of_an_inpainting_count_what_changed_outside(models: tuple[Gener
 
     careless = replace(task, canvas=Careless(**vars(task.canvas)))
     assert careless.figures(step)["known_pixels_changed"] == 3 * 2
+
+
+@pytest.mark.parametrize("size", [(16, 16), (40, 28)])
+def test_a_result_fills_the_hole_and_fades_at_its_edge(
+    models: tuple[GeneratorModel, PromptModel], size: tuple[int, int]
+) -> None:
+    """On the page at the generator's size: target + alpha (drawn - target). In the picture: what was drawn, enlarged
+    to the box, wherever the alpha is 1."""
+    task, picture, mask = inpainting(models, INPAINT, size)
+    step = last_of(task)
+    with torch.no_grad():
+        drawn = task.problem.render(step.particles.latents)
+    target, alpha = task.canvas.target, task.canvas.hole
+    assert 0 < float(((alpha > 0) & (alpha < 1)).float().mean()) < 1
+    torch.testing.assert_close(step.images, target + alpha * (drawn - target))
+    box = task.canvas.box
+    for index in range(3):
+        enlarged = resized(imaging.to_uint8(step.images[index : index + 1])[0], box.side)
+        expected = masks.paste(picture, box, enlarged, masks.feather_mask(mask, INPAINT.feather))
+        result = task.picture(step, index)
+        assert np.array_equal(result.pixels, expected.pixels) and result.name == "mine.png"
+        inside = result.pixels[box.top : box.top + box.side, box.left : box.left + box.side]
+        core = masks.cut_alpha(task.canvas.alpha, box)[: inside.shape[0], : inside.shape[1]] == 1
+        assert np.array_equal(inside[core], enlarged[: inside.shape[0], : inside.shape[1]][core])
