@@ -238,3 +238,32 @@ def test_a_model_that_is_not_loaded_is_no_other_version(run: Run, services: Serv
     assert restored(saved, tiny_models()).notice.kind == "info"
     earlier = restored(Pictures(tmp_path).save_one(run, OURS, 1, step=2), services.models)
     assert "step 2 of 3" in earlier.notice.text
+
+
+def test_what_is_said_of_a_restored_picture(
+    run: Run, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every model that is another version now, in order of names; before where the run was stopped."""
+    own = {"avatars": TinyGenerator().sha256, "clip-mini": TinyPromptModel().sha256}
+    saved = []
+    for step in (3, 1):
+        (tmp_path / str(step)).mkdir()
+        saved.append(Pictures(tmp_path / str(step)).save_one(run, OURS, 2, step=step))
+    last, early = saved
+    for now, changed in (
+        (own, ""),
+        ({}, ""),
+        ({**own, "avatars": "0" * 64}, "avatars"),
+        ({**own, "clip-mini": "0" * 64}, "clip-mini"),
+        ({"clip-mini": "0" * 64, "avatars": "1" * 64}, "avatars, clip-mini"),
+    ):
+        monkeypatch.setattr(services.models, "hash_of", now.get)
+        whole, stopped = (restored(path, services.models).notice for path in (last, early))
+        assert whole.text.startswith("Settings restored from picture 3 of 3")
+        assert {whole.kind, stopped.kind} == {"warning" if changed else "info"}
+        if changed:
+            assert f"another version of {changed}:" in whole.text and stopped.text == whole.text
+        else:
+            assert whole.text.endswith("Press Run to make it again.")
+            assert "picture 3 of 3, which is step 1 of 3." in stopped.text and "stops there" in stopped.text
+    assert restored(last, services.models).extra == {}

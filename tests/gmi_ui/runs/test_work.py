@@ -415,6 +415,10 @@ def test_an_earlier_step_of_a_side() -> None:
     assert run.particles(OURS).step == 4 and run.particles(OURS, 3).step == 3
     earlier = step_of(run, OURS, 2)
     assert earlier.step == 2 and torch.equal(earlier.text_scores, newest.kept[2].text_scores)
+    assert earlier.particles is newest.kept[2].particles and not earlier.images.requires_grad
+    assert earlier.log_values is newest.step.log_values and earlier.total == newest.step.total
+    assert [step_of(run, OURS, step).step for step in (0, 4, 99)] == [0, 4, 4]
+    assert torch.equal(step_of(run, BASELINE, 2).particles.latents, run.particles(BASELINE, 2).latents)
     with pytest.raises(NotPossibleError):
         run.pictured("../etc")
     run.tasks = {}
