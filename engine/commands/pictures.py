@@ -187,7 +187,7 @@ def _invert(options: argparse.Namespace) -> None:
         files.save_file(options.out, picture_files.encode_picture(redrawn))
     else:
         noise = {f"noise.{name}": values for name, values in start.noise.items()}
-        write_safetensors(options.out, {"latents": start.latents, **noise})
+        write_safetensors(options.out, {"latents": start.latents, "residual": start.residual, **noise})
     print(f"distance {start.distance:.4f}")
 
 

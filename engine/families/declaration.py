@@ -82,7 +82,11 @@ class Details:
 
 @dataclass(frozen=True, eq=False)
 class Assembled:
-    """A generator ready to draw. default_space: "" for the first one; classes: names, in the network's order."""
+    """A generator ready to draw.
+
+    default_space: "" for the first one; encoder_side: pixels of what the encoder reads, 0 where nothing tells;
+    classes: names, in the network's order.
+    """
 
     network: nn.Module
     resolution: int
@@ -91,6 +95,7 @@ class Assembled:
     default_space: str = ""
     discriminator: Callable[[Tensor], Tensor] | None = None
     encoder: nn.Module | None = None
+    encoder_side: int = 0
     classes: tuple[str, ...] = ()
 
 

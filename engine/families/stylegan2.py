@@ -13,6 +13,7 @@ from engine.families.declaration import (
     Network,
     count_or_none,
     has_keys,
+    one_of,
     positive,
     positive_or_none,
 )
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from engine.latents.spaces import LatentSpace, WStatistics
     from engine.networks import stylegan2
 
+PROGRESSIVE = "Encoder4Editing"
 STATISTICS = ("mean", "factor", "radius", "low", "high")  # of w, as the `latents` file of a model keeps them
 
 
@@ -40,7 +42,11 @@ def _discriminator(state: State, **options: Any) -> nn.Module:
     return stylegan2.discriminator_from_shapes(state, **options)
 
 
-def _encoder(state: State) -> nn.Module:
+def _encoder(state: State, *, encoder_type: str) -> nn.Module:
+    if "head.weight" not in state:
+        from engine.networks.irse_encoder import encoder_from_shapes
+
+        return encoder_from_shapes(state, progressive=encoder_type == PROGRESSIVE)
     from engine.networks.mini_tower import MiniTower  # brings timm, about 2 seconds
 
     return MiniTower(num_classes=len(state["head.weight"]))
@@ -70,7 +76,26 @@ def assemble(networks: Mapping[str, nn.Module], details: Details) -> Assembled:
         default_space="w",
         discriminator=judge,
         encoder=networks.get("encoder"),
+        encoder_side=_encoder_side(networks.get("encoder"), network, details),
     )
+
+
+def _encoder_side(encoder: nn.Module | None, network: stylegan2.Generator, details: Details) -> int:
+    """Pixels of what the encoder reads, where its shapes tell. Raises ModelError for one of another generator."""
+    from engine.networks.irse_encoder import Backbone
+
+    if not isinstance(encoder, Backbone):
+        return 0
+    found = [(encoder.num_ws, encoder.w_dim)]
+    if hasattr(encoder, "latent_avg"):
+        found.append((encoder.latent_avg.shape[0], encoder.latent_avg.shape[1]))
+    for rows, numbers in found:
+        if numbers != network.w_dim or rows not in (1, network.num_ws):
+            raise ModelError(
+                f"{details.name}: its encoder finds {rows} w of {numbers} numbers, but its generator draws from "
+                f"{network.num_ws} of {network.w_dim}."
+            )
+    return encoder.input_side
 
 
 def synthesis_of(network: stylegan2.Generator) -> Synthesis:
@@ -132,6 +157,9 @@ _OPTIONS = (
     positive("lr_multiplier", 0.01, "of the mapping network's layers"),
     positive_or_none("conv_clamp", "256 in networks trained with float16 layers"),
 )
+_ENCODER_TYPE = one_of(
+    "encoder_type", (PROGRESSIVE, "GradualStyleEncoder"), "e4e's or pSp's arithmetic, of encoders with a pyramid"
+)
 _GROUP = count_or_none("mbstd_group_size", 4, "pictures per group of the batch statistic")
 
 FAMILY = Family(
@@ -145,7 +173,7 @@ FAMILY = Family(
         "discriminator": Network(
             _discriminator, has_keys("b4.conv.weight b4.fc.weight b4.out.weight b8.conv0.weight"), (*_OPTIONS, _GROUP)
         ),
-        "encoder": Network(_encoder),
+        "encoder": Network(_encoder, options=(_ENCODER_TYPE,)),
     },
     assemble=assemble,
     bytes_per_pixel=1650.0,  # fitted to 470 MB a picture at 256 px and 2.1 GB at 1024 px, in float32 on the CPU

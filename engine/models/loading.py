@@ -57,10 +57,10 @@ class GeneratorModel:
     """A frozen generator with its latent spaces.
 
     synthesize: a space's decoded latents, and the space, to images. discriminator: images [N, 3, H, W] to logits
-    [N, 1], each image for itself; encoder: images [N, 3, side, side] to w [N, w_dim], side as `encoder_side` says.
-    Either may be missing. classes: their names, in the network's order. in_domain_distance, framed_distance: see
-    `engine.models.table.ModelRow`. references: features [M, D] of pictures like those it was trained on, as prompt
-    models see them, by their sha256.
+    [N, 1], each image for itself; encoder: images [N, 3, side, side] to w [N, w_dim] or a w for each layer
+    [N, L, w_dim], side as `encoder_side` says. Either may be missing. classes: their names, in the network's order.
+    in_domain_distance, framed_distance: see `engine.models.table.ModelRow`. references: features [M, D] of pictures
+    like those it was trained on, as prompt models see them, by their sha256.
     """
 
     name: str
@@ -331,7 +331,7 @@ def _assemble(row: ModelRow, device: Device, loading: Loading) -> GeneratorModel
         family=row.family,
         classes=made.classes,
         dtype=generator_dtype(device),
-        encoder_side=row.encoder_side,
+        encoder_side=row.encoder_side or made.encoder_side,
         in_domain_distance=row.in_domain_distance,
         framed_distance=row.framed_distance,
         references=_tensors(row, REFERENCES) if REFERENCES in row.files else {},

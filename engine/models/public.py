@@ -15,6 +15,7 @@ from engine.errors import ModelError, did_you_mean
 _STYLEGAN2_ADA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/"
 _STYLEGAN2_TF = "https://nvlabs-fi-cdn.nvidia.com/stylegan2/networks/"
 _BIGGAN = "https://s3.amazonaws.com/models.huggingface.co/biggan/"
+_E4E = "https://huggingface.co/AIRI-Institute/HairFastGAN/resolve/main/pretrained_models/encoder4editing/"
 _DALLE = "https://cdn.openai.com/dall-e/"
 _HEIBOX = "https://heibox.uni-heidelberg.de/d/"
 _DROPBOX = "https://www.dropbox.com/s/"
@@ -198,6 +199,17 @@ PUBLIC_MODELS: tuple[PublicModel, ...] = (
     _stylegan2_tf("cat", 256, 358, "cats"),
     _stylegan2_tf("church", 256, 358, "churches"),
     _stylegan2_tf("horse", 256, 358, "horses"),
+    PublicModel(
+        name="e4e-ffhq",
+        family="stylegan2",
+        resolution=1024,
+        files=(PublicFile("e4e_ffhq_encode.pt", _E4E + "e4e_ffhq_encode.pt", 1200),),
+        licence=f"MIT; its generator: {_NVIDIA}",
+        conditions=_NVIDIA_CONDITIONS,
+        paper="Tov et al. 2021, Designing an Encoder for StyleGAN Image Manipulation",
+        shows="faces, with an encoder that finds a picture's place in the model",
+        truncation_psi=0.7,
+    ),
     _biggan_deep(128, 211),
     _biggan_deep(256, 235),
     _biggan_deep(512, 236),

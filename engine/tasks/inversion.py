@@ -1,9 +1,10 @@
 """Where an edit begins: the latents of a picture, and how they may vary without changing what is known of it.
 
 A `Start` holds a picture as the generator draws it. `invert` finds one for a person's own picture: a guess (the
-encoder's, or the mean w), then optimisation, first of one w, then of a w for each layer (Abdal et al. 2019), with
-the noise where the generator has any (Karras et al. 2020, appendix D). `start_from_latents` takes over a picture
-that the generator made. L layers, K whitened coordinates of w, S styles, R the generator's resolution.
+encoder's one w or w of each layer, or the mean w), then optimisation, first of all layers together, then of a w for
+each layer (Abdal et al. 2019), with the noise where the generator has any (Karras et al. 2020, appendix D).
+`start_from_latents` takes over a picture that the generator made, `start_from_ws` any w of each layer. L layers, K
+whitened coordinates of w, S styles, R the generator's resolution.
 """
 
 import math
@@ -70,11 +71,12 @@ OUT_OF_DOMAIN = (
 class Start:
     """A picture as the generator draws it, and where it came from.
 
-    latents: [L, K], whitened, of W+; residual: [S], what earlier edits of single channels added to the styles;
-    noise: by layer, where it is not the network's own. image, target: [1, 3, R, R] in [-1, 1], the
-    reconstruction and what it was to be. distance: see DISTANCE_HELP, over what is known; in_domain: whether the
-    generator can draw such a picture: whether the distance is at most `in_domain_distance`, which its model.json tells;
-    None before the end of the search, and where nobody measured that of the model. seconds: since the search began.
+    latents: [L, K], whitened, of W+; residual: [S], what is added to their styles: by earlier edits of single channels,
+    or because an encoder's w is none that the mapping network gives; noise: by layer, where it is not the network's
+    own. image, target: [1, 3, R, R] in [-1, 1], the reconstruction and what it was to be. distance: see DISTANCE_HELP,
+    over what is known; in_domain: whether the generator can draw such a picture: whether the distance is at most
+    `in_domain_distance`, which its model.json tells; None before the end of the search, and where nobody measured that
+    of the model. seconds: since the search began.
     """
 
     latents: Tensor
@@ -128,10 +130,21 @@ def start_from_latents(generator: "GeneratorModel", space: str, latents: Tensor)
     renderer = Renderer(generator)
     w = generator.spaces[space].decode(latents[None])
     ws = w[:, None].expand(-1, renderer.space.layers, -1) if w.ndim == 2 else w
+    return start_from_ws(renderer, ws)
+
+
+@torch.no_grad()
+def start_from_ws(renderer: Renderer, ws: Tensor) -> Start:
+    """The start that a w for each layer is, [1, L, w_dim], whether or not the mapping network gives such w. Exact."""
+    latents, residual = _taken_over(renderer, ws)
+    image = renderer.render(latents[None], residual)
+    return Start(latents, residual, image, image, in_domain=True)
+
+
+def _taken_over(renderer: Renderer, ws: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest latents [L, K] to ws [1, L, w_dim], and what their styles lack [S]: the range of w leaves it out."""
     u = renderer.space.whitened.statistics.whiten(ws)
-    residual = (renderer.synthesis.styles(ws) - renderer.styles(u))[0]  # what the range of w leaves out
-    image = renderer.render(u, residual)
-    return Start(u[0], residual, image, image, in_domain=True)
+    return u[0], (renderer.synthesis.styles(ws) - renderer.styles(u))[0]
 
 
 def styles_of(start: Start, renderer: Renderer) -> Tensor:
@@ -163,14 +176,14 @@ def invert(
     target, known = _target(picture, box, mask, generator)
     comparison = Comparison(target, known, _features(generator, prompt_model, known))
     total = steps if steps is not None else STEPS_WITHOUT if generator.encoder is None else STEPS_WITH_ENCODER
-    latents = guess(generator, target, known)[0].repeat(renderer.space.layers, 1)
-    search = _Search(generator, comparison, latents, total)
+    latents, residual = _beginning(renderer, guess(generator, target, known))
+    search = _Search(generator, comparison, latents, residual, total)
     for step in range(total + 1):
         search.advance()
         distance = comparison.distance(search.image)
         yield Start(
             latents=search.best,
-            residual=torch.zeros(renderer.synthesis.size, device=target.device),
+            residual=residual,
             image=search.image,
             target=target,
             noise=search.noise,
@@ -211,26 +224,42 @@ def to_resolution(alpha: Alpha, like: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def _beginning(renderer: Renderer, guessed: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents [L, K] and residual styles [S] of a guess: exactly what it shows where it has a w for each layer."""
+    if guessed.ndim == 3:
+        return _taken_over(renderer, guessed)
+    u = renderer.space.whitened.statistics.whiten(guessed)
+    return u.repeat(renderer.space.layers, 1), guessed.new_zeros(renderer.synthesis.size)
+
+
+@torch.no_grad()
 def guess(generator: "GeneratorModel", target: Tensor, known: Tensor) -> Tensor:
-    """A first u [N, K] for pictures [N, 3, R, R]: the encoder's, or the mean w.
+    """A first w for pictures [N, 3, R, R]: the encoder's, [N, w_dim] or [N, L, w_dim], or the mean w.
 
     What is not known is filled by the mean colour, then by what the last guess shows there.
     """
-    statistics = Renderer(generator).space.whitened.statistics
     if generator.encoder is None or not known.any():
-        return statistics.factor.new_zeros(len(target), statistics.factor.shape[1])
+        return Renderer(generator).space.whitened.statistics.mean.expand(len(target), -1)
     filled = target
     if rounds := MASK_ROUNDS if (known == 0).any() else 0:
         share = known.sum((2, 3), keepdim=True).clamp_min(1)
         filled = known * target + (1 - known) * (known * target).sum((2, 3), keepdim=True) / share
     for _ in range(rounds):
-        shown = generator.render(statistics.whiten(_encode(generator, filled)), "w").clamp(-1, 1)
+        shown = _drawn(generator, _encode(generator, filled)).clamp(-1, 1)
         filled = known * target + (1 - known) * shown
-    return statistics.whiten(_encode(generator, filled))
+    return _encode(generator, filled)
+
+
+def _drawn(generator: "GeneratorModel", guessed: Tensor) -> Tensor:
+    """What a guess shows, [N, 3, R, R]."""
+    renderer = Renderer(generator)
+    if guessed.ndim == 3:
+        return renderer.synthesis(renderer.synthesis.styles(guessed))
+    return generator.render(renderer.space.whitened.statistics.whiten(guessed), "w")
 
 
 def _encode(generator: "GeneratorModel", images: Tensor) -> Tensor:
-    """Images [N, 3, R, R] -> w [N, w_dim] by the encoder."""
+    """Images [N, 3, R, R] -> w [N, w_dim] or [N, L, w_dim] by the encoder."""
     assert generator.encoder is not None
     w: Tensor = generator.encoder(_to_encoder_size(generator, images))
     return w
@@ -317,11 +346,13 @@ def _mean_over(weight: Tensor, values: Tensor) -> Tensor:
 class _Search:
     """Adam on one u, then on a u for every layer, and on the noise; remembers the best it saw."""
 
-    def __init__(self, generator: "GeneratorModel", comparison: Comparison, latents: Tensor, total: int) -> None:
+    def __init__(
+        self, generator: "GeneratorModel", comparison: Comparison, latents: Tensor, residual: Tensor, total: int
+    ) -> None:
         noise = noisy_layers(generator.network.synthesis)
         self._noise = {name: values.clone().requires_grad_() for name, values in noise.items()}
         self._renderer, self._comparison = Renderer(generator, self._noise), comparison
-        self._total, self._step = total, 0
+        self._residual, self._total, self._step = residual, total, 0
         self._shared = latents[0].clone().requires_grad_()
         self._offsets = (latents - latents[:1]).requires_grad_()
         self._adam = torch.optim.Adam(
@@ -341,7 +372,7 @@ class _Search:
         """One step, or only a look at the picture once all are done."""
         with torch.enable_grad():
             latents = self._shared + self._offsets
-            image = self._renderer.render(latents[None])
+            image = self._renderer.render(latents[None], self._residual)
             loss = self._comparison.loss(image)[0]
             loss = loss + MEAN_WEIGHT * latents.square().mean() + LAYER_WEIGHT * self._offsets.square().mean()
         if loss.item() < self._lowest:
@@ -417,7 +448,7 @@ def find_box(picture: Picture, generator: "GeneratorModel", mask: Mask | None = 
 def _misfit(picture: Picture, box: Box, mask: Mask | None, generator: "GeneratorModel") -> float:
     """How badly one pass of the encoder redraws what is known of the box."""
     target, known = _target(picture, box, mask, generator)
-    return Comparison(target, known).distance(generator.render(guess(generator, target, known), "w"))
+    return Comparison(target, known).distance(_drawn(generator, guess(generator, target, known)))
 
 
 def _nearby_boxes(box: Box, part: float, picture: Picture, mask: Mask | None) -> list[Box]:

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from engine import __main__ as cli
 from engine.checkpoints import read_safetensors
-from engine.pictures import png_files
+from engine.models.loading import load_generator
+from engine.pictures import picture_files, png_files
 from engine.settings import EditSettings, InpaintSettings, settings_from_dict
+from engine.tasks import inversion
+from tests.engine.encoder_files import write_encoder_file
 
 pytestmark = pytest.mark.usefixtures("tiny_bundle")
 
@@ -108,6 +112,28 @@ def test_invert(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert read_safetensors(tmp_path / "a" / "w.safetensors")["latents"].shape == (6, 8)
     assert run("invert", picture, "--out", tmp_path / "redrawn.png", "--inversion-steps", "3") == 0
     assert Image.open(tmp_path / "redrawn.png").size == (16, 16)
+
+
+def test_a_file_with_its_encoder_edits_and_repaints(picture: Path, mask: Path, tmp_path: Path) -> None:
+    """The search begins at what its encoder finds, which a search of no steps shows; and twice gives the same bytes."""
+    model = write_encoder_file(tmp_path / "e4e.pt")
+    none = ["--inversion-steps", "0"]
+    assert run("invert", picture, "--out", tmp_path / "w.safetensors", "--model", model, *none) == 0
+    kept = read_safetensors(tmp_path / "w.safetensors")
+    loaded = load_generator(str(model))
+    box = inversion.find_box(picture_files.read_picture(picture), loaded)
+    target, known = inversion._target(picture_files.read_picture(picture), box, None, loaded)
+    found = inversion.start_from_ws(inversion.Renderer(loaded), inversion.guess(loaded, target, known))
+    torch.testing.assert_close(kept["latents"], found.latents)
+    torch.testing.assert_close(kept["residual"], found.residual)
+    for name in ("first", "second"):
+        edit = ["edit", picture, "a smile", "--method", "clip", "--out", tmp_path / name, "--model", model]
+        assert run(*edit, *RUN) == 0
+    for index in range(2):
+        name = f"{index:02d}.png"
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    assert run("inpaint", picture, mask, "--out", tmp_path / "filled", "--model", model, *RUN) == 0
+    assert json.loads((tmp_path / "filled" / "run.json").read_text())["ours"]["known_pixels_changed"] == 0
 
 
 def test_progress_and_the_domain_are_said(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,8 +78,32 @@ def test_what_is_yielded_is_what_its_latents_show(lone: GeneratorModel) -> None:
 
 def test_no_steps_give_the_guess(generator: GeneratorModel) -> None:
     (start,) = invert(picture_of(generator), generator, steps=0)
-    first = guess(generator, start.target, WHOLE)[0]
+    first = Renderer(generator).space.whitened.statistics.whiten(guess(generator, start.target, WHOLE))[0]
     torch.testing.assert_close(start.latents, first.expand_as(start.latents))
+
+
+def test_a_w_for_each_layer_begins_as_the_encoder_finds_it(generator: GeneratorModel) -> None:
+    """Exactly, though such w are none that the mapping network gives: what its range leaves out is kept as styles."""
+    layers, w_dim = generator.network.num_ws, generator.network.w_dim
+    ws = 5 * torch.randn(1, layers, w_dim, generator=torch.Generator().manual_seed(0))
+
+    class Encoder(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return ws.expand(len(images), -1, -1)
+
+    far = replace(generator, encoder=Encoder())
+    shown = far.network.synthesis(ws)
+    first, *_, last = invert(picture_of(generator), far, steps=8)
+    torch.testing.assert_close(first.image, shown, rtol=1e-4, atol=1e-4)
+    assert (Renderer(far).render(first.latents[None]) - shown).abs().max() > 0.5
+    assert torch.equal(first.residual, last.residual)
+    torch.testing.assert_close(Renderer(far).render(last.latents[None], last.residual), last.image)
+    target = imaging.from_uint8(picture_of(generator).pixels[None])
+    wrong = (shown.clamp(-1, 1) - target).abs().mean().item() / 2
+    assert inversion._misfit(picture_of(generator), Box(0, 0, 16), None, far) == pytest.approx(wrong, rel=1e-4)
+    known = WHOLE.clone()
+    known[..., 4:, :] = 0
+    torch.testing.assert_close(guess(far, target, known), ws)
 
 
 def test_without_an_encoder_the_guess_is_the_mean(lone: GeneratorModel) -> None:
@@ -146,7 +170,7 @@ def test_a_hole_is_filled_by_the_mean_colour_then_by_what_the_guess_shows(genera
     for before, images in zip(guesses[:3], seen[1:4], strict=True):
         shown = generator.render(before, "w").clamp(-1, 1)
         torch.testing.assert_close(images[hole], shown[hole])
-    torch.testing.assert_close(found, guesses[3])
+    torch.testing.assert_close(statistics.whiten(found), guesses[3])
 
 
 def test_the_hidden_part_is_not_looked_at(generator: GeneratorModel) -> None:
@@ -379,7 +403,8 @@ def test_the_rates_of_a_search(lone: GeneratorModel) -> None:
 def _search(generator: GeneratorModel, picture: Picture, total: int) -> inversion._Search:
     target = imaging.from_uint8(picture.pixels[None])
     latents = torch.zeros(generator.spaces["w+"].shape)
-    return inversion._Search(generator, Comparison(target, WHOLE), latents, total)
+    residual = torch.zeros(Renderer(generator).synthesis.size)
+    return inversion._Search(generator, Comparison(target, WHOLE), latents, residual, total)
 
 
 def test_the_start_of_a_search_says_where_it_came_from(lone: GeneratorModel) -> None:
@@ -709,6 +734,7 @@ def test_how_badly_a_square_fits_is_seen_by_one_pass_of_the_encoder(generator: G
     for mask in (None, hidden):
         target, known = inversion._target(picture, box, mask, generator)
         with torch.no_grad():
-            drawn = generator.render(guess(generator, target, known), "w")
+            whiten = Renderer(generator).space.whitened.statistics.whiten
+            drawn = generator.render(whiten(guess(generator, target, known)), "w")
         wrong = (drawn.clamp(-1, 1) - target).abs()[..., 8 if mask is not None else 0 :, :].mean() / 2
         assert inversion._misfit(picture, box, mask, generator) == pytest.approx(wrong.item(), rel=1e-4)
