@@ -1,6 +1,7 @@
 """The command that starts the studio: `python app.py` in a checkout, `gmi-studio` where it is installed."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,13 @@ def parse(arguments: Sequence[str] | None = None) -> LaunchOptions:
     parser.add_argument("--threads", type=_count, help="processor threads (default: all cores but one)")
     parser.add_argument("--auth", type=_user, metavar="USER:PASSWORD", help="ask for this name and password")
     parser.add_argument("--share", action="store_true", help="a public address through gradio; needs --auth")
+    parser.add_argument(
+        "--root-path",
+        type=_root_path,
+        default=LaunchOptions.root_path,
+        metavar="PATH",
+        help="the path, or the whole https address, below which a reverse proxy serves the page, such as /studio",
+    )
     chosen = parser.parse_args(arguments)
     try:
         return LaunchOptions(
@@ -30,6 +38,7 @@ def parse(arguments: Sequence[str] | None = None) -> LaunchOptions:
             browser=not chosen.no_browser,
             share=chosen.share,
             auth=chosen.auth,
+            root_path=chosen.root_path,
         )
     except OptionsError as error:
         parser.error(str(error))
@@ -52,6 +61,12 @@ def _user(text: str) -> tuple[str, str]:
     if not (name and colon and password):
         raise argparse.ArgumentTypeError("write it as user:password")
     return name, password
+
+
+def _root_path(text: str) -> str:
+    if not re.fullmatch(r"(https?://[^/\s?#]+)?(/[^/\s?#]+)*/?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no path: write it like /studio, or https://example.org/studio")
+    return text.rstrip("/")
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 """The studio: assembles the page from the tabs and starts the server."""
 
+import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import gradio as gr
 
 from engine.settings import SettingsError
 from gmi_ui.components import model_library, painter, particle_grid, run_bar, version_history, workspace_view
+from gmi_ui.listening import LOOPBACK, OptionsError, Place, free_place, without_proxies
 from gmi_ui.models.models import Models, engine_loaders
 from gmi_ui.services import Services
 from gmi_ui.tabs import TABS
@@ -15,17 +17,12 @@ from gmi_ui.tabs.generate import DEFAULTS
 from gmi_ui.theme import studio_theme
 
 TITLE = "GMI Studio"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MAX_UPLOAD = "2gb"  # what is too large for the engine it says itself, and better
 PARTS = (run_bar, particle_grid, version_history, workspace_view, painter, model_library)  # the components of our own
 _HERE = Path(__file__).parent
 _HEADER_JS = """window.studio.applyTheme();
 element.querySelector('[data-role="theme"]').addEventListener("click", window.studio.toggleTheme);
 watch("value", () => { if (props.value?.task) window.studio.goTo(props.value.task); });"""
-
-
-class OptionsError(ValueError):
-    """Launch options that do not go together; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,7 @@ class LaunchOptions:
     browser: bool = True
     share: bool = False
     auth: tuple[str, str] | None = None
+    root_path: str = ""  # below which a reverse proxy serves the page: /PATH, or https://NAME/PATH
 
     def __post_init__(self) -> None:
         if self.share and self.auth is None:
@@ -89,14 +87,25 @@ class Server:
 
 
 def serve(models: Models, options: LaunchOptions) -> Server:
-    """Builds the page, serves it, and loads the default models meanwhile."""
+    """Builds the page, serves it, and loads the default models meanwhile. Raises OptionsError."""
+    place = free_place(options.host, options.port)
     page, services = build(models)
-    _, address, _ = page.launch(
-        server_name=options.host,
-        server_port=options.port,
+    with without_proxies(place.host, besides_others=options.share):
+        _launch(page, services, options, place)
+    models.warm(DEFAULTS)
+    address = page.share_url or place.address
+    if options.browser:
+        webbrowser.open(address)
+    return Server(page, services, address)
+
+
+def _launch(page: gr.Blocks, services: Services, options: LaunchOptions, place: Place) -> None:
+    page.launch(
+        server_name=place.host,
+        server_port=place.port,
         share=options.share,
         auth=options.auth,
-        inbrowser=options.browser,
+        inbrowser=False,
         prevent_thread_lock=True,
         quiet=True,
         ssr_mode=False,
@@ -109,9 +118,8 @@ def serve(models: Models, options: LaunchOptions) -> Server:
         theme=studio_theme(),
         css_paths=[_HERE / "studio.css", *(part.CSS for part in PARTS)],
         head=f"<script>{(_HERE / 'studio.js').read_text(encoding='utf-8')}</script>",
+        root_path=options.root_path,
     )
-    models.warm(DEFAULTS)
-    return Server(page, services, page.share_url or address)
 
 
 def check_device(device: str) -> None:

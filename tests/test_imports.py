@@ -23,7 +23,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("__init__", "__main__"),
     ),
     "gmi_ui": (
-        ("notices", "theme"),
+        ("listening", "notices", "theme"),
         ("models",),
         ("runs",),
         ("pictures",),

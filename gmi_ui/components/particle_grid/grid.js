@@ -76,7 +76,10 @@ async function savePictures(which) {
   if (answer?.path) {
     const { root, api_prefix: prefix } = window.gradio_config;
     const link = document.createElement("a");
-    link.href = `${root}${prefix ?? ""}/file=${encodeURI(answer.path)}`;
+    // Below the address that this page came from: a proxy's own, which the server need not know.
+    const below = new URL(root, location.href).pathname.replace(/\/$/, "");
+    const path = answer.path.split("/").map(encodeURIComponent).join("/"); // # and ? are names of folders too
+    link.href = `${location.origin}${below}${prefix ?? ""}/file=${path}`;
     link.download = ""; // its own name
     link.click();
   } else {
