@@ -7,8 +7,8 @@ with the bytes of the storage first; memory is taken afterwards, for what is use
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ TORCH_STORAGES: Mapping[str, torch.dtype] = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
+    "storage.UntypedStorage": torch.uint8,
 }
 NUMPY_CODES: Mapping[str, torch.dtype] = {
     "f8": torch.float64,
@@ -52,6 +53,7 @@ class Storage:
     dtype: torch.dtype
     count: int
     data: memoryview | None = None
+    _flat: Tensor | None = field(default=None, init=False, repr=False)
 
     def attach(self, data: memoryview) -> None:
         """Takes the bytes. Raises Refused where their number is not that of the elements."""
@@ -59,6 +61,21 @@ class Storage:
         if len(data) != expected:
             raise Refused(f"it claims {self.count:,} elements ({expected:,} bytes) but holds {len(data):,} bytes.")
         self.data = data
+
+    def flat(self) -> Tensor:
+        """All elements [count], a view of the file's bytes where their address allows it; made once.
+
+        Raises Refused where the bytes have not come.
+        """
+        if self._flat is None:
+            if self.data is None:
+                raise Refused("it names a tensor whose numbers are not in the file; it is cut short.")
+            raw = torch.frombuffer(bytearray(self.data) if self.data.readonly else self.data, dtype=torch.uint8)
+            if self.dtype == torch.bool:
+                self._flat = raw != 0  # a byte other than 0 and 1 must not become a truth value
+            else:
+                self._flat = (raw if raw.data_ptr() % self.dtype.itemsize == 0 else raw.clone()).view(self.dtype)
+        return self._flat
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,16 +103,7 @@ class StoredArray:
         """The tensor, a view of the file's bytes where their address allows it. Raises Refused without bytes."""
         if self.elements == 0:
             return torch.empty(self.shape, dtype=self.dtype)
-        if self.storage.data is None:
-            raise Refused("it names a tensor whose numbers are not in the file; it is cut short.")
-        data = self.storage.data
-        raw = torch.frombuffer(bytearray(data) if data.readonly else data, dtype=torch.uint8)
-        if self.dtype == torch.bool:
-            flat = raw != 0  # a byte other than 0 and 1 must not become a truth value
-        else:
-            aligned = raw if raw.data_ptr() % self.dtype.itemsize == 0 else raw.clone()
-            flat = aligned.view(self.dtype)
-        return flat.as_strided(self.shape, self.strides, self.offset)
+        return self.storage.flat().as_strided(self.shape, self.strides, self.offset)
 
 
 def stored_array(storage: Any, offset: Any, shape: Any, strides: Any) -> StoredArray:
@@ -151,12 +159,13 @@ class DtypeShell:
 
 
 class ArrayShell:
-    """An empty numpy array, then its state. `stored` once it has one."""
+    """An empty numpy array, then its state. `stored` once it has one. on_bytes: told how many bytes it takes."""
 
-    __slots__ = ("stored",)
+    __slots__ = ("stored", "_on_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, on_bytes: Callable[[int], None] = lambda _: None) -> None:
         self.stored: StoredArray | None = None
+        self._on_bytes = on_bytes
 
     def build(self, state: Any) -> None:
         """state: (version, shape, dtype, is Fortran order, bytes). Raises Refused where the counts disagree."""
@@ -165,6 +174,8 @@ class ArrayShell:
         _, shape, dtype, is_fortran, data = state
         if not isinstance(dtype, DtypeShell) or not _are_lengths(shape):
             raise Refused("it gives a numpy array a type or shape that is none.")
+        if isinstance(data, str | bytes | memoryview):
+            self._on_bytes(len(data))
         if isinstance(data, str):  # written by Python 2
             data = latin1(data)
         if not isinstance(data, bytes | memoryview):

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from engine.checkpoints.checkpoint import Checkpoint, State
-from engine.checkpoints.refusal import printable
+from engine.checkpoints.refusal import SAVE_AS_FLOATS, printable
 from engine.errors import ModelError
 from engine.families import find_family
 
-_REASON_SHOWN = 300  # letters of why weights do not fit; all keys of a network would fill the screen
+_REASON_SHOWN = 300  # letters of an error of torch's; all keys of a network would fill the screen
+_KEYS_SHOWN = 2  # of each kind of misfit
+_KEY_SHOWN = 40
 
 
 class Undrawn(TorchFunctionMode):
@@ -73,10 +75,66 @@ def build_network(
     try:
         with Undrawn():
             built = network.build(state, **settings)
-        built.load_state_dict(state, assign=not copied)
+        problem = _misfit(built, state, f"{find_family(family).label} {role}")
+        if not problem:
+            built.load_state_dict(state, assign=not copied)
     except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
         # Torch's own first line only says that there are errors; the second begins to name them.
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2]) or type(error).__name__
         reason = printable(reason, _REASON_SHOWN)
         raise ModelError(f"{place} does not hold a {family} {role}: {reason}") from error
+    if problem:
+        raise ModelError(f"{place} does not hold a {family} {role}: {problem}")
     return built.to(device).eval().requires_grad_(False)
+
+
+def _misfit(built: nn.Module, state: State, what: str) -> str:
+    """Which weights a network lacks, which it has no place for, which are of another shape, and what that means."""
+    expected = built.state_dict()
+    missing = [key for key in expected if key not in state]
+    strange = [key for key in state if key not in expected]
+    shared = [key for key in expected if key in state]
+    misshapen = [key for key in shared if state[key].shape != expected[key].shape]
+    whole = [key for key in shared if expected[key].is_floating_point() and not state[key].is_floating_point()]
+    found = []
+    if missing:
+        found.append(f"{_keys(missing)} missing")
+    if strange:
+        found.append(f"{_keys(strange)} unexpected")
+    if misshapen:
+        key = misshapen[0]
+        sides = f"({key} is {_sides(state[key])}, not {_sides(expected[key])})"
+        found.append(f"{_keys(misshapen, named=False)} of another shape {sides}")
+    if found:
+        return f"{'; '.join(found)}. {_meaning(built, missing, strange, misshapen, what)}"
+    if whole:
+        kind = str(state[whole[0]].dtype).removeprefix("torch.")
+        return f"{_keys(whole)} whole numbers ({kind}). {SAVE_AS_FLOATS}"
+    return ""
+
+
+def _meaning(built: nn.Module, missing: list[str], strange: list[str], misshapen: list[str], what: str) -> str:
+    if not strange and not misshapen:
+        if set(missing) <= {name for name, _ in built.named_buffers()}:
+            return "Only the parameters were saved: save the network's whole state_dict()."
+        return "Layers were left out when it was saved, or it is another network: save its whole state_dict()."
+    if strange and not missing and not misshapen:
+        return f"It has more layers than a {what}: a changed network. Save it without them if it draws without them."
+    if misshapen and not missing and not strange:
+        return f"Its layers do not fit each other as those of a {what} do: a changed network, or a damaged file."
+    return f"It is another network than a {what}, or a changed one."
+
+
+def _keys(keys: list[str], *, named: bool = True) -> str:
+    """How many, and the first of them."""
+    count = "1 key is" if len(keys) == 1 else f"{len(keys):,} keys are"
+    if not named:
+        return count
+    shown = ", ".join(printable(key, _KEY_SHOWN) for key in keys[:_KEYS_SHOWN])
+    more = f" and {len(keys) - _KEYS_SHOWN:,} more" if len(keys) > _KEYS_SHOWN else ""
+    number, verb = count.rsplit(" ", 1)
+    return f"{number} ({shown}{more}) {verb}"
+
+
+def _sides(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "one number"

@@ -7,14 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from engine.checkpoints.arrays import StoredArray
-from engine.checkpoints.refusal import Refused, printable
+from engine.checkpoints.refusal import SAVE_AS_FLOATS, Refused, printable
 
 State = Mapping[str, Tensor]
 MAX_TENSORS = 200_000
+MAX_KEY = 1024  # letters of a tensor's name; those of known networks have a hundred
 SPARE_BYTES = 16 << 20
+LARGEST = torch.finfo(torch.float32).max  # networks run in 32 bits
+_WEIGHTS = (".weight", ".bias", ".weight_orig", ".w", ".b")
+_MASK = "attn_mask"  # of prompt models: minus infinity where a word may not look
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ def tensors_of(values: Any, where: str) -> dict[str, Tensor]:
     """A state dict of a file's dictionary from text to arrays. Raises Refused naming what else stands there."""
     if not isinstance(values, dict):
         raise Refused(f"{where} should be a dictionary of tensors, found {type(values).__name__}.")
+    if len(values) > MAX_TENSORS:
+        raise Refused(f"{where} holds {len(values):,} tensors, more than any network has.")
     state = {}
     for key, value in values.items():
         if not isinstance(key, str) or not isinstance(value, StoredArray | Tensor):
@@ -95,16 +102,28 @@ def is_state_dict(value: Any) -> bool:
     )
 
 
+def check_numbers(networks: Mapping[str, State]) -> None:
+    """Raises Refused for weights that are no floating-point numbers as networks compute with, or not finite."""
+    for role, state in networks.items():
+        for key, tensor in state.items():
+            if tensor.is_complex() or (tensor.is_floating_point() and tensor.itemsize == 1):
+                kind = str(tensor.dtype).removeprefix("torch.")
+                raise Refused(f"its {role} has numbers of the type {kind} ({printable(key)}). {SAVE_AS_FLOATS}")
+            if not tensor.is_floating_point() and key.endswith(_WEIGHTS):
+                kind = str(tensor.dtype).removeprefix("torch.")
+                raise Refused(f"its {role} has whole numbers ({kind}) as weights ({printable(key)}). {SAVE_AS_FLOATS}")
+            if tensor.is_floating_point() and tensor.numel() and not key.endswith(_MASK):
+                low, high = (float(end) for end in tensor.aminmax())
+                if not max(-low, high) <= LARGEST:
+                    raise Refused(
+                        f"its {role} has a value that is no finite number of 32 bits ({printable(key)}): its training "
+                        "failed, or the file is damaged. Take an earlier step of the training."
+                    )
+
+
 def check_amount(networks: Mapping[str, State], file_bytes: int) -> None:
     """Raises Refused where the tensors together are far more than the file holds: names for the same bytes."""
     count = sum(len(state) for state in networks.values())
     total = sum(tensor.numel() * tensor.element_size() for state in networks.values() for tensor in state.values())
     if count > MAX_TENSORS or total > 2 * file_bytes + SPARE_BYTES:
         raise Refused(f"its {count:,} tensors come to {total:,} bytes, the file has {file_bytes:,}.")
-
-
-def without_prefix(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The entries without `prefix`, if all keys begin with it; otherwise as they are."""
-    if state and all(key.startswith(prefix) for key in state):
-        return {key.removeprefix(prefix): value for key, value in state.items()}
-    return dict(state)

@@ -13,6 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from engine.checkpoints.checkpoint import SPARE_BYTES
 from engine.checkpoints.pickle_machine import Ledger, check_wishes
 from engine.checkpoints.refusal import Refused, printable
 from engine.checkpoints.torch_file import is_torch_legacy, read_pickle, read_torch_legacy, read_torch_zip
@@ -128,7 +129,7 @@ def is_safetensors(path: Path) -> bool:
 
 def _torch(read: Callable[[memoryview, Ledger], Any], on_arrival: _OnArrival | None) -> _Read:
     def content(container: str, data: memoryview) -> Content:
-        ledger = Ledger(copyable=len(data) + (1 << 20), on_arrival=on_arrival)
+        ledger = Ledger(copyable=len(data) + (1 << 20), arrivable=2 * len(data) + SPARE_BYTES, on_arrival=on_arrival)
         try:
             return Content(container, read(data, ledger), len(data))
         except Refused:

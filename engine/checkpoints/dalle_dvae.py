@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.checkpoints.checkpoint import Parts
+from engine.checkpoints.checkpoint import Parts, tensors_of
 from engine.checkpoints.modules import state_of_modules
 from engine.checkpoints.pickle_machine import Node
 
@@ -21,4 +21,4 @@ def read(value: Node) -> Parts:
     role = _ROLES[value.name]
     other = "decoder" if role == "encoder" else "encoder"
     notes = (f"the {other} is in a file of its own; open the folder of both to have both",)
-    return Parts(FORMAT, "dalle_dvae", {role: state_of_modules(value)}, notes=notes)
+    return Parts(FORMAT, "dalle_dvae", {role: tensors_of(state_of_modules(value), "the file")}, notes=notes)

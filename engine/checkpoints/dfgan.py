@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.checkpoints.checkpoint import Parts, is_state_dict, tensors_of, without_prefix
+from engine.checkpoints.checkpoint import Parts, is_state_dict, tensors_of
+from engine.checkpoints.wrapping import without_wrappers
 
 FORMAT = "DF-GAN file"
 _ROLES = {"netG": "generator", "netD": "discriminator", "netC": "conditional_discriminator"}
@@ -15,14 +16,14 @@ def matches(value: Any) -> bool:
     model = value.get("model") if isinstance(value, dict) else None
     if not isinstance(model, dict) or not is_state_dict(model.get("netG")):
         return False
-    return without_prefix(model["netG"], "module.").keys() >= _MARKS
+    return without_wrappers(model["netG"]).keys() >= _MARKS
 
 
 def read(value: dict[str, Any]) -> Parts:
-    """The networks by role, without `module.` before their keys."""
+    """The networks by role."""
     model = value["model"]
     networks = {
-        role: tensors_of(without_prefix(model[name], "module."), name)
+        role: tensors_of(without_wrappers(model[name]), name)
         for name, role in _ROLES.items()
         if is_state_dict(model.get(name))
     }

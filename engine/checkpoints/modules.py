@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch import Tensor
-
 from engine.checkpoints.arrays import StoredArray
+from engine.checkpoints.checkpoint import MAX_KEY, MAX_TENSORS
 from engine.checkpoints.pickle_machine import Node
 from engine.checkpoints.refusal import Refused, printable
 
@@ -15,12 +14,17 @@ MAX_DEPTH = 32
 MAX_MODULES = 20_000
 
 
-def state_of_modules(root: Node) -> dict[str, Tensor]:
+def is_module(value: Any) -> bool:
+    """Whether a value is an object as torch pickles its modules."""
+    return isinstance(value, Node) and isinstance(value.state, dict) and "_modules" in value.state
+
+
+def state_of_modules(root: Node) -> dict[str, StoredArray]:
     """The state dict of a module: `_parameters` and `_buffers` of it and all below, names joined by dots.
 
     Raises Refused for objects that are no modules, and for modules that contain themselves.
     """
-    state: dict[str, Tensor] = {}
+    state: dict[str, StoredArray] = {}
     for prefix, node in walk(root, lambda node: [] if node is None else _entries(node, "_modules")):
         if node is None:
             continue
@@ -31,7 +35,9 @@ def state_of_modules(root: Node) -> dict[str, Tensor]:
                 continue
             if not isinstance(value, StoredArray):
                 raise Refused(f"its entry {printable(prefix + key)!r} is no tensor.")
-            state[prefix + key] = value.tensor()
+            state[prefix + key] = value
+        if len(state) > MAX_TENSORS:
+            raise Refused(f"its modules come to more than {MAX_TENSORS:,} tensors; no network has as many.")
     return state
 
 
@@ -47,6 +53,8 @@ def walk(root: Any, children: Callable[[Any], list[tuple[str, Any]]]) -> Iterato
         visited += 1
         if depth > MAX_DEPTH or visited > MAX_MODULES:
             raise Refused("its modules are nested too deeply, or contain themselves.")
+        if len(prefix) > MAX_KEY:
+            raise Refused(f"the name of a module in it has more than {MAX_KEY:,} letters.")
         yield prefix, node
         pending += [(f"{prefix}{key}.", child, depth + 1) for key, child in children(node)]
 

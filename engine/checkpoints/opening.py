@@ -30,10 +30,11 @@ from engine.checkpoints import (
     vqgan,
 )
 from engine.checkpoints.cache import converted_path, known_sha256
-from engine.checkpoints.checkpoint import Checkpoint, Parts, Provenance, check_amount
+from engine.checkpoints.checkpoint import Checkpoint, Parts, Provenance, check_amount, check_numbers, is_state_dict
 from engine.checkpoints.configuration import complete
 from engine.checkpoints.content import MAX_JSON, Content, is_safetensors, parse_json, read_content
 from engine.checkpoints.refusal import Refused, printable
+from engine.checkpoints.wrapping import unwrapped
 from engine.errors import ModelError
 from engine.system.files import Watch
 from engine.system.folders import cache_folder
@@ -41,6 +42,7 @@ from engine.system.folders import cache_folder
 WEIGHT_SUFFIXES = (".safetensors", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin")
 INDEX_SUFFIXES = (".safetensors.index.json", ".bin.index.json")
 MAX_FILES = 256
+READERS_VERSION = 2  # of what the readers make of a file: what the cache keeps of another is made anew
 
 # The order matters: the first that recognises a content reads it, bare state dicts are what is left.
 _READERS = (
@@ -93,7 +95,7 @@ def open_checkpoint(
         is_mapped_anyway = len(sources.weights) == 1 and is_safetensors(sources.weights[0])
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
-    place = converted_path(folder, sha256, converted.VERSION)
+    place = converted_path(folder, sha256, READERS_VERSION)
     parts = None if is_mapped_anyway else _read_converted(place)
     if parts is None:
         parts = read_files(sources, watch)
@@ -228,15 +230,22 @@ def _read_file(path: Path, watch: Watch | None) -> Parts:
 
 
 def _read_content(content: Content) -> Parts:
-    if converted.matches(content):
-        parts = converted.read(content)
-    else:
-        reader = next((reader for reader in _READERS if reader.matches(content.value)), None)
-        if reader is None:
-            raise Refused(f"it is a {content.container}, but holds no model that is known here ({_outline(content)}).")
-        parts = reader.read(content.value)
+    parts = converted.read(content) if converted.matches(content) else _read_value(content)
     check_amount(parts.networks, content.bytes)
+    check_numbers(parts.networks)
     return replace(parts, format=f"{parts.format} ({content.container})")
+
+
+def _read_value(content: Content) -> Parts:
+    """What the first reader finds that knows the content, or what lies inside of its wrappings."""
+    for found in unwrapped(content.value):
+        for reader in _READERS:
+            if reader.matches(found.value):
+                parts = reader.read(found.value)
+                return replace(parts, notes=(*found.notes, *parts.notes))
+    if is_state_dict(content.value):
+        return state_dict.read(content.value)  # refused, with its first keys
+    raise Refused(f"it is a {content.container}, but holds no model that is known here ({_outline(content)}).")
 
 
 def _described(parts: Parts, sources: Sources) -> Parts:
@@ -350,6 +359,6 @@ def forget(path: Path, *, cache: Path | None = None) -> None:
     folder = cache if cache is not None else cache_folder()
     try:
         sha256 = _identity(find_sources(path), folder)
-        converted_path(folder, sha256, converted.VERSION).unlink(missing_ok=True)
+        converted_path(folder, sha256, READERS_VERSION).unlink(missing_ok=True)
     except OSError as error:
         raise ModelError(f"{path} cannot be read, or the cache not written: {error.strerror or error}.") from error

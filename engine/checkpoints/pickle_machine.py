@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.checkpoints.arrays import StoredArray
 from engine.checkpoints.refusal import Refused, printable, refused_wishes
 
 MAX_OPERATIONS = 500_000  # the largest public checkpoints take some 200,000; each makes 220 bytes at most
@@ -38,11 +39,12 @@ PersistentLoad = Callable[[Any], Any]
 class Ledger:
     """What one file has used up, nested pickles included, and what it asked for that it does not get.
 
-    copyable: bytes that may still be copied out of the file, about its own size. on_arrival: told the bytes of
-    tensors that have been read so far; may raise to end the reading.
+    copyable: bytes that may still be copied out of the file, about its own size; arrivable: those that its tensors may
+    come to. on_arrival: told the bytes of tensors that have been read so far; may raise to end the reading.
     """
 
     copyable: int = 1 << 20
+    arrivable: int = 1 << 62
     on_arrival: Callable[[int], None] | None = None
     operations: int = 0
     depth: int = 0
@@ -50,8 +52,10 @@ class Ledger:
     wants: list[str] = field(default_factory=list)
 
     def arrive(self, length: int) -> None:
-        """Counts the bytes of a tensor that was read."""
+        """Counts the bytes of a tensor that was read. Raises Refused where they are far more than the file's."""
         self.arrived += length
+        if self.arrived > self.arrivable:
+            raise Refused("its tensors come to far more bytes than it has: the same ones again and again.")
         if self.on_arrival is not None:
             self.on_arrival(self.arrived)
 
@@ -150,8 +154,12 @@ def check_wishes(ledger: Ledger) -> None:
 
 
 def is_plain_key(value: Any) -> bool:
-    """Whether a value may be hashed: not a tuple, whose hash recurses, nor a huge integer, whose hashes collide."""
-    return isinstance(value, str | float | None | Known) or (isinstance(value, int) and abs(value) < 1 << 60)
+    """Whether a value may be hashed: not a tuple, whose hash recurses, nor a huge integer, whose hashes collide.
+
+    Objects and tensors, as the keys of an optimizer's memory, are hashed by their place alone.
+    """
+    by_place = isinstance(value, Known | Node | StoredArray)
+    return by_place or isinstance(value, str | float | None) or (isinstance(value, int) and abs(value) < 1 << 60)
 
 
 class _Machine:

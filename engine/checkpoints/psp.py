@@ -12,9 +12,10 @@ from torch import Tensor
 
 from engine.checkpoints import rosinality
 from engine.checkpoints.arrays import StoredArray
-from engine.checkpoints.checkpoint import Parts, Setting, tensors_of, without_prefix
+from engine.checkpoints.checkpoint import Parts, Setting, tensors_of
 from engine.checkpoints.pickle_machine import Node
 from engine.checkpoints.refusal import Refused, printable
+from engine.checkpoints.wrapping import without_wrappers
 
 FORMAT = "file of a StyleGAN2 with encoder (pSp, e4e)"
 PYRAMIDS = ("Encoder4Editing", "GradualStyleEncoder")  # equal in all but their arithmetic, which `opts` tells
@@ -72,7 +73,7 @@ def _weights(value: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(inner, dict):
         return {}
     arrays = {k: v for k, v in inner.items() if isinstance(k, str) and isinstance(v, StoredArray | Tensor)}
-    return without_prefix(arrays, "module.")
+    return without_wrappers(arrays)
 
 
 def _part(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from engine.errors import ModelError
 
 _NAMES_SHOWN = 6
+SAVE_AS_FLOATS = (
+    "Weights must be floating-point numbers of 16, 32 or 64 bits; save the model as such, before it is quantised."
+)
 
 
 class Refused(ModelError):

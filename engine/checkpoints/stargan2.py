@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.checkpoints.checkpoint import Parts, is_state_dict, tensors_of, without_prefix
+from engine.checkpoints.checkpoint import Parts, is_state_dict, tensors_of
+from engine.checkpoints.wrapping import without_wrappers
 
 FORMAT = "StarGAN v2 file"
 _ROLES = ("generator", "mapping_network", "style_encoder", "discriminator")
@@ -18,9 +19,7 @@ def matches(value: Any) -> bool:
 def read(value: dict[str, Any]) -> Parts:
     """All networks but `fan`, the detector of facial landmarks, which only cuts out faces."""
     networks = {
-        role: tensors_of(without_prefix(value[role], "module."), role)
-        for role in _ROLES
-        if is_state_dict(value.get(role))
+        role: tensors_of(without_wrappers(value[role]), role) for role in _ROLES if is_state_dict(value.get(role))
     }
     left_out = sorted(str(key)[:40] for key in value if key not in _ROLES)
     notes = (f"not used: {', '.join(left_out)}",) if left_out else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.checkpoints.checkpoint import Parts, Setting
+from engine.checkpoints.checkpoint import Parts, Setting, tensors_of
 from engine.checkpoints.modules import state_of_modules
 from engine.checkpoints.pickle_machine import Node
 from engine.checkpoints.refusal import Refused, printable
@@ -15,19 +15,26 @@ _ACTIVATION = "lrelu"
 
 
 def matches(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("G_ema"), Node)
+    return _is_alone(value) or (isinstance(value, dict) and isinstance(value.get("G_ema"), Node))
 
 
-def read(value: dict[str, Any]) -> Parts:
+def _is_alone(value: Any) -> bool:
+    """Whether it is a generator without its dictionary."""
+    return isinstance(value, Node) and value.name == "Generator"
+
+
+def read(value: dict[str, Any] | Node) -> Parts:
     """`G_ema` becomes the generator, `D` the discriminator; raises Refused for other networks than StyleGAN2's."""
+    if isinstance(value, Node):
+        value = {"G_ema": value}
     generator = _network(value["G_ema"], "Generator")
-    networks = {"generator": state_of_modules(generator)}
+    networks = {"generator": tensors_of(state_of_modules(generator), "G_ema")}
     if "synthesis.b4.const" not in networks["generator"]:
         raise Refused("its G_ema has not the layers of StyleGAN2; StyleGAN3 and other successors are not supported.")
     stated = {"generator": _generator_settings(generator)}
     if isinstance(value.get("D"), Node):
         discriminator = _network(value["D"], "Discriminator")
-        networks["discriminator"] = state_of_modules(discriminator)
+        networks["discriminator"] = tensors_of(state_of_modules(discriminator), "D")
         stated["discriminator"] = _discriminator_settings(discriminator)
     left_out = [name for name in ("G", "augment_pipe") if value.get(name) is not None]
     notes = (f"not used: {', '.join(left_out)}",) if left_out else ()

@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
 from engine.checkpoints import state_dict
 from engine.checkpoints.arrays import StoredArray
-from engine.checkpoints.checkpoint import Parts
+from engine.checkpoints.checkpoint import Parts, tensors_of
 from engine.checkpoints.modules import walk
 from engine.checkpoints.pickle_machine import Node
 from engine.checkpoints.refusal import Refused
@@ -30,14 +28,14 @@ def matches(value: Any) -> bool:
 def read(value: Node) -> Parts:
     """The network of the family that its keys tell. Raises Refused for keys of no known network."""
     state = {key: tensor for key, tensor in _state(value).items() if key not in _NO_WEIGHTS}
-    parts = state_dict.read(state)
+    parts = state_dict.read(tensors_of(state, "the file"))
     return replace(parts, format=f"{FORMAT}, {parts.format}", notes=(*parts.notes, _NOTE))
 
 
-def _state(root: Node) -> dict[str, Tensor]:
+def _state(root: Node) -> dict[str, StoredArray]:
     """Every tensor among the attributes of a module and all below it, names joined by dots."""
     return {
-        f"{prefix}{key}": value.tensor()
+        f"{prefix}{key}": value
         for prefix, node in walk(root, _modules)
         for key, value in _attributes(node).items()
         if isinstance(value, StoredArray)

@@ -19,9 +19,14 @@ from engine.checkpoints.arrays import (
     numpy_scalar,
     stored_array,
 )
-from engine.checkpoints.pickle_machine import Known, Ledger, Node, Vocabulary, is_plain_key, plain_set
-from engine.checkpoints.refusal import Refused
+from engine.checkpoints.pickle_machine import FOREIGN, Known, Ledger, Node, Vocabulary, is_plain_key, plain_set
+from engine.checkpoints.refusal import SAVE_AS_FLOATS, Refused
 
+_TYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+_OTHER_TYPES = (
+    "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2",
+    "uint16", "uint32", "uint64",
+)  # fmt: skip
 PERSISTENCE_VERSIONS = range(1, 7)
 TORCHSCRIPT = "__torch__"
 _SCRIPT_LISTS = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist")
@@ -34,18 +39,88 @@ NODE_CLASSES = (
     ("dall_e.decoder", "Decoder"),
     ("dall_e.decoder", "DecoderBlock"),
     ("dall_e.utils", "Conv2d"),
+    *(
+        (module, name)
+        for module in ("model", "models.stylegan2.model")  # rosinality's, and those that copied it
+        for name in (
+            "Generator",
+            "Discriminator",
+            "PixelNorm",
+            "EqualLinear",
+            "EqualConv2d",
+            "ScaledLeakyReLU",
+            "ConstantInput",
+            "ModulatedConv2d",
+            "NoiseInjection",
+            "StyledConv",
+            "ToRGB",
+            "Blur",
+            "Upsample",
+            "Downsample",
+            "ConvLayer",
+            "ResBlock",
+        )
+    ),
+    ("op.fused_act", "FusedLeakyReLU"),
+    ("models.stylegan2.op.fused_act", "FusedLeakyReLU"),
+    ("torch.nn.modules.activation", "LeakyReLU"),
     ("torch.nn.modules.activation", "ReLU"),
+    ("torch.nn.modules.container", "ModuleList"),
     ("torch.nn.modules.container", "Sequential"),
+    ("torch.nn.parallel.data_parallel", "DataParallel"),
     ("torch.nn.modules.linear", "Identity"),
     ("torch.nn.modules.pooling", "MaxPool2d"),
     ("torch.nn.modules.upsampling", "Upsample"),
 )
+# Objects of a training that lie beside weights: settings, places of files, optimizers. Kept without behaviour, unused.
+_PATHS = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
+_OPTIMIZERS = (
+    ("adadelta", "Adadelta"), ("adagrad", "Adagrad"), ("adam", "Adam"), ("adamax", "Adamax"), ("adamw", "AdamW"),
+    ("asgd", "ASGD"), ("nadam", "NAdam"), ("radam", "RAdam"), ("rmsprop", "RMSprop"), ("sgd", "SGD"),
+)  # fmt: skip
+_SCHEDULES = (
+    "ChainedScheduler", "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "ExponentialLR", "LinearLR",
+    "MultiStepLR", "OneCycleLR", "PolynomialLR", "ReduceLROnPlateau", "SequentialLR", "StepLR",
+)  # fmt: skip
+INERT_CLASSES = (
+    ("argparse", "Namespace"),
+    ("types", "SimpleNamespace"),
+    *((module, name) for module in ("pathlib", "pathlib._local") for name in _PATHS),
+    *(("datetime", name) for name in ("date", "datetime", "time", "timedelta", "timezone")),
+    ("uuid", "UUID"),
+    ("decimal", "Decimal"),
+    *((f"torch.optim.{module}", name) for module, name in _OPTIMIZERS),
+    *(("torch.optim.lr_scheduler", name) for name in _SCHEDULES),
+    *((f"torch.{module}.grad_scaler", "GradScaler") for module in ("amp", "cuda.amp")),
+    ("omegaconf.dictconfig", "DictConfig"),
+    ("omegaconf.listconfig", "ListConfig"),
+    *(("omegaconf.base", name) for name in ("ContainerMetadata", "Metadata")),
+    *(("omegaconf.nodes", f"{kind}Node") for kind in ("Any", "Boolean", "Float", "Integer", "String", "Path")),
+    ("ml_collections.config_dict.config_dict", "ConfigDict"),
+)
+# Dictionaries by other names.
+DICTIONARIES = (
+    ("collections", "OrderedDict"),
+    ("dnnlib.util", "EasyDict"),
+    ("easydict", "EasyDict"),
+    ("addict.addict", "Dict"),
+    ("munch", "Munch"),
+    ("yacs.config", "CfgNode"),
+    *((f"{package}.utilities.parsing", "AttributeDict") for package in ("pytorch_lightning", "lightning.pytorch")),
+    ("lightning_fabric.utilities.data", "AttributeDict"),
+    ("lightning.fabric.utilities.data", "AttributeDict"),
+)
+# What a defaultdict may make its missing entries of.
+_FACTORIES = ("bool", "dict", "float", "int", "list", "set", "str", "tuple")
 # Names that stand in a file as such: keys of Lightning's callbacks, types of numbers.
 MERE_NAMES = (
+    *((module, name) for module in ("builtins", "__builtin__") for name in _FACTORIES if name != "set"),
+    ("typing", "Any"),
     ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint"),
     ("pytorch_lightning.callbacks.early_stopping", "EarlyStopping"),
     ("pytorch_lightning.callbacks.lr_monitor", "LearningRateMonitor"),
-    *(("torch", name) for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")),
+    *(("torch", name) for name in (*_TYPES, *_OTHER_TYPES)),
+    ("torch.storage", "UntypedStorage"),
     ("numpy", "ndarray"),
 )
 
@@ -67,6 +142,35 @@ def vocabulary(ledger: Ledger, load_nested: Callable[[memoryview], Any]) -> Voca
         ledger.copy(len(text))
         return latin1(text)
 
+    def default_dict(factory: Any = None, *more: Any) -> Any:
+        """A plain dictionary; what would be made of missing entries is named, not called."""
+        module, _, name = factory.name.partition(".") if isinstance(factory, Known) else ("", "", "")
+        is_plain = module in ("builtins", "__builtin__", "collections") and name in (*_FACTORIES, "OrderedDict")
+        if more or not (factory is None or is_plain):
+            ledger.wish("collections.defaultdict")
+            return FOREIGN
+        return {}
+
+    def counter(counts: Any = None, *more: Any) -> Any:
+        if more or not isinstance(counts, dict | None):
+            ledger.wish("collections.Counter")
+            return FOREIGN
+        return ordered_dict(counts or ())
+
+    def rebuild_tensor_v3(storage: Any, *details: Any) -> Any:
+        """How torch writes types that have no storage of their own: of those none is one of weights."""
+        kind = details[-1] if details else None
+        if not isinstance(storage, Storage) or not isinstance(kind, Known):
+            ledger.wish("torch._utils._rebuild_tensor_v3")
+            return FOREIGN
+        raise Refused(f"it holds tensors of the type {kind.name.removeprefix('torch.')}. {SAVE_AS_FLOATS}")
+
+    def deque(values: Any = (), *_: Any) -> list[Any]:
+        if not isinstance(values, list | tuple):
+            raise Refused("it makes a list of something that is none.")
+        ledger.spend(len(values))
+        return list(values)
+
     def ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
         if isinstance(pairs, dict):
             pairs = list(pairs.items())
@@ -86,32 +190,42 @@ def vocabulary(ledger: Ledger, load_nested: Callable[[memoryview], Any]) -> Voca
         ledger.spend(len(values))
         return plain_set(list(values))
 
+    def numpy_reconstruct(kind: Any, shape: Any, code: Any) -> ArrayShell:
+        if not isinstance(kind, Known) or kind.name != "numpy.ndarray":
+            raise Refused("it rebuilds an array of a class other than numpy.ndarray.")
+        return ArrayShell(ledger.arrive)
+
     functions: dict[tuple[str, str], Callable[..., Any]] = {
-        ("collections", "OrderedDict"): ordered_dict,
         ("builtins", "set"): make_set,
         ("__builtin__", "set"): make_set,
+        ("builtins", "frozenset"): make_set,
+        ("__builtin__", "frozenset"): make_set,
+        ("collections", "Counter"): counter,
+        ("collections", "defaultdict"): default_dict,
+        ("collections", "deque"): deque,
         ("builtins", "bytes"): _no_bytes,
         ("__builtin__", "bytes"): _no_bytes,
-        ("dnnlib.util", "EasyDict"): ordered_dict,
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent_object,
         ("torch._utils", "_rebuild_tensor"): stored_array,
         ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
+        ("torch._utils", "_rebuild_tensor_v3"): rebuild_tensor_v3,
+        ("torch._utils", "_rebuild_parameter_with_state"): _rebuild_parameter,
         ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
         ("torch.storage", "_load_from_bytes"): load_from_bytes,
         ("torch", "Size"): _size,
         ("torch", "device"): _device,
         ("numpy", "dtype"): DtypeShell,
-        ("numpy.core.multiarray", "_reconstruct"): _numpy_reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): _numpy_reconstruct,
+        ("numpy.core.multiarray", "_reconstruct"): numpy_reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): numpy_reconstruct,
         ("numpy.core.multiarray", "scalar"): numpy_scalar,
         ("numpy._core.multiarray", "scalar"): numpy_scalar,
         ("_codecs", "encode"): encode,
     }
     known = {key: Known(".".join(key), call=function) for key, function in functions.items()}
-    for key in (("collections", "OrderedDict"), ("dnnlib.util", "EasyDict")):
-        known[key] = Known(".".join(key), call=ordered_dict, new=ordered_dict)
+    known |= {key: Known(".".join(key), call=ordered_dict, new=ordered_dict) for key in DICTIONARIES}
+    known |= {key: _inert(".".join(key)) for key in INERT_CLASSES}
     known |= {key: Known(".".join(key)) for key in MERE_NAMES}
-    known |= {("torch", name): Known(f"torch.{name}") for name in TORCH_STORAGES}
+    known |= {("torch", name): Known(f"torch.{name}") for name in TORCH_STORAGES if "." not in name}
     known |= {key: Known(".".join(key), new=_node_maker(".".join(key))) for key in NODE_CLASSES}
     return known
 
@@ -144,6 +258,15 @@ def _same(value: Any, *_: Any) -> Any:
 
 def _node_maker(name: str) -> Callable[[], Node]:
     return lambda: Node(name)
+
+
+def _inert(name: str) -> Known:
+    """Whatever it is made of, it stays a name."""
+
+    def make(*_: Any) -> Node:
+        return Node(name)
+
+    return Known(name, call=make, new=make)
 
 
 def _persistent_object(meta: Any) -> Node:
@@ -181,9 +304,3 @@ def _size(lengths: Any) -> tuple[int, ...]:
 
 def _device(*_: Any) -> None:
     """Where a tensor once lived says nothing about here."""
-
-
-def _numpy_reconstruct(kind: Any, shape: Any, code: Any) -> ArrayShell:
-    if not isinstance(kind, Known) or kind.name != "numpy.ndarray":
-        raise Refused("it rebuilds an array of a class other than numpy.ndarray.")
-    return ArrayShell()

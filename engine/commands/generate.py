@@ -34,7 +34,9 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser)
     parser.add_argument("--truncation", type=float, default=default.truncation_psi, help="psi (%(default)s)")
     parser.add_argument("--space", help="latent space, such as z, w, w+, codes (the model's)")
-    parser.add_argument("--classes", default="auto", help="auto, from the prompt, or NAME,NAME (%(default)s)")
+    parser.add_argument(
+        "--classes", "--class", default="auto", help="auto, from the prompt, or NAME,NAME (%(default)s)"
+    )
     parser.add_argument(
         "--class-count", type=int, default=default.class_count, help="how many the prompt may find (%(default)s)"
     )

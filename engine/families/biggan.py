@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.families.common import WITH_CLASSES, class_names, device_of
+from engine.families.common import WITH_CLASSES, check_channels, class_names, device_of
 from engine.families.declaration import Assembled, Details, Family, Network, has_keys, positive, switches_or_none
 
 if TYPE_CHECKING:
@@ -28,34 +27,25 @@ def _discriminator(state: State, **options: Any) -> nn.Module:
     return biggan.discriminator_from_shapes(state, **options)
 
 
-@dataclass(frozen=True, eq=False)
-class ColourDiscriminator:
-    """A discriminator of grey pictures that takes images [N, 3, H, W], by their mean."""
-
-    network: nn.Module
-
-    def __call__(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(images.mean(1, keepdim=True))
-        return logits
-
-
 def assemble(networks: Mapping[str, nn.Module], details: Details) -> Assembled:
     """One space, z with a class; grey pictures get three equal channels."""
     from engine.latents.classes import ClassSpace
     from engine.networks import biggan
+    from engine.networks.colours import GreyDiscriminator, as_colours
 
     network, judge = networks["generator"], networks.get("discriminator")
     assert isinstance(network, biggan.Generator)
+    check_channels(network.img_channels, details)
     names = class_names(details.classes, network.n_classes)
 
     def synthesize(decoded: Tensor, space: LatentSpace) -> Tensor:
         z, classes = decoded.split([network.dim_z, network.n_classes], dim=1)
         images: Tensor = network(z, network.embed_classes(classes))
-        return images.expand(-1, 3, -1, -1)
+        return as_colours(images)
 
     discriminator: Callable[[Tensor], Tensor] | None = judge
     if isinstance(judge, biggan.Discriminator) and judge.img_channels == 1:
-        discriminator = ColourDiscriminator(judge)
+        discriminator = GreyDiscriminator(judge)
     space = ClassSpace(network.dim_z, names, tuple(range(len(names))), device=device_of(network))
     return Assembled(
         network, network.img_resolution, {"z": space}, synthesize, discriminator=discriminator, classes=names

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ModelError
+from engine.families.declaration import CLASS_CHOICES
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ UNTOLD_SIDE = 256  # of pictures from a codebook, where nothing tells what the d
 # Settings and figures of families whose generators are told a class. Measured with fashion: with twice that gain,
 # pictures leave their class; without the discriminator 93.8 % of them stay in it, with it 95.6 %.
 WITH_CLASSES: dict[str, Any] = {
-    "choices": ("classes", "class_count", "relaxed_classes", "truncation_psi"),
+    "choices": (*CLASS_CHOICES, "truncation_psi"),
     "tuned": {"diversity_gain": 2.5, "realism": 0.5},
     "raw": {"realism": 0.5},
 }
@@ -68,6 +69,15 @@ def code_spaces(book: Codebook, side: int, details: Details, *, mixtures: bool) 
         raise ModelError(f"The kept codes {list(bank.shape)} do not fit {len(book.codes)} codes at {side} x {side}.")
     spaces = (CodeSpace, StraightThroughSpace, *((SoftCodeSpace,) if mixtures else ()))
     return {space.name: space(book, side, side, bank) for space in spaces}
+
+
+def check_channels(channels: int, details: Details) -> None:
+    """Raises ModelError for a generator whose pictures are neither coloured nor grey."""
+    if channels not in (1, 3):
+        raise ModelError(
+            f"{details.name} draws pictures of {channels} channels; only coloured ones, of 3, and grey ones, of 1, can "
+            "be shown. A generator with transparency or further channels has to be trained without them."
+        )
 
 
 def device_of(network: nn.Module) -> torch.device:

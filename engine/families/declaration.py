@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     State = Mapping[str, Tensor]
     Synthesis = Callable[[Tensor, LatentSpace], Tensor]  # a space's decoded latents, and the space -> images
 
+CLASS_CHOICES = ("classes", "class_count", "relaxed_classes")
 STAGE_STEPS = 60  # of each of the two stages (Zhou et al. 2022, Appendix E)
 CAUTIOUS_BYTES_PER_PIXEL = 9500.0
 
@@ -141,6 +142,11 @@ class Family:
     @property
     def has_classes(self) -> bool:
         return "classes" in self.choices
+
+    def with_classes(self) -> Family:
+        """What is known of those of its models that are told a class, where others of the family are not."""
+        missing = tuple(name for name in CLASS_CHOICES if name not in self.choices)
+        return replace(self, choices=(*self.choices, *missing))
 
     @property
     def has_own_choices(self) -> bool:

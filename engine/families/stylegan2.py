@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ModelError
+from engine.families.common import check_channels, class_names
 from engine.families.declaration import (
     Assembled,
     Details,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from engine.families.declaration import State, Synthesis
     from engine.latents.settling import Settling
-    from engine.latents.spaces import LatentSpace, WStatistics
+    from engine.latents.spaces import LatentSpace, MappingNetwork, WStatistics
     from engine.networks import stylegan2
 
 PROGRESSIVE = "Encoder4Editing"
@@ -53,7 +54,7 @@ def _encoder(state: State, *, encoder_type: str) -> nn.Module:
 
 
 def assemble(networks: Mapping[str, nn.Module], details: Details) -> Assembled:
-    """Spaces of z, of w and of a w for each layer. Raises ModelError for a generator that needs a class.
+    """Spaces of z, with a class where it needs one, of w and of a w for each layer.
 
     Where the model has no statistics of w they are estimated from the mapping network, but then a coordinate's sign
     may differ between machines, and a kept latent mean another picture.
@@ -62,22 +63,28 @@ def assemble(networks: Mapping[str, nn.Module], details: Details) -> Assembled:
 
     network, judge = networks["generator"], networks.get("discriminator")
     assert isinstance(network, stylegan2.Generator)
-    if network.c_dim:
-        raise ModelError(
-            f"{details.name} needs a class ({network.c_dim} classes); only generators without can be used."
-        )
-    if isinstance(judge, stylegan2.Discriminator):
-        judge.b4.mbstd_group_size = 1  # how real a particle looks must not depend on which others are in the batch
+    check_channels(network.img_channels, details)
+    classes = class_names(details.classes, network.c_dim) if network.c_dim else ()
     return Assembled(
         network,
         network.img_resolution,
-        _spaces(network, details),
+        _spaces(network, details, classes),
         synthesis_of(network),
-        default_space="w",
-        discriminator=judge,
+        default_space="z" if classes else "w",
+        discriminator=_judge(judge) if isinstance(judge, stylegan2.Discriminator) else None,
         encoder=networks.get("encoder"),
         encoder_side=_encoder_side(networks.get("encoder"), network, details),
+        classes=classes,
     )
+
+
+def _judge(network: stylegan2.Discriminator) -> Callable[[Tensor], Tensor]:
+    """Images [N, 3, H, W] to logits [N, 1], whatever channels and classes the network has."""
+    from engine.networks.colours import GreyDiscriminator
+
+    network.b4.mbstd_group_size = 1  # how real a particle looks must not depend on which others are in the batch
+    judge: Callable[[Tensor], Tensor] = network.of_any_class if network.judges_by_class else network
+    return GreyDiscriminator(judge) if network.img_channels == 1 else judge
 
 
 def _encoder_side(encoder: nn.Module | None, network: stylegan2.Generator, details: Details) -> int:
@@ -99,33 +106,56 @@ def _encoder_side(encoder: nn.Module | None, network: stylegan2.Generator, detai
 
 
 def synthesis_of(network: stylegan2.Generator) -> Synthesis:
-    """One w is that of every layer."""
+    """One w is that of every layer; grey pictures get three equal channels."""
+    from engine.networks.colours import as_colours
 
     def synthesize(decoded: Tensor, space: LatentSpace) -> Tensor:
         ws = decoded[:, None].expand(-1, network.num_ws, -1) if decoded.ndim == 2 else decoded
-        images: Tensor = network.synthesis(ws)
-        return images
+        return as_colours(network.synthesis(ws))
 
     return synthesize
 
 
-def _spaces(network: stylegan2.Generator, details: Details) -> dict[str, LatentSpace]:
+def _spaces(network: stylegan2.Generator, details: Details, classes: tuple[str, ...]) -> dict[str, LatentSpace]:
+    from engine.latents.classes import MappedClassSpace
     from engine.latents.spaces import MappedSphereSpace, PlainWSpace, WPlusSpace, WSpace
 
-    statistics = _statistics(network, details)
-    w = WSpace(network.mapping.to_w, network.z_dim, statistics, settling=_settling(network, details))
-    z = MappedSphereSpace(network.z_dim, details.device, mapping=network.mapping.to_w, mean=statistics.mean)
+    mapping = _mapping_of_all_classes(network) if classes else network.mapping.to_w
+    statistics = _statistics(network, mapping, details)
+    w = WSpace(mapping, network.z_dim, statistics, settling=_settling(network, details))
+    z: LatentSpace = MappedSphereSpace(network.z_dim, details.device, mapping=mapping, mean=statistics.mean)
+    if classes:
+        every, average = tuple(range(len(classes))), network.mapping.w_avg
+        z = MappedClassSpace(
+            network.z_dim, classes, every, device=details.device, mapping=network.mapping.to_w, mean=average
+        )
     spaces: tuple[LatentSpace, ...] = (z, w, PlainWSpace(w), WPlusSpace(w, network.num_ws))
     return {space.name: space for space in spaces}
 
 
-def _statistics(network: stylegan2.Generator, details: Details) -> WStatistics:
+def _mapping_of_all_classes(network: stylegan2.Generator) -> MappingNetwork:
+    """z -> w of some class, each as often: which one follows from z. So W holds what all classes may look like.
+
+    The first coordinate chooses, by its share of the normal distribution below it.
+    """
+    import torch
+    from torch.nn import functional
+
+    def mapping(z: Tensor) -> Tensor:
+        below = torch.special.ndtr(z[:, 0])
+        classes = (below * network.c_dim).long().clamp(0, network.c_dim - 1)
+        return network.mapping.to_w(z, functional.one_hot(classes, network.c_dim).to(z.dtype))
+
+    return mapping
+
+
+def _statistics(network: stylegan2.Generator, mapping: MappingNetwork, details: Details) -> WStatistics:
     """Those kept with the model. Raises ModelError for those of another."""
     from engine.latents.spaces import WStatistics, w_statistics
 
     stored = details.latents
     if not stored:
-        return w_statistics(network.mapping.to_w, network.z_dim, device=details.device)
+        return w_statistics(mapping, network.z_dim, device=details.device)
     if missing := sorted(set(STATISTICS) - stored.keys()):
         raise ModelError(f"{details.place} lacks {', '.join(missing)}.")
     if stored["mean"].shape != (network.w_dim,) or len(stored["factor"]) != network.w_dim:

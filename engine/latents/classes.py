@@ -10,7 +10,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.latents.spaces import TruncatedNormalSpace, log_normal
+from engine.latents.spaces import SphereSpace, TruncatedNormalSpace, log_normal
 from engine.settings import SettingsError
 
 LIMIT = 2.0  # of the truncated normal that BigGANs are sampled from
@@ -122,6 +122,27 @@ class ClassSpace:
 
     def _columns(self) -> Tensor:
         return torch.tensor(self.classes, device=self.device)
+
+
+@dataclass(frozen=True, eq=False)
+class MappedClassSpace(ClassSpace):
+    """StyleGAN2's Z with classes: z on the sphere, decoded with the class by the mapping network to w.
+
+    mapping: z [N, dim] and weights of all classes [N, classes] -> w [N, w_dim]; truncation draws w to `mean` [w_dim],
+    that of all classes, as StyleGAN2-ADA does.
+    """
+
+    mapping: Callable[[Tensor, Tensor], Tensor] = field(kw_only=True)
+    mean: Tensor = field(kw_only=True)
+
+    @property
+    def z(self) -> SphereSpace:  # type: ignore[override]
+        return SphereSpace(self.dim, self.device)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [N, dim + K] -> w [N, w_dim] = mean + psi (mapping(z, class) - mean)."""
+        z, every = super().decode(latents).split([self.dim, len(self.names)], dim=1)
+        return torch.lerp(self.mean, self.mapping(z, every), self.psi)
 
 
 def project_to_simplex(weights: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from engine.networks.colours import as_colours
 from engine.networks.stylegan2 import SynthesisNetwork, ToRGB
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -80,8 +81,7 @@ class StyledSynthesis:
 
     def __call__(self, styles: Tensor) -> Tensor:
         """Styles [N, S] -> images [N, 3, H, W], nominally in [-1, 1]. Differentiable."""
-        images: Tensor = self._network(styles[:, None].expand(-1, self._network.num_ws, -1))
-        return images
+        return as_colours(self._network(styles[:, None].expand(-1, self._network.num_ws, -1)))
 
 
 def noisy_layers(synthesis: SynthesisNetwork) -> dict[str, Tensor]:

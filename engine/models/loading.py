@@ -147,22 +147,30 @@ def inspect_file(path: Path, *, architecture: str = "", device: Device = "cpu", 
         row = read_row(path)
         if row.kind == "prompt":
             return _own_prompt_model(str(path), path, load_prompt_model(str(path), device, watch=watch))
-        return _own_model(str(path), path, row.family, load_generator(str(path), device, watch=watch).resolution)
+        made = load_generator(str(path), device, watch=watch)
+        return _own_model(str(path), path, row.family, made.resolution, classes=made.classes)
     opened = open_checkpoint(path, watch=watch)
     if opened.family == OPEN_CLIP:
         return _own_prompt_model(str(path), path, load_prompt_model(str(path), device, watch=watch))
+    classes: tuple[str, ...] = ()
     if find_family(opened.family).is_generator:
-        side = load_generator(str(path), device, watch=watch).resolution
+        made = load_generator(str(path), device, watch=watch)
+        side, classes = made.resolution, made.classes
     else:
         networks = load_other(str(path), device, watch=watch).networks
         side = max((int(getattr(network, "img_size", 0)) for network in networks.values()), default=0)
-    return _own_model(str(path), path, opened.family, side, opened.provenance.format)
+    return _own_model(str(path), path, opened.family, side, opened.provenance.format, classes)
 
 
 def _own_model(
-    name: str, path: Path, family: str, resolution: int, form: str = "folder with a description"
+    name: str,
+    path: Path,
+    family: str,
+    resolution: int,
+    form: str = "folder with a description",
+    classes: tuple[str, ...] = (),
 ) -> OwnModel:
-    return OwnModel(name, "generator", family, resolution, _bytes_on_disk(path), form, str(path))
+    return OwnModel(name, "generator", family, resolution, _bytes_on_disk(path), form, str(path), classes)
 
 
 def _own_prompt_model(name: str, path: Path, model: PromptModel) -> OwnModel:
@@ -263,7 +271,7 @@ def _named_row(name: str, assets: Path, loading: Loading) -> ModelRow:
     if here is None:
         return find_row(name, "generator", assets)
     opened = open_checkpoint(here.folder, watch=loading.watch)
-    return _opened_row(opened, name, here.model.licence, here.model.resolution)
+    return _opened_row(opened, name, here.model.licence, here.model.resolution, here.model.classes)
 
 
 def _own_generator_row(path: Path, loading: Loading) -> ModelRow:
@@ -273,7 +281,9 @@ def _own_generator_row(path: Path, loading: Loading) -> ModelRow:
     return _opened_row(open_checkpoint(path, watch=loading.watch), str(path), OWN_LICENCE)
 
 
-def _opened_row(opened: Checkpoint, name: str, licence: str, resolution: int = 0) -> ModelRow:
+def _opened_row(
+    opened: Checkpoint, name: str, licence: str, resolution: int = 0, classes: tuple[str, ...] = ()
+) -> ModelRow:
     """A row for an opened checkpoint, with its settings as options."""
     settings = {
         f"{role}.{setting}": about.value
@@ -290,6 +300,7 @@ def _opened_row(opened: Checkpoint, name: str, licence: str, resolution: int = 0
         licence=licence,
         files={role: ModelFile(path, sha256) for role in opened.networks},
         folder=path.parent,
+        classes=classes,
         options=settings,
         states=opened.networks,
     )

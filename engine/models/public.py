@@ -22,6 +22,7 @@ _DROPBOX = "https://www.dropbox.com/s/"
 
 LARGEST = 12 << 30  # bytes of a file whose size nobody tells beforehand
 
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _NVIDIA = "NVIDIA Source Code License, non-commercial"
 _NVIDIA_CONDITIONS = "research or evaluation only, not commercially"
 
@@ -60,6 +61,7 @@ class PublicModel:
     preprocessing: str = "pixels in [-1, 1]"
     latents: str = "z: N(0, 1), 512 numbers"
     truncation_psi: float = 1.0
+    classes: tuple[str, ...] = ()  # names, in the generator's order
 
     @property
     def megabytes(self) -> float:
@@ -71,7 +73,9 @@ class PublicModel:
         return re.sub(r"[^\w.+-]+", "--", self.name)
 
 
-def _stylegan2_ada(name: str, file: str, resolution: int, megabytes: float, shows: str) -> PublicModel:
+def _stylegan2_ada(
+    name: str, file: str, resolution: int, megabytes: float, shows: str, *, classes: tuple[str, ...] = ()
+) -> PublicModel:
     return PublicModel(
         name=name,
         family="stylegan2",
@@ -82,6 +86,7 @@ def _stylegan2_ada(name: str, file: str, resolution: int, megabytes: float, show
         paper="Karras et al. 2020, Training Generative Adversarial Networks with Limited Data",
         shows=shows,
         truncation_psi=0.7,
+        classes=classes,
     )
 
 
@@ -157,7 +162,7 @@ PUBLIC_MODELS: tuple[PublicModel, ...] = (
     _stylegan2_ada("stylegan2-ada-afhqcat", "afhqcat.pkl", 512, 364, "cats"),
     _stylegan2_ada("stylegan2-ada-afhqdog", "afhqdog.pkl", 512, 364, "dogs"),
     _stylegan2_ada("stylegan2-ada-afhqwild", "afhqwild.pkl", 512, 364, "wild animals"),
-    _stylegan2_ada("stylegan2-ada-cifar10", "cifar10.pkl", 32, 245, "10 classes of CIFAR-10"),
+    _stylegan2_ada("stylegan2-ada-cifar10", "cifar10.pkl", 32, 245, "10 classes of CIFAR-10", classes=_CIFAR10),
     _stylegan2_ada("stylegan2-ada-brecahad", "brecahad.pkl", 512, 364, "breast tissue under the microscope"),
     _stylegan2_ada(
         "stylegan2-ada-ffhq-256",

@@ -69,6 +69,7 @@ class OwnModel:
     bytes: int
     format: str
     path: str
+    classes: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -187,15 +188,27 @@ def stored_rows(folder: Path | None = None) -> tuple[ModelRow, ...]:
     """The models that are here beside the bundled ones, as the rest of the program sees models."""
     root = folder or models_folder()
 
-    def row(name: str, kind: ModelKind, family: str, resolution: int, licence: str, place: Path) -> ModelRow:
-        return ModelRow(name, kind, family, resolution, licence, {}, place)
+    def row(
+        name: str,
+        kind: ModelKind,
+        family: str,
+        resolution: int,
+        licence: str,
+        place: Path,
+        classes: tuple[str, ...] = (),
+    ) -> ModelRow:
+        return ModelRow(name, kind, family, resolution, licence, {}, place, classes=classes)
 
-    rows = [
-        row(one.model.name, "generator", one.model.family, one.model.resolution, one.model.licence, one.folder)
-        for one in installed(root)
-    ]
+    rows = []
+    for one in installed(root):
+        model = one.model
+        rows.append(
+            row(model.name, "generator", model.family, model.resolution, model.licence, one.folder, model.classes)
+        )
     rows += [row(one.name, "prompt", "open_clip", 0, one.licence, one.file.parent) for one in prompt_models(root)]
-    rows += [row(o.name, o.kind, o.family, o.resolution, OWN_LICENCE, Path(o.path).parent) for o in own_models(root)]
+    for own in own_models(root):
+        place = Path(own.path).parent
+        rows.append(row(own.name, own.kind, own.family, own.resolution, OWN_LICENCE, place, own.classes))
     return tuple(rows)
 
 
@@ -207,7 +220,7 @@ def own_models(folder: Path | None = None) -> tuple[OwnModel, ...]:
     found = []
     for values in _read((folder or models_folder()) / OWN).values():
         with suppress(TypeError):  # what another version wrote is left out
-            model = OwnModel(**values)
+            model = OwnModel(**{**values, "classes": tuple(values.get("classes", ()))})
             if Path(model.path).exists():
                 found.append(model)
     return tuple(reversed(found))

@@ -841,7 +841,8 @@ class Discriminator(nn.Module):
         self.block_resolutions = _resolutions(img_resolution, channels)[:0:-1]
         if not self.block_resolutions:
             raise ValueError("a discriminator needs img_resolution of at least 8, got 4")
-        self.cmap_dim = 0 if c_dim == 0 else (channels[4] if cmap_dim is None else cmap_dim)
+        # Without labels as an input, TensorFlow's discriminators of classes have an output for each.
+        self.cmap_dim = (channels[4] if c_dim else 0) if cmap_dim is None else cmap_dim
         for resolution in self.block_resolutions:
             block = DiscriminatorBlock(
                 channels[resolution],
@@ -888,8 +889,21 @@ class Discriminator(nn.Module):
             x, rest = self.get_submodule(f"b{resolution}")(x, rest)
         return self.b4.features(x, rest)
 
+    @property
+    def judges_by_class(self) -> bool:
+        """Whether a picture has a logit for each class, by labels or (TensorFlow) by as many outputs."""
+        return self.c_dim > 0 or len(self.b4.out.bias) > 1
+
+    def of_any_class(self, img: Tensor) -> Tensor:
+        """log mean_y exp(logit of class y): a picture is as real as its class makes it. -> [N, 1]."""
+        logits: Tensor = self.b4.out(self.features(img))
+        if self.c_dim:
+            labels = self.mapping(None, torch.eye(self.c_dim, dtype=logits.dtype, device=logits.device))
+            logits = logits @ labels.t() / math.sqrt(self.cmap_dim)
+        return logits.logsumexp(1, keepdim=True) - math.log(logits.shape[1])
+
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
-        """img: [N, img_channels, H, W] in [-1, 1], c: [N, c_dim] or None -> logits: [N, 1]."""
+        """img: [N, img_channels, H, W] in [-1, 1], c: [N, c_dim] or None -> logits [N, 1], or [N, classes]."""
         logits: Tensor = self.b4.out(self.features(img, c))
         if self.c_dim == 0:
             return logits

@@ -57,7 +57,8 @@ class Generation(Task):
         if self.settings.truncation_psi != 1 or "w+" not in self.generator.spaces:
             return None
         latents = step.particles.latents[index]
-        return inversion.start_from_latents(self.generator, self.problem.space.name, latents)  # type: ignore[arg-type]
+        # Classes are part of the space that the latents belong to; psi is 1.
+        return inversion.start_from_latents(self.generator, self.problem.space, latents)  # type: ignore[arg-type]
 
 
 def generate(
@@ -103,7 +104,7 @@ def _space(settings: GenerateSettings, model: GeneratorLike, prompt_model: Promp
     name = settings.space or model.default_space
     if name not in model.spaces:
         raise SettingsError(f"space: {name!r} is unknown to {settings.model}; it has {', '.join(model.spaces)}.")
-    return with_classes(settings, model.spaces[name], prompt_model).truncated(settings.truncation_psi)
+    return with_classes(settings, model, model.spaces[name], prompt_model).truncated(settings.truncation_psi)
 
 
 def _problem(
@@ -131,15 +132,24 @@ def _problem(
     )
 
 
-def with_classes(settings: GenerateSettings, space: LatentSpace, prompt_model: PromptModelLike) -> LatentSpace:
-    """A class-conditional space with the classes named, or those the prompt is close to.
+def with_classes(
+    settings: GenerateSettings, model: GeneratorLike, space: LatentSpace, prompt_model: PromptModelLike
+) -> LatentSpace:
+    """A class-conditional space with the classes named, or those the prompt is close to; all where none has a name.
 
     Raises SettingsError for names where there are no classes, unknown names, and prompts that are close to none.
     """
     if not isinstance(space, ClassSpace):
+        others = [name for name, other in model.spaces.items() if isinstance(other, ClassSpace)]
+        if settings.classes and others:
+            raise SettingsError(
+                f"classes: space {space.name!r} has none; leave them out, or use {' or '.join(others)}."
+            )
         if settings.classes:
             raise SettingsError(f"classes: {settings.model} has none; leave them out.")
         return space
+    if not settings.classes and all(name.isdecimal() for name in space.names):
+        return space.holding(range(len(space.names)), relaxed=settings.relaxed_classes)  # no word can find a number
     if settings.classes:
         chosen = classes_by_name(settings.classes, space.names, prompt_model.text_features)
     else:

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.latents.spaces import WPlusSpace
+from engine.latents.spaces import LatentSpace, WPlusSpace
 from engine.latents.styles import StyledSynthesis, noisy_layers
 from engine.pictures import imaging
 from engine.pictures.masks import Alpha, Mask, bounds, cut_alpha
@@ -120,15 +120,16 @@ class Renderer:
 
 
 @torch.no_grad()
-def start_from_latents(generator: "GeneratorModel", space: str, latents: Tensor) -> Start:
-    """The start that a finished picture of the generator is: latents [*spaces[space].shape]. Exact, no search.
+def start_from_latents(generator: "GeneratorModel", space: str | LatentSpace, latents: Tensor) -> Start:
+    """The start that a finished picture of the generator is: latents [*space.shape]. Exact, no search.
 
-    Raises SettingsError for a space that the generator does not have.
+    space: a name, or one of the generator's spaces that holds some of its classes. Raises SettingsError for a space
+    that the generator does not have.
     """
-    if space not in generator.spaces:
+    if isinstance(space, str) and space not in generator.spaces:
         raise SettingsError(f"space: {space!r} is unknown to {generator.name}; it has {', '.join(generator.spaces)}.")
     renderer = Renderer(generator)
-    w = generator.spaces[space].decode(latents[None])
+    w = (generator.spaces[space] if isinstance(space, str) else space).decode(latents[None])
     ws = w[:, None].expand(-1, renderer.space.layers, -1) if w.ndim == 2 else w
     return start_from_ws(renderer, ws)
 

@@ -158,8 +158,7 @@ def _measured_w(
     w = _random_w(generator, count)
     features = []
     for done, part in enumerate(w.split(BATCH), 1):
-        ws = part[:, None].expand(-1, generator.network.num_ws, -1)
-        features.append(prompt_model.image_features(generator.network.synthesis(ws)))
+        features.append(prompt_model.image_features(generator.synthesize(part, generator.spaces["w"])))
         yield min(done * BATCH, count), count
     std = w.std(0).clamp_min(SMALLEST_CHANGE)
     _save(path, {"matrix": regression((w - w.mean(0)) / std, torch.cat(features)), "std": std})

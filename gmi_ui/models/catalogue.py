@@ -25,7 +25,19 @@ def look_up(models: Models, name: str) -> Entry:
     """From the table of models; a person's own file is loaded for it. Raises ModelError."""
     row = models.row(name)
     if row is not None and (row.classes or not find_family(row.family).has_classes):
-        return Entry(find_family(row.family), row.classes, row.examples, first_settings(name, row.family, row))
+        examples = row.examples or _as_examples(row.classes)
+        return Entry(_family(row.family, row.classes), row.classes, examples, first_settings(name, row.family, row))
     model = models.generator(name)
-    examples = model.examples or model.classes[:EXAMPLE_CLASSES]
-    return Entry(find_family(model.family), model.classes, examples, first_settings(name, model.family, row))
+    examples = model.examples or _as_examples(model.classes)
+    family = _family(model.family, model.classes)
+    return Entry(family, model.classes, examples, first_settings(name, model.family, row))
+
+
+def _family(name: str, classes: tuple[str, ...]) -> Family:
+    """Of a model with classes, one that has settings for them."""
+    return find_family(name).with_classes() if classes else find_family(name)
+
+
+def _as_examples(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The first classes as prompts; none where they only have numbers."""
+    return tuple(name for name in classes[:EXAMPLE_CLASSES] if not name.isdecimal())

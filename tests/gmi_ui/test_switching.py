@@ -12,9 +12,11 @@ import torch
 
 from engine.errors import ModelError
 from engine.families import FAMILIES
+from engine.models import store
+from engine.models.store import OwnModel
 from engine.pictures import png_files
 from engine.settings import GenerateSettings, SettingsError
-from gmi_ui.controls import AUTO, BASELINE, NOTHING, REST, settings_from, usable_settings, values_of
+from gmi_ui.controls import AUTO, BASELINE, NOTHING, REST, is_shown, settings_from, usable_settings, values_of
 from gmi_ui.frames import stage_of
 from gmi_ui.jobs.generating import GENERATE, NOT_COMPARABLE
 from gmi_ui.models.catalogue import look_up
@@ -228,6 +230,23 @@ def test_a_models_own_file_is_looked_up_by_loading_it() -> None:
 
 
 # ---- classes ---------------------------------------------------------------------------------------------
+
+
+def test_an_own_stylegan_with_classes_shows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened once, its entry tells the classes; without any, the family has no control for them."""
+    monkeypatch.setenv("GMI_MODELS", str(tmp_path))
+    for name, classes in (("with.pt", ("coat", "bag")), ("numbers.pt", ("0", "1")), ("without.pt", ())):
+        (tmp_path / name).touch()
+        path = str(tmp_path / name)
+        store.remember_own(OwnModel(path, "generator", "stylegan2", 32, 1, "a format", path, classes))
+    rows = {Path(row.name).name: row for row in store.stored_rows()}
+    models = tiny_models()
+    monkeypatch.setattr(models, "row", rows.get)
+    named, numbers, without = (look_up(models, name) for name in ("with.pt", "numbers.pt", "without.pt"))
+    assert named.classes == named.examples == ("coat", "bag") and numbers.examples == ()
+    shown = [is_shown("classes", entry.family) for entry in (named, numbers, without)]
+    assert shown == [True, True, False]
+    assert named.family.has_own_choices and is_shown("relaxed_classes", numbers.family)
 
 
 def test_the_prompt_finds_classes_and_they_can_be_edited(tab: Tab) -> None:

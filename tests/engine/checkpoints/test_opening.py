@@ -309,10 +309,12 @@ def test_a_state_dict_under_a_name_and_a_prefix(name: str, tmp_path: Path) -> No
     opened = open_checkpoint(tmp_path / "weights")
     assert (opened.family, set(opened.networks)) == ("stylegan2", {"generator"})
     assert opened.networks["generator"].keys() == state.keys()
-    assert opened.provenance.notes == ("not used: iterations",)
+    prefix = "taken off the beginning of all keys: module."
+    assert opened.provenance.notes == (f"found under {name}", prefix, "not used: iterations")
     torch.save({**content, "k" * 50: 1, **{f"n{i}": 1 for i in range(9)}}, tmp_path / "weights")
-    (note,) = open_checkpoint(tmp_path / "weights").provenance.notes
-    assert note == f"not used: iterations, {'k' * 40}, n0, n1, n2, n3, n4, n5"  # names of a screen's length, eight
+    *_, note = open_checkpoint(tmp_path / "weights").provenance.notes
+    shown = f"iterations, {'k' * 40}…, n0, n1, n2, n3, n4, n5"  # names of a screen's length, eight
+    assert note == f"not used: {shown} and 3 more"
 
 
 def test_lightnings_callbacks_beside_a_vqgan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,12 +143,12 @@ def metadata_of_a_newer_version(folder: Path) -> Path:
     return folder / "m.safetensors"
 
 
-def generator(classes: int = 0) -> Generator:
-    return Generator(Z_DIM, classes, W_DIM, RESOLUTION, channels=CHANNELS, mapping_layers=2)
+def generator(channels: int = 3) -> Generator:
+    return Generator(Z_DIM, 0, W_DIM, RESOLUTION, channels, channels=CHANNELS, mapping_layers=2)
 
 
 NEARLY: dict[str, tuple[Make, str]] = {
-    "a generator that needs a class": (bare(generator(3)), r"needs a class \(3 classes\)"),
+    "a generator of transparent pictures": (bare(generator(channels=4)), "draws pictures of 4 channels"),
     "a layer is missing": (bare(generator(), **{"synthesis.b8.conv1.affine.bias": None}), "does not hold a stylegan2"),
     "a layer of another width": (bare(generator(), **{"synthesis.b8.conv1.bias": torch.zeros(3)}), "does not hold"),
     "a discriminator alone": (bare(Discriminator(0, RESOLUTION, channels=CHANNELS)), "but no generator"),

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from engine.checkpoints import convert, open_checkpoint, read_safetensors, verify, write_safetensors
 from engine.errors import ModelError
+from engine.latents.classes import ClassSpace
 from engine.latents.spaces import WSpace
+from engine.latents.styles import StyledSynthesis
 from engine.models.loading import GeneratorModel, inspect_file, load_generator, load_other, load_prompt_model
 from engine.models.table import ASSETS, list_models, read_row
 from engine.networks import dfgan, stargan2
@@ -307,10 +310,46 @@ def test_own_file_with_other_weights(tmp_path: Path) -> None:
         load_generator(str(path))
 
 
-def test_class_conditional_generators_are_refused(tmp_path: Path) -> None:
+def test_class_conditional_stylegans_draw_each_class(tmp_path: Path) -> None:
+    """z and a class make the picture that the network makes of them; W holds all classes, so Edit has its W+."""
     path = tmp_path / "classes.safetensors"
     write_safetensors(path, Generator(Z_DIM, 3, W_DIM, RESOLUTION, channels=CHANNELS).state_dict())
-    with pytest.raises(ModelError, match=r"needs a class \(3 classes\)"):
+    model = load_generator(str(path))
+    assert (model.classes, model.default_space, model.discriminator) == (("0", "1", "2"), "z", None)
+    space = model.spaces["z"]
+    assert isinstance(space, ClassSpace)
+    for number in range(3):
+        one = space.holding([number])
+        latents = one.sample([5, 6])
+        expected = model.network(latents[:, :Z_DIM], F.one_hot(torch.tensor([number] * 2), 3).float())
+        assert torch.allclose(model.render(latents, one), expected, atol=1e-5)
+    halfway = space.truncated(0.5)
+    w = halfway.decode(halfway.sample([5]))
+    assert torch.allclose(w, torch.lerp(model.network.mapping.w_avg, space.decode(space.sample([5])), 0.5), atol=1e-6)
+    assert model.render(model.spaces["w+"].sample([1]), "w+").shape == (1, 3, RESOLUTION, RESOLUTION)
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_grey_generators_draw_three_equal_channels(classes: int, tmp_path: Path) -> None:
+    """In whatever way the page draws: from latents, from styles; and its discriminator sees their grey."""
+    write_safetensors(
+        tmp_path / "grey.safetensors",
+        Generator(Z_DIM, classes, W_DIM, RESOLUTION, 1, channels=CHANNELS).state_dict(),
+    )
+    model = load_generator(str(tmp_path / "grey.safetensors"))
+    images = model.render(model.spaces["w"].sample([1, 2]), "w")
+    assert images.shape == (2, 3, RESOLUTION, RESOLUTION) and torch.equal(images[:, 0], images[:, 2])
+    styled = StyledSynthesis(model.network.synthesis)
+    w = model.spaces["w"].decode(model.spaces["w"].sample([1, 2]))
+    drawn = styled(styled.styles(w[:, None].expand(-1, model.network.num_ws, -1)))
+    assert torch.allclose(drawn, images, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_generators_of_other_channels_are_refused(channels: int, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    write_safetensors(path, Generator(Z_DIM, 0, W_DIM, RESOLUTION, channels, channels=CHANNELS).state_dict())
+    with pytest.raises(ModelError, match=f"draws pictures of {channels} channels; only coloured ones, of 3, and grey"):
         load_generator(str(path))
 
 

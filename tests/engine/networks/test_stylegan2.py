@@ -381,6 +381,19 @@ def test_shapes_rebuild_the_network(architecture: stylegan2.Architecture) -> Non
     assert_near(judge(images, c), discriminator(images, c), 1e-14)
 
 
+@pytest.mark.parametrize(("c_dim", "logits"), [(3, 4), (0, 3)])
+def test_a_picture_is_as_real_as_its_class_makes_it(c_dim: int, logits: int) -> None:
+    """of_any_class = log mean_y exp(logit of class y): projected logits (ADA), or one output a class (TensorFlow)."""
+    judge = Discriminator(c_dim, 8, channels={4: 3, 8: 2}, cmap_dim=logits, mapping_layers=2).double()
+    images = normal(2, 3, 8, 8)
+    if c_dim:
+        by_class = torch.cat([judge(images, c.expand(2, -1)) for c in torch.eye(3, dtype=torch.float64)], dim=1)
+    else:
+        by_class = judge(images)
+    assert by_class.shape == (2, 3) and judge.judges_by_class
+    assert_near(judge.of_any_class(images), by_class.exp().mean(1, keepdim=True).log(), 1e-12)
+
+
 def test_errors_say_what_to_do() -> None:
     network = tiny_generator(c_dim=2)
     with pytest.raises(ValueError, match=r"expected c of shape \[N, 2\], got None"):
