@@ -7,10 +7,11 @@ gives the same pictures byte for byte; of run.json only `seconds_per_step` diffe
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from engine.commands import generate, models, pictures
 from engine.commands.shared import RunError, quicken
-from engine.errors import ModelError, PictureError, SaveError
+from engine.errors import ModelError, PictureError, SaveError, is_out_of_memory
 from engine.settings import SettingsError
 from engine.version import VERSION
 
@@ -19,6 +20,8 @@ OPTION_OF = {"truncation_psi": "truncation", "detail_steps": "stage2"}  # where 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
+    with suppress(AttributeError):  # of what stands in for it in tests
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a name that it has no letters for
     options = _parser().parse_args(arguments)
     if getattr(options, "quick", False):
         quicken(options)
@@ -30,6 +33,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SettingsError, ModelError, PictureError, SaveError, RunError) as error:
         print(f"error: {as_option(error)}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}. Give another file or folder.", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"\nerror: {_out_of_memory(options)}", file=sys.stderr)  # the progress bar's line ends there
+        return 2
+
+
+def _out_of_memory(options: argparse.Namespace) -> str:
+    """What to do where the memory was full; `n` is the number of pictures, where the command makes some."""
+    n = getattr(options, "n", 1)
+    fewer = (
+        f"Make fewer pictures at once, such as --n {n // 2}" if n > 1 else "Use a smaller model or a smaller picture"
+    )
+    return f"the memory is full. {fewer}, or end other programs, and try again."
 
 
 def as_option(error: Exception) -> str:

@@ -1,7 +1,10 @@
 """Errors whose message is written for a person, without anything that takes long to import."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_NO_MEMORY = re.compile("out of memory|not enough memory|allocate memory", re.IGNORECASE)  # torch's words
 
 
 class ModelError(ValueError):
@@ -22,6 +25,11 @@ class SaveError(OSError):
 
 class PictureError(ValueError):
     """A picture or a mask cannot be used; the message says why, what was expected, and what to do."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the memory was full, of the machine or of a GPU; torch has no error of its own for the former."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -7,16 +7,16 @@ by their class: naming the classes would import torch, and delay the page.
 import errno
 import itertools
 import logging
-import re
 import time
 from dataclasses import dataclass, field
 from typing import Literal
+
+from engine.errors import is_out_of_memory
 
 Kind = Literal["info", "warning", "error"]
 _log = logging.getLogger(__name__)
 # Not from 1: a restarted server must not repeat the number of a message that a page has dismissed.
 _numbers = itertools.count(time.time_ns() // 1_000_000)
-_NO_MEMORY = re.compile("out of memory|not enough memory|allocate memory")  # torch's words
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,27 @@ def explain(error: Exception) -> Notice:
         return Notice(str(error), "warning")
     if is_ours(error):
         return Notice(str(error), "error")
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+    if is_out_of_memory(error):
         return Notice("The memory is full. Make fewer pictures at once, then press Run.", "error")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Notice(
             f"No space is left on the disk{_where(error)}. Free some space, then save again: the pictures are kept.",
             "error",
         )
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return Notice(f"{shortened_path(error.filename)} cannot be used: {error.strerror}. Choose another.", "error")
     _log.error("unforeseen error", exc_info=error)
     return Notice(
         f"Something unforeseen went wrong ({type(error).__name__}: {error}). The pictures made so far are "
         "kept; the details are in the terminal that runs the studio.",
         "error",
     )
+
+
+def shortened_path(path: object, limit: int = 80) -> str:
+    """The end of a path, as much as a notice has room for."""
+    text = str(path)
+    return text if len(text) <= limit else "…" + text[1 - limit :]
 
 
 def is_ours(error: Exception) -> bool:

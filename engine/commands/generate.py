@@ -4,6 +4,7 @@ import argparse
 from dataclasses import replace
 from typing import Any, get_args
 
+from engine.commands import output
 from engine.commands.shared import (
     add_model_options,
     add_run_options,
@@ -111,10 +112,9 @@ def _with_stages(flow: FlowSettings, options: argparse.Namespace, *, has_stages:
 def _generate(options: argparse.Namespace) -> None:
     examples = read_towards(options)  # wrong options are said before torch is imported
     settings = with_towards(_settings(options), options, examples)
+    options.out = output.run_folder(options.out, overwrite=options.overwrite)
     from engine import tasks
-    from engine.system import files
 
-    files.make_folder(options.out)
     options.prompt_model = settings.prompt_model
     models = load_models(options)
     warn_of_cut_words(settings.prompt, models)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.commands import output
 from engine.errors import ModelError, did_you_mean
 from engine.models import store, table
 from engine.models.public import PUBLIC_MODELS, PublicFile, PublicModel, public_model
@@ -109,7 +111,7 @@ def _show(options: argparse.Namespace) -> int:
         _print_facts(_row_facts(rows[options.name], "bundled"))
     elif options.name in public:
         _print_facts(_public_facts(public[options.name]))
-    elif Path(options.name).exists():
+    elif os.path.exists(options.name):  # also of a name that can be none
         options.file = Path(options.name)
         return _check(options)
     else:
@@ -255,6 +257,7 @@ def _convert(options: argparse.Namespace) -> None:
 
     if options.out.suffix != ".safetensors":
         raise ModelError(f"--out must end in .safetensors, got {options.out.name!r}.")
+    output.check_file(options.out)
     opened = _open(options)
     for role in opened.networks:
         if can_build(opened.family, role):

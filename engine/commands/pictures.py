@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from engine.commands import output
 from engine.commands.shared import (
     Models,
     add_model_options,
@@ -135,10 +136,9 @@ def _edit(options: argparse.Namespace) -> None:
     examples = read_towards(options)  # wrong options are said before torch is imported
     settings = with_towards(_edit_settings(options), options, examples)
     picture = _read_picture(options.image)
+    options.out = output.run_folder(options.out, overwrite=options.overwrite)
     from engine import tasks
-    from engine.system import files
 
-    files.make_folder(options.out)
     models = load_models(options)
     warn_of_cut_words(settings.prompt, models)
     start = _find_start(picture, models, options.inversion_steps)
@@ -157,9 +157,7 @@ def _inpaint(options: argparse.Namespace) -> None:
     from engine.pictures import masks
 
     mask = tasks.prepare_mask(settings, masks.read_mask(options.mask, picture.size), picture)
-    from engine.system import files
-
-    files.make_folder(options.out)
+    options.out = output.run_folder(options.out, overwrite=options.overwrite)
     models = load_models(options)
     if settings.prompt:
         warn_of_cut_words(settings.prompt, models)
@@ -175,11 +173,11 @@ def _invert(options: argparse.Namespace) -> None:
             f"out: {options.out.name!r} must end in .safetensors (for the latents) or .png (for the redrawn picture)."
         )
     picture = _read_picture(options.image)
+    output.check_file(options.out)
     from engine.checkpoints import write_safetensors
     from engine.pictures import imaging, picture_files
     from engine.system import files
 
-    files.make_folder(options.out.parent)
     models = load_models(options)
     start = _find_start(picture, models, options.inversion_steps)
     if options.out.suffix == ".png":
@@ -200,8 +198,11 @@ def _directions(options: argparse.Namespace) -> None:
         folder = styleclip.bundle_folder(models.generator) if options.bundle else styleclip.directions_folder()
         if folder is None:
             raise SettingsError(f"bundle: {models.generator.name} is not a bundled model; leave --bundle out.")
-        started = time.perf_counter()
+        started, is_tried = time.perf_counter(), False
         for done, total in styleclip.compute_directions(*models, space, path=folder / name, count=options.count):
+            if not is_tried:  # what is wrong with the models or the count was said by now
+                output.check_file(folder / name)
+                is_tried = True
             show_bar(f"{space:<8}", done, total, time.perf_counter() - started)
         print(folder / name)
 

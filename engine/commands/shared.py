@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from engine.commands import output
 from engine.models.table import PUBLIC_PREFIX
 from engine.settings import OF_THE_MODEL, PRESETS, EditSettings, GenerateSettings, RunSettings, SettingsError
 from engine.system.files import Watch
@@ -51,6 +52,9 @@ def add_model_options(parser: argparse.ArgumentParser, *, prompt_model: str | No
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """How many pictures, from which seed, where to, by which numbers; the numbers not given are the preset's."""
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures and run.json")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the run that the folder holds (else this one gets a new name)"
+    )
     parser.add_argument("--n", type=int, default=RunSettings.n, help="how many pictures (%(default)s)")
     parser.add_argument("--seed", type=int, default=RunSettings.seed, help="picture i is of seed + i (%(default)s)")
     parser.add_argument("--preset", default=RunSettings.preset, help=f"{', '.join(PRESETS)} (%(default)s)")
@@ -178,10 +182,18 @@ def run_tasks(tasks: "Mapping[str, Task]", models: Models, folder: Path, **parts
 
     parts: what else run.json says. Raises as `carry_out`, and SaveError.
     """
-    ours, seconds_per_step = tasks["ours"].settings, 0.0
+    ours, seconds_per_step, is_saved = tasks["ours"].settings, 0.0, False
+
+    def save(place: Path, task: "Task", step: "Step") -> None:
+        nonlocal is_saved
+        if not is_saved:
+            output.clear_run(folder)  # not before there is something else to keep
+            is_saved = True
+        _save(place, task, models, step)
+
     for side, task in tasks.items():
         place = folder if side == "ours" else folder / side
-        last, seconds = carry_out(task.steps(), side, place, partial(_save, place, task, models))
+        last, seconds = carry_out(task.steps(), side, place, partial(save, place, task))
         parts[side] = {"text_scores": last.text_scores.tolist(), "diversity": last.diversity} | task.figures(last)
         if side == "ours":
             seconds_per_step = seconds / max(last.total, 1)
@@ -194,7 +206,7 @@ def run_tasks(tasks: "Mapping[str, Task]", models: Models, folder: Path, **parts
         "seconds_per_step": seconds_per_step,
         **parts,
     }
-    files.save_file(folder / "run.json", json.dumps(values, indent=2, allow_nan=False).encode() + b"\n")
+    files.save_file(folder / output.REPORT, json.dumps(values, indent=2, allow_nan=False).encode() + b"\n")
 
 
 def _save(folder: Path, task: "Task", models: Models, step: "Step") -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ModelError
-from engine.system.files import replace, sha256_of, write_atomic
+from engine.system.files import beginning, replace, sha256_of, write_atomic
 
 MIRROR_VARIABLE = "GMI_MODEL_MIRROR"
 CHUNK = 1 << 18
@@ -176,7 +176,8 @@ def is_this_machine(host: str) -> bool:
 def _open_part(target: Path, url: str) -> _Part:
     """The part of an earlier try, if it is of the same address; otherwise an empty one."""
     mark = hashlib.sha256(url.encode()).hexdigest()[:12]
-    part = _Part(target.with_name(f".{target.name}.{mark}.part"), target.with_name(f".{target.name}.{mark}.json"))
+    name = f".{beginning(target.name)}.{mark}"
+    part = _Part(target.with_name(f"{name}.part"), target.with_name(f"{name}.json"))
     try:
         about = json.loads(part.about.read_bytes())
         part.validator, part.total = str(about["validator"]), about["total"]

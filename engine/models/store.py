@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -221,7 +222,7 @@ def own_models(folder: Path | None = None) -> tuple[OwnModel, ...]:
     for values in _read((folder or models_folder()) / OWN).values():
         with suppress(TypeError):  # what another version wrote is left out
             model = OwnModel(**{**values, "classes": tuple(values.get("classes", ()))})
-            if Path(model.path).exists():
+            if os.path.exists(model.path):  # also of one that may not be looked at
                 found.append(model)
     return tuple(reversed(found))
 

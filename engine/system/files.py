@@ -18,13 +18,14 @@ from engine.errors import SaveError
 Watch = Callable[[str, float | None], None]
 _CHUNK = 1 << 23
 _ASIDE = ".old"
+_LONGEST = 100  # characters of a file's name in those of temporary files beside it: 255 bytes are a name's limit
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: equal pictures give an equal file
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; at the end it becomes `path`, after a failure it is gone."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{beginning(path.name)}.", suffix=".part")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -38,6 +39,11 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def beginning(name: str) -> str:
+    """As much of a file's name as leaves room for more beside it, whatever its letters take."""
+    return os.fsencode(name)[:_LONGEST].decode("utf-8", "ignore")
+
+
 def replace(source: Path, target: Path) -> None:
     """Renames `source` to `target`, whatever is there. Raises OSError, and leaves both as they are, if that fails.
 
@@ -49,10 +55,11 @@ def replace(source: Path, target: Path) -> None:
     except PermissionError:
         if not target.is_file():
             raise
-        for left in target.parent.glob(f".{glob.escape(target.name)}.*{_ASIDE}"):
+        name = beginning(target.name)
+        for left in target.parent.glob(f".{glob.escape(name)}.*{_ASIDE}"):
             with suppress(OSError):
                 left.unlink()
-        aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_ASIDE}")
+        aside = target.with_name(f".{name}.{secrets.token_hex(4)}{_ASIDE}")
         os.rename(target, aside)
         try:
             os.replace(source, target)
@@ -102,7 +109,7 @@ def save_file(path: Path, data: bytes) -> None:
     try:
         write_atomic(path, data)
     except OSError as error:
-        raise _save_error(path, error) from error
+        raise save_error(path, error) from error
 
 
 def make_folder(path: Path) -> None:
@@ -110,10 +117,19 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _save_error(path, error) from error
+        raise save_error(path, error) from error
 
 
-def _save_error(path: Path, error: OSError) -> SaveError:
+def delete_file(path: Path) -> None:
+    """Deletes a file that may be gone already. Raises SaveError."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise SaveError(f"{path} could not be deleted: {error.strerror or error}. Choose another folder.") from error
+
+
+def save_error(path: Path, error: OSError) -> SaveError:
+    """What to tell of a file or folder that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         advice = "no space is left on the disk. Free some, or choose another folder, then save again."
     else:

@@ -2,8 +2,11 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Literal
+
+from engine.errors import ModelError
 
 _NAME = "gmi-studio"
 
@@ -24,7 +27,7 @@ def _chosen(variable: str) -> Path | None:
 
 
 def _own_folder(kind: Literal["cache", "data"]) -> Path:
-    home = Path.home()
+    home = _home()
     if sys.platform == "win32":
         local = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / _NAME
         return local / "cache" if kind == "cache" else local  # one place for both there
@@ -32,3 +35,26 @@ def _own_folder(kind: Literal["cache", "data"]) -> Path:
         return home / "Library" / {"cache": "Caches", "data": "Application Support"}[kind] / _NAME
     variable, usual = {"cache": ("XDG_CACHE_HOME", ".cache"), "data": ("XDG_DATA_HOME", ".local/share")}[kind]
     return Path(os.environ.get(variable) or home / usual) / _NAME
+
+
+def _home() -> Path:
+    """The user's own folder; where there is none, as of a container's user without a name, one for temporary files.
+
+    Raises ModelError where that is another user's.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        user = os.getuid() if hasattr(os, "getuid") else 0
+        place = Path(tempfile.gettempdir()) / f"{_NAME}-{user}"
+        try:
+            place.mkdir(mode=0o700, exist_ok=True)
+            is_own = place.lstat().st_uid == user and not place.is_symlink()
+        except OSError:
+            is_own = False
+        if is_own:
+            return place
+        raise ModelError(
+            f"This user (number {user}) has no home folder, and {place} is not its own. Say where models and the cache "
+            "are kept: set GMI_MODELS and GMI_CACHE to folders that can be written."
+        ) from None

@@ -1,7 +1,10 @@
 """The command line, run as a person runs it: files, bytes, messages, exit codes."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +139,10 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["generate", "x", "--prompt-model", "open_clip:RN5/x"], "no architecture 'RN5'; did you mean RN50"),
         (["generate", "x", "--threads", "0"], "threads: must be at least 1"),
         (["generate", "x", "--device", "toaster"], "device: 'toaster' cannot be used here"),
+        (["generate", "x", "--device", "meta"], "device: 'meta' cannot be used here"),
+        (["generate", "x", "--model", "m" * 300], "no generator model 'mmm"),
+        (["generate", "x", "--model", "m" * 300 + ".pt"], "File name too long"),
+        (["generate", "x", "--towards", "t" * 300], "File name too long"),
     ],
 )
 def test_bad_input_is_explained(
@@ -162,6 +169,96 @@ def test_what_is_cut_from_a_long_prompt_is_said(tmp_path: Path, capsys: pytest.C
 def test_other_scripts(tmp_path: Path) -> None:
     assert generate(tmp_path, prompt="女性 🎩 с розовыми волосами") == 0
     assert png_files.read_metadata(tmp_path / "00.png")["settings"]["prompt"] == "女性 🎩 с розовыми волосами"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")],
+    ids=["python", "cpu", "gpu"],
+)  # fmt: skip
+def test_a_full_memory_asks_for_fewer_pictures(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("engine.commands.generate.run_tasks", fail)
+    assert generate(tmp_path, "--n", "8") == 2
+    assert "error: the memory is full. Make fewer pictures at once, such as --n 4" in capsys.readouterr().err
+    assert generate(tmp_path, "--n", "1") == 2
+    assert "Use a smaller model" in capsys.readouterr().err
+
+
+def test_another_error_of_the_program_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr("engine.commands.generate.run_tasks", fail)
+    with pytest.raises(RuntimeError, match="shapes"):
+        generate(tmp_path)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_second_run_gets_a_folder_of_its_own_or_replaces_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Never a mix of two: neither where the second has fewer pictures, nor where it has no baseline."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")  # that is no run: nothing is in the way
+    assert generate(out, "--baseline") == 0
+    first = contents(out)
+    assert len(first) == 3 + 3 + 2 and "note: " not in capsys.readouterr().err
+    assert generate(out, "--n", "2") == 0
+    assert contents(out) == first
+    assert sorted(contents(tmp_path / "out-2")) == ["00.png", "01.png", "run.json"]
+    assert f"note: {out} holds another run, this one goes to {tmp_path / 'out-2'}" in capsys.readouterr().err
+    assert generate(out, "--n", "2", "--overwrite") == 0
+    assert sorted(contents(out)) == ["00.png", "01.png", "notes.txt", "run.json"] and not (out / "baseline").exists()
+
+
+def test_a_run_that_fails_leaves_the_one_that_it_was_to_replace(tmp_path: Path) -> None:
+    assert generate(tmp_path) == 0
+    first = contents(tmp_path)
+    assert generate(tmp_path, "--overwrite", "--space", "v") == 2
+    assert contents(tmp_path) == first
+
+
+def test_out_is_tried_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that is there, but takes no file; a file; a folder where a file is meant."""
+    monkeypatch.setattr("engine.commands.generate.load_models", None)  # whoever gets that far fails
+    (tmp_path / "file").write_bytes(b"")
+    assert generate(tmp_path / "file") == 2
+    assert "file is a file; give the name of a folder" in capsys.readouterr().err
+    assert generate(tmp_path / ("o" * 300)) == 2
+    assert "File name too long" in capsys.readouterr().err
+    assert cli.main(["models", "convert", "no.pt", "--out", str(tmp_path / "file" / "a.safetensors")]) == 2
+    assert "could not be saved" in capsys.readouterr().err
+    (tmp_path / "a.safetensors").mkdir()
+    assert cli.main(["models", "convert", "no.pt", "--out", str(tmp_path / "a.safetensors")]) == 2
+    assert "is a folder; give the name of a file" in capsys.readouterr().err
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("engine.commands.output.tempfile.TemporaryFile", refuse)
+    assert generate(tmp_path) == 2
+    assert "could not be saved: Permission denied. Choose another folder" in capsys.readouterr().err
+
+
+def test_a_terminal_without_the_letters_of_a_name(tmp_path: Path) -> None:
+    """Windows' old code page knows neither Greek nor emoji, and no console knows half a character."""
+    name = "μοντέλο-🎩-\udcff.pt"
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    code = f"import sys; from engine.__main__ import main; sys.exit(main(['models', 'check', {name!r}]))"
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, b"") and b".pt" in ended.stdout
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

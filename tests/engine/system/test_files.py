@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.system.files import replace, write_atomic
+from engine.system.files import replace, save_file, write_atomic
 
 
 @pytest.fixture
@@ -67,3 +67,9 @@ def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path, monkeypatch: p
     with pytest.raises(PermissionError):
         write_atomic(tmp_path / "x", b"1")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ü" * 127, "🎩" * 63, "n" * 250 + ".png"])
+def test_a_name_as_long_as_they_may_be_is_written(name: str, tmp_path: Path) -> None:
+    save_file(tmp_path / name, b"x")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
