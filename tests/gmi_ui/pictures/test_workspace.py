@@ -102,6 +102,9 @@ def test_large_pictures_are_forgotten_sooner_but_never_the_current_one(monkeypat
     workspace.add(plain(10), "a")
     workspace.add(plain(10), "b")
     assert [version.text for version in workspace.versions] == ["b"]
+    for name in "cd":  # each alone has more pixels than all may have together
+        huge = workspace.add(plain(13), name)
+        assert workspace.versions == (huge,) and workspace.current is huge
 
 
 def test_a_picture_on_the_page_keeps_its_colour_profile_and_shrinks() -> None:
