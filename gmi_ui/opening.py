@@ -18,6 +18,7 @@ from gmi_ui.sessions import Session
 
 if TYPE_CHECKING:
     from engine.pictures.picture_files import Picture
+    from engine.tasks.inversion import Start
     from gmi_ui.runs.run import Run
 
 TEXT_LENGTH = 80
@@ -33,11 +34,16 @@ class Opening:
     def file(
         self, session: Session, path: str, model: str, prompt_model: str, *, background: str = WHITE
     ) -> PictureVersion:
-        """A person's own picture, its transparent parts on a colour (#rrggbb). Raises PictureError; nothing
-        changes then.
+        """A person's own picture, its transparent parts on a colour (#rrggbb); or its saved w, as the model draws it.
+
+        Raises PictureError or ModelError; nothing changes then.
         """
         from engine.pictures import picture_files
+        from engine.tasks import saved_starts
 
+        if saved_starts.is_saved_w(Path(path)):
+            start = saved_starts.saved_start(Path(path), self._services.models.generator(model))
+            return self._add(session, _drawn(start, Path(path).name), Path(path).name, starts={model: start})
         picture = picture_files.read_picture(Path(path), background=colour_of(background))
         version = self._add(session, picture, picture.name)
         if self._finds:
@@ -63,8 +69,6 @@ class Opening:
 
     def gallery(self, session: Session, index: int, model: str) -> PictureVersion:
         """One of the random pictures that a first visitor sees. Raises NotPossibleError for any other."""
-        from engine.pictures import imaging
-        from engine.pictures.picture_files import Picture
         from engine.tasks import inversion
 
         generator = self._services.models.generator(model)
@@ -72,21 +76,19 @@ class Opening:
         if not 0 <= index < len(latents):
             raise NotPossibleError("That picture is not there any more.")
         start = inversion.start_from_latents(generator, generator.default_space, latents[index])
-        picture = Picture(imaging.to_uint8(start.image)[0], "example")
-        return self._add(session, picture, "An example", starts={model: start})
+        return self._add(session, _drawn(start, "example"), "An example", starts={model: start})
 
     def saved(self, session: Session, path: str, restored: Restored) -> PictureVersion:
         """What a saved picture was made from: of an edit its start, of an inpainting itself and the mask.
 
         Raises PictureError, MetadataError or SettingsError for a file that was tampered with.
         """
-        from engine.pictures import imaging, picture_files
+        from engine.pictures import picture_files
 
         model = restored.settings.model
         if self._finds and "start" in restored.extra:
             start = start_from_dict(restored.extra["start"], self._services.models.generator(model))
-            picture = picture_files.Picture(imaging.to_uint8(start.image)[0], restored.text)
-            return self._add(session, picture, restored.text, starts={model: start})
+            return self._add(session, _drawn(start, restored.text), restored.text, starts={model: start})
         mask = restored.mask
         version = self._add(session, picture_files.read_picture(Path(path)), restored.text)
         if mask is not None:
@@ -127,6 +129,14 @@ class Opening:
     def _parent(session: Session, run: "Run") -> PictureVersion | None:
         """The picture of this workspace that the run began at."""
         return next((version for version in session.workspace.versions if version.run is run), None)
+
+
+def _drawn(start: "Start", name: str) -> "Picture":
+    """A start as its model draws it."""
+    from engine.pictures import imaging
+    from engine.pictures.picture_files import Picture
+
+    return Picture(imaging.to_uint8(start.image)[0], name)
 
 
 def colour_of(text: str | None) -> tuple[int, int, int]:

@@ -21,6 +21,7 @@ from engine.commands.shared import (
     warn_of_cut_words,
     with_towards,
 )
+from engine.errors import PictureError
 from engine.settings import EDIT_BASELINES, EDIT_METHODS, EditSettings, InpaintSettings, SettingsError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def add_commands(commands: Any) -> None:
 def _add_edit(parser: argparse.ArgumentParser) -> None:
     default = EditSettings(prompt="-")
     parser.set_defaults(command=_edit)
-    parser.add_argument("image", type=Path, help="the picture")
+    parser.add_argument("image", type=Path, help="the picture, or its saved w (.pt, .npz, .npy, .safetensors)")
     parser.add_argument("prompt", help="what it should be")
     parser.add_argument("--neutral", default=default.neutral, help="what it is (%(default)s)")
     parser.add_argument("--method", default=default.method, help=f"{', '.join(EDIT_METHODS)} (%(default)s)")
@@ -135,19 +136,23 @@ def _inpaint_settings(options: argparse.Namespace) -> InpaintSettings:
 def _edit(options: argparse.Namespace) -> None:
     examples = read_towards(options)  # wrong options are said before torch is imported
     settings = with_towards(_edit_settings(options), options, examples)
-    picture = _read_picture(options.image)
+    picture = None if _is_saved_w(options.image) else _read_picture(options.image)
     options.out = output.run_folder(options.out, overwrite=options.overwrite)
     from engine import tasks
 
     models = load_models(options)
     warn_of_cut_words(settings.prompt, models)
-    start = _find_start(picture, models, options.inversion_steps)
+    if picture is None:
+        start, about = _read_start(options.image, models)
+    else:
+        start = _find_start(picture, models, options.inversion_steps)
+        about = _about(picture, start)
     sides = {"ours": settings}
     if settings.baseline != "none":
         sides["baseline"] = tasks.baseline(settings)
     # All are made before one runs: what a method lacks is said at once.
     made = {side: tasks.edit(chosen, start, *models, examples=examples) for side, chosen in sides.items()}
-    run_tasks(made, models, options.out, **_about(picture, start))
+    run_tasks(made, models, options.out, **about)
 
 
 def _inpaint(options: argparse.Namespace) -> None:
@@ -210,7 +215,26 @@ def _directions(options: argparse.Namespace) -> None:
 def _read_picture(path: Path) -> "Picture":
     from engine.pictures import picture_files
 
+    if _is_saved_w(path):
+        raise PictureError(f"{path.name} holds no picture but the w of one, at which only `edit` can begin.")
     return picture_files.read_picture(path)
+
+
+def _is_saved_w(path: Path) -> bool:
+    if not path.is_file():
+        return False  # which is said before torch is imported
+    from engine.tasks import saved_starts
+
+    return saved_starts.is_saved_w(path)
+
+
+def _read_start(path: Path, models: Models) -> "tuple[Start, dict[str, Any]]":
+    """A saved start, and what run.json says of it."""
+    from engine.system import files
+    from engine.tasks import saved_starts
+
+    start = saved_starts.saved_start(path, models.generator)
+    return start, {"start": {"name": path.name, "sha256": files.sha256_of(path)}}
 
 
 def _find_start(picture: "Picture", models: Models, steps: int | None, mask: "Mask | None" = None) -> "Start":

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from engine import __main__ as cli
-from engine.checkpoints import read_safetensors
+from engine.checkpoints import read_safetensors, verify
 from engine.models.loading import load_generator
 from engine.pictures import picture_files, png_files
 from engine.settings import EditSettings, InpaintSettings, settings_from_dict
@@ -136,6 +136,27 @@ def test_a_file_with_its_encoder_edits_and_repaints(picture: Path, mask: Path, t
     assert json.loads((tmp_path / "filled" / "run.json").read_text())["ours"]["known_pixels_changed"] == 0
 
 
+@pytest.mark.parametrize("by", ["invert", "another program"])
+def test_an_edit_begins_at_a_saved_w(by: str, picture: Path, tmp_path: Path) -> None:
+    """What `invert` kept gives the same pictures as the search itself."""
+    edit = ["a smile", "--method", "clip", *RUN]
+    if by == "invert":
+        saved = tmp_path / "w.safetensors"
+        assert run("invert", picture, "--out", saved, "--inversion-steps", "3") == 0
+        assert run("edit", picture, *edit, "--out", tmp_path / "found") == 0
+    else:
+        saved = tmp_path / "projected_w.npz"
+        np.savez(saved, w=np.ones((1, 6, 8), np.float32))
+    assert run("edit", saved, *edit, "--out", tmp_path / "out") == 0
+    report = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert report["start"] == {"name": saved.name, "sha256": verify(saved)} and "picture" not in report
+    assert len(report["ours"]["distance_to_original"]) == 2
+    if by == "invert":
+        for name in ("00.png", "01.png"):
+            theirs = (tmp_path / "found" / name).read_bytes()
+            assert (tmp_path / "out" / name).read_bytes() == theirs
+
+
 def test_progress_and_the_domain_are_said(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("invert", picture, "--out", tmp_path / "w.safetensors", "--inversion-steps", "2") == 0
     shown = capsys.readouterr().err
@@ -155,6 +176,8 @@ def test_directions_are_written_where_they_are_looked_for(cache: Path, capsys: p
         (["edit", "{gone}", "x"], "there is no such file"),
         (["edit", "{text}", "x"], "not a readable picture"),
         (["edit", "{video}", "x"], "is a video"),
+        (["edit", "{w}", "x"], "w.npy holds 18 w of 512 numbers, but avatars draws from 6 w of 8"),
+        (["inpaint", "{w}", "{picture}"], "w.npy holds no picture but the w of one, at which only `edit` can begin"),
         (["edit", "{picture}", ""], "prompt: is empty"),
         (["edit", "{picture}", "x", "--method", "magic"], "method: 'magic' is unknown; choose one of gmi"),
         (["edit", "{picture}", "x", "--baseline", "best"], "baseline: 'best' is unknown"),
@@ -174,6 +197,8 @@ def test_bad_input_is_explained(
     picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str | None
 ) -> None:
     names = {"picture": picture, **{name: tmp_path / name for name in ("gone", "text", "video", "small", "black")}}
+    names["w"] = tmp_path / "w.npy"
+    np.save(names["w"], np.ones((18, 512), np.float32))
     names["text"].write_text("no picture at all")
     names["video"].write_bytes(b"\0\0\0\x20ftypisom" + bytes(99))
     Image.new("L", (4, 3), 255).save(names["small"], "PNG")

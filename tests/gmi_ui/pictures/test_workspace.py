@@ -252,6 +252,31 @@ def test_the_colour_behind_transparent_parts(text: str | None, colour: tuple[int
     assert tuple(version.picture.pixels[0, 0]) == colour
 
 
+def test_a_saved_w_opens_as_its_picture_and_is_edited_without_a_search(
+    style_services: Services, tmp_path: Path
+) -> None:
+    generator = style_services.models.generator(GENERATOR)
+    layers, w_dim = generator.network.num_ws, generator.network.w_dim
+    w = torch.randn(1, layers, w_dim, generator=torch.Generator().manual_seed(2))
+    torch.save(w, tmp_path / "w_pivot.pt")
+    session = Session()
+    version = Opening(style_services, finds=True).file(session, str(tmp_path / "w_pivot.pt"), GENERATOR, PROMPT_MODEL)
+    assert version.inversion is None and version.text == "w_pivot.pt"
+    drawn = imaging.to_uint8(generator.network.synthesis(w))[0].astype(int)
+    assert np.abs(version.picture.pixels - drawn).max() <= 1  # rounding
+    frame = json.loads(style_services.painter.frame(session))
+    assert frame["workspace"]["inversion"] is None and frame["workspace"]["start"]["distance"] == 0
+    run = edited(style_services, session)
+    start = restored(Pictures(tmp_path).save_one(run, OURS, 1), style_services.models).extra["start"]
+    assert torch.equal(unpacked(start["latents"]), version.starts[GENERATOR].latents)
+    torch.save(w[:, 1:], tmp_path / "other.pt")
+    with pytest.raises(
+        PictureError, match=rf"other\.pt holds {layers - 1} w of {w_dim} numbers, but .* choose that one"
+    ):
+        Opening(style_services, finds=True).file(session, str(tmp_path / "other.pt"), GENERATOR, PROMPT_MODEL)
+    assert session.workspace.current is version
+
+
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\0\0\0\x18ftypmp42" + b"\0" * 64])
 def test_what_is_no_picture_changes_nothing(style_services: Services, tmp_path: Path, data: bytes) -> None:
     session = Session()
