@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,15 @@ def test_every_tensor_of_the_file_is_one_of_the_networks(tmp_path: Path) -> None
     assert opened.provenance.notes == ()
     setting = opened.configuration["encoder"]["encoder_type"]
     assert (setting.value, setting.source) == ("Encoder4Editing", "the file's opts")
+
+
+def test_options_as_argparse_makes_them(tmp_path: Path) -> None:
+    """With a path among them; wrapped as another program's file of models is, too."""
+    file = encoder_file("GradualStyleEncoder", exp_dir=Path("runs"))
+    file["opts"] = argparse.Namespace(**file["opts"])
+    for value in (file, {"model": file}):
+        setting = open_checkpoint(saved(value, tmp_path)).configuration["encoder"]["encoder_type"]
+        assert (setting.value, setting.source) == ("GradualStyleEncoder", "the file's opts")
 
 
 def test_what_a_file_may_lack(tmp_path: Path) -> None:
