@@ -8,9 +8,20 @@ from typing import Any
 from torch import Tensor
 
 from engine.checkpoints.checkpoint import Parts, Setting, is_state_dict, tensors_of
-from engine.checkpoints.refusal import Refused
+from engine.checkpoints.refusal import Refused, checked
+from engine.system.fields import either, flag, list_of, number, part_of, whole
 
 FORMAT = "BigGAN-deep state dict"
+# Of what Hugging Face's port writes; other fields are not read.
+_CONFIG = part_of(
+    {
+        "class_embed_dim": whole(1, 1 << 16),
+        "num_classes": whole(1, 1 << 20),
+        "z_dim": whole(1, 1 << 16),
+        "layers": list_of(list_of(either(flag, whole(1, 1 << 16)), 1, 3), 0, 63),
+        "eps": number(0, 1, above=True),
+    }
+)
 _MARKS = {"embeddings.weight", "generator.gen_z.weight_orig", "generator.conv_to_rgb.weight_orig"}
 
 
@@ -33,6 +44,7 @@ def settings_of(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[
     """
     if state["embeddings.weight"].ndim != 2 or state["generator.gen_z.weight_orig"].ndim != 2:
         raise Refused("its embeddings or its first layer are no matrices.")
+    config = checked(_CONFIG, config, "config.json")
     class_dim, classes = state["embeddings.weight"].shape
     expected = {
         "class_embed_dim": class_dim,
@@ -47,8 +59,8 @@ def settings_of(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[
     settings = {}
     if "layers" in config:
         settings["up"] = Setting(_up(config["layers"]), "its config.json")
-    if isinstance(config.get("eps"), float | int):
-        settings["eps"] = Setting(float(config["eps"]), "its config.json")
+    if "eps" in config:
+        settings["eps"] = Setting(config["eps"], "its config.json")
     return settings
 
 
@@ -66,10 +78,8 @@ def _guessed_up(state: Mapping[str, Tensor]) -> list[bool] | None:
     return None if fits else narrows
 
 
-def _up(layers: Any) -> list[bool]:
+def _up(layers: list[list[Any]]) -> list[bool]:
     """The first entries of `layers`: [doubles the side, in, out] each."""
-    if not isinstance(layers, list) or not all(
-        isinstance(layer, list) and layer and isinstance(layer[0], bool) for layer in layers
-    ):
+    if not all(isinstance(layer[0], bool) for layer in layers):
         raise Refused("the layers of its config.json are no list of [true or false, number, number].")
     return [layer[0] for layer in layers]

@@ -36,6 +36,7 @@ from engine.checkpoints.content import MAX_JSON, Content, is_safetensors, parse_
 from engine.checkpoints.refusal import Refused, printable
 from engine.checkpoints.wrapping import unwrapped
 from engine.errors import ModelError
+from engine.system.fields import FieldError, read_bytes
 from engine.system.files import Watch
 from engine.system.folders import cache_folder
 
@@ -269,9 +270,9 @@ def _described(parts: Parts, sources: Sources) -> Parts:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_JSON:
-            raise Refused("it is far too long for a description of a model.")
-        return parse_json(path.read_bytes())
+        return parse_json(read_bytes(path, MAX_JSON))
+    except FieldError as error:
+        raise Refused(f"{error}.") from error
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
 

@@ -1,8 +1,10 @@
 """Why a file is not opened, in words for a person."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from engine.errors import ModelError
+from engine.system.fields import Field, FieldError
 
 _NAMES_SHOWN = 6
 SAVE_AS_FLOATS = (
@@ -43,3 +45,11 @@ def printable(text: str, limit: int = 80) -> str:
     """`text` for a message: control characters escaped, cut to `limit` characters."""
     shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[: limit + 1])
     return shown if len(text) <= limit else shown[:limit] + "…"
+
+
+def checked(field: Field, value: Any, name: str) -> Any:
+    """What a description beside the weights says, by its whitelist. name: of the file. Raises Refused."""
+    try:
+        return field(value, "")
+    except FieldError as error:
+        raise Refused(f"of its {name}, {error}.") from error

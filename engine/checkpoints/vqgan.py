@@ -10,7 +10,8 @@ import yaml
 from torch import Tensor
 
 from engine.checkpoints.checkpoint import Parts, Setting, is_state_dict, tensors_of
-from engine.checkpoints.refusal import Refused
+from engine.checkpoints.refusal import Refused, checked
+from engine.system.fields import FieldError, part_of, read_bytes, whole
 
 FORMAT = "VQGAN checkpoint"
 MAX_YAML = 1 << 14
@@ -19,12 +20,22 @@ _DROPPED = ("loss.",)  # the discriminator and LPIPS of the training
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Plain values only; merging aliases of aliases would fill the memory from a few lines."""
+    """Plain values only: no aliases, which would fill the memory from a few lines, and no tags, which name classes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases are not read")
+        if getattr(self.peek_event(), "tag", None) is not None:
+            raise yaml.YAMLError("tags are not read")
         return super().compose_node(parent, index)
+
+
+_SIZE = whole(1, 1 << 20)
+# Of a training's settings; the classes that they name, and everything else, are not read.
+_DETAILS = {"z_channels": _SIZE, "out_ch": _SIZE, "resolution": whole(1, 1 << 14)}
+_WORDS = {"ddconfig": part_of(_DETAILS), "n_embed": _SIZE}
+_PARAMS = {**_WORDS, "params": part_of(_WORDS)}
+_DESCRIPTION = part_of({**_PARAMS, "model": part_of(_PARAMS)})
 
 
 def matches(value: Any) -> bool:
@@ -43,12 +54,11 @@ def read(value: dict[str, Any]) -> Parts:
 def read_description(path: Path) -> dict[str, Any]:
     """The content of a yaml file. Raises Refused for anything but plain values."""
     try:
-        is_short = path.stat().st_size <= MAX_YAML
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader) if is_short else None
-    except (OSError, yaml.YAMLError, RecursionError, ValueError) as error:
+        value = yaml.load(read_bytes(path, MAX_YAML).decode("utf-8"), Loader=_PlainLoader)
+    except FieldError as error:
+        raise Refused(f"{error}.", file=path.name) from error
+    except (OSError, yaml.YAMLError, RecursionError, ValueError, ArithmeticError, LookupError, TypeError) as error:
         raise Refused("it is no readable yaml of plain values.", file=path.name) from error
-    if not is_short:
-        raise Refused(f"it is longer than {MAX_YAML:,} bytes.", file=path.name)
     if not isinstance(value, dict):
         raise Refused("it is no description of a VQGAN.", file=path.name)
     return value
@@ -63,6 +73,7 @@ def settings_of(state: Mapping[str, Tensor], description: Mapping[str, Any]) -> 
 
     Raises Refused for another model's yaml: where it and the shapes tell the same, they must agree.
     """
+    description = checked(_DESCRIPTION, description, "yaml")
     words = _path(description, "model", "params") or _path(description, "params") or description
     details = _path(words, "ddconfig")
     if details is None:
@@ -77,10 +88,7 @@ def settings_of(state: Mapping[str, Tensor], description: Mapping[str, Any]) -> 
     codes = _axis(state, "quantize.embedding.weight", 0) or _axis(state, "quantize.embed.weight", 0)
     if "n_embed" in words and words["n_embed"] != codes:
         raise Refused(f"its yaml says n_embed {str(words['n_embed'])[:20]}, the weights have {codes}: another model's.")
-    resolution = details.get("resolution")
-    if not isinstance(resolution, int) or not 0 < resolution <= 1 << 14:
-        return {}
-    return {"resolution": Setting(resolution, "the yaml")}
+    return {"resolution": Setting(details["resolution"], "the yaml")} if "resolution" in details else {}
 
 
 def _axis(state: Mapping[str, Tensor], key: str, axis: int) -> int | None:

@@ -21,13 +21,14 @@ from torch import Tensor
 from engine.checkpoints import open_checkpoint
 from engine.checkpoints.state_dict import OPEN_CLIP
 from engine.errors import ModelError, did_you_mean
+from engine.models.clip_description import CONFIG_NAME, read_clip_description
 from engine.models.precision import lowered, prompt_model_dtype
 from engine.models.public import PublicFile, PublicModel
 from engine.models.store import find_prompt_file
 from engine.models.table import PUBLIC_PREFIX
+from engine.system.fields import FieldError
 from engine.system.files import Watch
 
-CONFIG_NAME = "open_clip_config.json"
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")  # what a tag may say of it
@@ -116,26 +117,27 @@ def load_clip_folder(
 ) -> PromptModel:
     """Loads a checkpoint (.safetensors, .pt, .pth, .bin) whose folder holds its open_clip_config.json.
 
-    Without that file, one of CLIP's own shape (OpenAI's, LAION's): its sizes are those of the weights. No network,
-    unless the configuration names a Hugging Face text tower. Raises ModelError for a file that is none, or does not
-    fit the configuration.
+    Without that file, one of CLIP's own shape (OpenAI's, LAION's): its sizes are those of the weights. No network, and
+    nothing that the configuration names is looked up. Raises ModelError for a file that is none, or does not fit the
+    configuration.
     """
     read = _read_weights(weights, watch)
     config = weights.parent / CONFIG_NAME
     if not config.is_file():
         return _load_by_shapes(weights, read, name, device)
-    import open_clip
-
-    import engine.networks.mini_tower  # noqa: F401  (registers clip-mini's tower in timm)
-
-    place = f"local-dir:{weights.parent}"
+    place = f"{weights} is not a checkpoint that fits {config}"
     try:
+        description = read_clip_description(config)
+        tokenizer = description.tokenizer()
         with _quiet_logging():
-            network = open_clip.create_model(place, load_weights=False)
+            network = description.network(read.state)
             _fill(network, read.state)
-            tokenizer = open_clip.get_tokenizer(place)
-    except Exception as error:  # open_clip raises every kind, from KeyError to RuntimeError
-        raise ModelError(f"{weights} is not a checkpoint that fits {config}: {_first_line(error)}") from error
+    except FieldError as error:
+        raise ModelError(f"{place}: {error}.") from error
+    except OSError as error:
+        raise ModelError(f"{config} cannot be read: {error.strerror}.") from error
+    except Exception as error:  # open_clip and timm raise every kind, from KeyError to RuntimeError
+        raise ModelError(f"{place}: {_first_line(error)}") from error
     return _prompt_model(name, read.sha256, network, tokenizer, device)
 
 

@@ -1,7 +1,5 @@
 """The table of models: one row each, told by the model's own `model.json`. Reading it needs no torch."""
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +8,28 @@ from typing import Any, Literal, get_args
 from engine.errors import ModelError, did_you_mean
 from engine.families import find_family
 from engine.settings import GenerateSettings
+from engine.system.fields import (
+    FieldError,
+    anything,
+    either,
+    flag,
+    list_of,
+    named,
+    number,
+    one_of,
+    or_none,
+    read_json,
+    table,
+    text,
+    whole,
+)
 
 ModelKind = Literal["generator", "prompt"]
 
 _INSTALLED = Path(__file__).resolve().parents[1] / "assets"  # where a wheel puts them
 ASSETS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "assets"
 ROW_FILE = "model.json"
+MAX_ROW = 4 << 20  # bytes; the names of 100,000 classes
 PUBLIC_PREFIX = "open_clip:"
 
 FALLBACK_PROMPT = "a picture"
@@ -103,61 +117,73 @@ def read_row(folder: Path) -> ModelRow:
     """The row that a model's folder tells. Raises ModelError for a missing, damaged or incomplete file."""
     path = folder / ROW_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return _row(_ROW(read_json(path, MAX_ROW), ""), folder)
     except FileNotFoundError as error:
         raise ModelError(f"{folder} is not a model: it holds no {ROW_FILE}.") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is damaged: {error}.") from error
-    try:
-        return _row(values, folder)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise ModelError(f"{path} is not a valid model description: {reason}.") from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
+    except FieldError as error:
+        raise ModelError(f"{path} is not a valid model description: {error}.") from error
 
 
-def _row(values: Any, folder: Path) -> ModelRow:
-    if values["kind"] not in get_args(ModelKind):
-        raise ValueError(f"kind is {values['kind']!r}, expected one of {', '.join(get_args(ModelKind))}")
+_FILE_NAME = text(
+    255,
+    r"(?!\.)(?!(?i:con|prn|aux|nul|com\d|lpt\d)(\.|$))[^/\\:]+",
+    "the name of a file in the model's own folder",
+)
+_OPTION = either(or_none(flag), whole(-(10**9), 10**9), number(-1e9, 1e9), text(100), list_of(flag, 0, 64))
+_ROW = table(
+    {
+        "name": text(200),
+        "kind": one_of(get_args(ModelKind)),
+        "family": text(40, r"\w+", "the name of a family"),
+        "resolution": whole(1, 8192),
+        "licence": text(200),
+        "data": text(2000),
+        "paper": text(2000),
+        "examples": list_of(text(1000), 0, 200),
+        "default_space": text(20, r"[\w+]*", "the name of a latent space"),
+        "prompt_model": text(100, r"[\w-][\w.-]*|", "the name of a model that comes with the studio"),
+        "classes": list_of(text(200), 0, 100_000),
+        "options": named(_OPTION, text(100, r"\w+(\.\w+)?", "a setting, such as generator.conv_clamp"), 64),
+        "encoder_side": whole(0, 4096),
+        "in_domain_distance": or_none(number(0, 1, above=True)),
+        "framed_distance": or_none(number(0, 1, above=True)),
+        "files": named(
+            table(
+                {"path": _FILE_NAME, "sha256": text(64, "[0-9a-f]{64}", "64 hexadecimal digits")},
+                needed=("path", "sha256"),
+            ),
+            text(40, r"\w+", "a role, such as generator"),
+            16,
+        ),
+        # What the making of a bundled model leaves there, for people.
+        "steps": anything,
+        "codes": anything,
+        "counts": anything,
+        "sources": anything,
+    },
+    needed=("name", "kind", "family", "resolution", "licence", "files"),
+)
+
+
+def _row(values: dict[str, Any], folder: Path) -> ModelRow:
     return ModelRow(
-        name=str(values["name"]),
+        name=values["name"],
         kind=values["kind"],
-        family=str(values["family"]),
-        resolution=int(values["resolution"]),
-        licence=str(values["licence"]),
-        data=str(values.get("data", "")),
-        paper=str(values.get("paper", "")),
-        examples=tuple(str(example) for example in values.get("examples", ())),
-        default_space=str(values.get("default_space", "")),
-        prompt_model=str(values.get("prompt_model", "")),
-        classes=tuple(str(name) for name in values.get("classes", ())),
-        options=dict(values.get("options", {})),
-        encoder_side=_encoder_side(values.get("encoder_side", 0)),
-        in_domain_distance=_distance(values, "in_domain_distance"),
-        framed_distance=_distance(values, "framed_distance"),
-        files={role: _file(file, folder) for role, file in values["files"].items()},
+        family=values["family"],
+        resolution=values["resolution"],
+        licence=values["licence"],
+        data=values.get("data", ""),
+        paper=values.get("paper", ""),
+        examples=tuple(values.get("examples", ())),
+        default_space=values.get("default_space", ""),
+        prompt_model=values.get("prompt_model", ""),
+        classes=tuple(values.get("classes", ())),
+        options=values.get("options", {}),
+        encoder_side=values.get("encoder_side", 0),
+        in_domain_distance=values.get("in_domain_distance"),
+        framed_distance=values.get("framed_distance"),
+        files={role: ModelFile(folder / file["path"], file["sha256"]) for role, file in values["files"].items()},
         folder=folder,
     )
-
-
-def _encoder_side(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 4096:
-        raise ValueError(f"encoder_side is {value!r}, expected a number of pixels")
-    return value
-
-
-def _distance(values: Mapping[str, Any], name: str) -> float | None:
-    value = values.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 1:
-        raise ValueError(f"{name} is {value!r}, expected a number above 0, at most 1")
-    return float(value)
-
-
-def _file(values: Mapping[str, str], folder: Path) -> ModelFile:
-    path, sha256 = Path(values["path"]), values["sha256"]
-    if path.name != str(path):
-        raise ValueError(f"{str(path)!r} is not a file name in the model's own folder")
-    if not re.fullmatch("[0-9a-f]{64}", sha256):
-        raise ValueError(f"the sha256 of {path} is not 64 hexadecimal digits")
-    return ModelFile(folder / path, sha256)

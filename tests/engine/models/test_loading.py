@@ -361,9 +361,9 @@ def test_generators_of_other_channels_are_refused(channels: int, tmp_path: Path)
         ({"resolution": "wide"}, "not a valid model description"),
         (
             {"files": {"generator": {"path": "../../x", "sha256": "0" * 64}}},
-            "not a file name in the model's own folder",
+            "expected the name of a file in the model's own folder",
         ),
-        ({"files": {"generator": {"path": "x", "sha256": "0"}}}, "not 64 hexadecimal digits"),
+        ({"files": {"generator": {"path": "x", "sha256": "0"}}}, "expected 64 hexadecimal digits"),
         ({"files": {}}, "names no 'generator' file"),
         ({"default_space": "v"}, "default_space is 'v'; there are z, w"),
     ],
@@ -380,7 +380,7 @@ def test_incomplete_and_unreadable_rows(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"is not a model: it holds no model\.json"):
         read_row(tmp_path)
     (tmp_path / "model.json").write_text("{")
-    with pytest.raises(ModelError, match=r"model\.json is damaged"):
+    with pytest.raises(ModelError, match=r"model\.json is not a valid model description: it is no readable JSON"):
         read_row(tmp_path)
     (tmp_path / "model.json").write_text('{"kind": "prompt"}')
     with pytest.raises(ModelError, match="it lacks 'name'"):
