@@ -70,6 +70,9 @@ FAMILY_FIELDS = (
 TOWARDS_HELP = "Real pictures that draw the results to look like them."
 WEIGHT_HELP = "Beside the words, which count 1."
 
+MOST_KEPT = 2_000_000  # characters of what a page keeps of a tab's controls
+WORDS = ("prompt", "neutral")  # fields that show what was typed whether or not it can be used
+
 FALLBACK = GenerateSettings(prompt="-")
 
 Choices = Sequence[tuple[str, str]]  # what a person reads, and the value
@@ -83,6 +86,17 @@ class Control:
     label: str
     help: str
     make: "Make"
+
+
+class KeptByPage(NamedTuple):
+    """A tab's controls as a page kept them: values by settings field, the arrival it had taken by then.
+
+    is_settled: whether the page shows them already.
+    """
+
+    values: Mapping[str, Any]
+    arrival: int
+    is_settled: bool
 
 
 class Place(NamedTuple):
@@ -372,16 +386,41 @@ def settings_from(
         raise labelled(error, defaults.task) from error
 
 
-def usable_settings(values: Mapping[str, Any], defaults: RunSettings = FALLBACK) -> RunSettings:
+def usable_settings(
+    values: Mapping[str, Any],
+    defaults: RunSettings = FALLBACK,
+    *,
+    flow_of: Callable[[str], FlowSettings] | None = None,
+) -> RunSettings:
     """As `settings_from`, without the values that cannot be used."""
     kept: dict[str, Any] = {}
     for name in sorted(values, key=lambda name: name != REST):  # the hidden component first
         try:
-            settings_from({**kept, name: values[name]}, defaults)
+            settings_from({**kept, name: values[name]}, defaults, flow_of=flow_of)
         except SettingsError:
             continue
         kept[name] = values[name]
-    return settings_from(kept, defaults)
+    return settings_from(kept, defaults, flow_of=flow_of)
+
+
+def kept_by_page(text: str, task: str) -> KeptByPage:
+    """A tab's controls as a page kept them. Nothing in it is trusted: what no control can hold is left out."""
+    try:
+        told = json.loads(text) if 0 < len(text) <= MOST_KEPT else {}
+        values, arrival = dict(told["values"]), int(told["arrival"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return KeptByPage({}, 0, False)
+    fields = {name: value for name, value in values.items() if name in CONTROLS[task] and is_plain(value)}
+    if isinstance(values.get(REST), str):
+        fields[REST] = values[REST]
+    return KeptByPage(fields, arrival, told.get("settled") is True)
+
+
+def is_plain(value: Any) -> bool:
+    """Whether it is what a control can hold."""
+    if isinstance(value, list):
+        return all(isinstance(one, str) for one in value)
+    return isinstance(value, str | int | float)
 
 
 def values_of(settings: RunSettings) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from gmi_ui.pictures.workspace import PictureVersion, Workspace
 from gmi_ui.runs import redrawing
 from gmi_ui.runs.job import Variation
 from gmi_ui.runs.run import Run
+from gmi_ui.runs.steering import STEERED
 from gmi_ui.runs.work import Moment, Phase, Side
 from gmi_ui.runs.worker import RunQueue
 from gmi_ui.sessions import Session
@@ -52,7 +53,7 @@ class Painter:
         """Changes whenever `frame` would paint something else."""
         notice = self._notice(session, run_id)
         parts: list[object] = [notice.number if notice else 0, session.workspace.revision]
-        parts.append(session.arrival.number if session.arrival else 0)
+        parts += [session.arrival.number if session.arrival else 0, session.shown_model]
         if session.run is None:
             parts += [len(self._models.gallery), self._models.is_warm]
         for work in session.works:
@@ -64,6 +65,7 @@ class Painter:
         revision = self.revision(session, run_id)
         notice = self._notice(session, run_id)
         content = self._idle(session) if session.run is None else self._of_run(session.run)
+        content["live"] = steered(session)
         content["revision"] = revision
         content["arrival"] = session.arrival.number if session.arrival else 0
         content["workspace"] = self._workspace(session.workspace)
@@ -107,6 +109,7 @@ class Painter:
             "place": self._queue.place(run),
             "held": self._queue.is_held,
             "prompt": run.settings.prompt,
+            "neutral": getattr(run.settings, "neutral", ""),
             "seed": run.settings.seed,
             "count": run.settings.n,
             "titles": run.titles,
@@ -179,6 +182,14 @@ class Painter:
                     self._cells.popitem(last=False)
             self._cells.move_to_end(key)
             return self._cells[key][1]
+
+
+def steered(session: Session) -> list[str]:
+    """The settings fields whose controls the run follows while it goes on: none of another model's."""
+    run = session.run
+    if run is None or run.is_over or session.shown_model not in (None, run.settings.model):
+        return []
+    return list(STEERED)
 
 
 def cells(step: "Step", max_side: int) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from gmi_ui.pictures.workspace import PictureVersion
 from gmi_ui.runs.job import can_be_edited, shortened
 from gmi_ui.runs.redrawing import step_of
 from gmi_ui.services import BUSY, Services
-from gmi_ui.sessions import Session
+from gmi_ui.sessions import Arrival, Session
 
 if TYPE_CHECKING:
     from engine.pictures.picture_files import Picture
@@ -58,6 +58,8 @@ class Opening:
         text = shortened(run.settings.prompt or "Repainted", TEXT_LENGTH)
         version = self._add(session, picture, text, parent=self._parent(session, run))
         task, made = run.tasks[side], run.settings_of(side)
+        if self._finds and (words := run.job.words(made)):
+            session.arrival = Arrival(fields={"neutral": words})  # what it is, for the edit to come
         start = run.job.start(task, drawn, index)
         if start is not None:
             version.starts[made.model] = start

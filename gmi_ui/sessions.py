@@ -7,8 +7,11 @@ as a password, and nothing else gives access to a run.
 import itertools
 import re
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from engine.settings import RunSettings
 from gmi_ui.notices import Notice
@@ -20,14 +23,16 @@ REMEMBERED = 16  # browser tabs; the one unseen for longest is forgotten first, 
 KEPT_MODELS = 64  # models whose settings are kept
 TABS = ("generate", "edit", "inpaint")  # of the engine's own tasks; others make themselves known
 _TOKEN = re.compile(r"[0-9a-f]{32}")
-_arrivals = itertools.count(1)
+# Not from 1: pages outlive a restart of the server, and have taken numbers of the one before.
+_arrivals = itertools.count(time.time_ns() // 1_000_000)
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """Settings that came from elsewhere for a tab's controls; a page takes each number once."""
+    """What came from elsewhere for a tab's controls: all settings, or some values. A page takes each number once."""
 
-    settings: RunSettings
+    settings: RunSettings | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
     number: int = field(default_factory=lambda: next(_arrivals))
 
 
@@ -39,6 +44,7 @@ class Session:
         self.workspace = Workspace()
         self.notice: Notice | None = None  # about something that is not a run
         self.arrival: Arrival | None = None
+        self.shown_model: str | None = None  # whose controls the page shows, where each model has its own
         self.kept_settings: OrderedDict[str, RunSettings] = OrderedDict()  # of each model that was turned away from
         self._lock = threading.Lock()
 

@@ -19,6 +19,10 @@
     return fresh;
   }
 
+  const settled = new Set(); // tabs whose controls show what was kept of them
+  const keptKey = (task) => `studio-kept-${task}`;
+  const arrivalKey = (task) => `studio-arrival-${task}`;
+
   window.studio = {
     token: tabToken(),
 
@@ -32,6 +36,35 @@
       const chosen = localStorage.getItem(THEME_KEY);
       if (chosen) document.body.classList.toggle("dark", chosen === "dark");
     },
+
+    // What the controls of a tab hold, kept so that a reload, or a new page once this one is closed, begins with it.
+    keep(task, names, values) {
+      if (!settled.has(task)) return; // they do not show yet what was kept
+      const arrival = Number(sessionStorage.getItem(arrivalKey(task)) ?? 0);
+      const text = JSON.stringify({ arrival, values: Object.fromEntries(names.map((name, i) => [name, values[i]])) });
+      for (const storage of [sessionStorage, localStorage]) {
+        try {
+          storage.setItem(keptKey(task), text);
+        } catch {
+          storage.removeItem(keptKey(task)); // no room: rather nothing than something old
+        }
+      }
+    },
+
+    kept(task) {
+      const text = sessionStorage.getItem(keptKey(task)) ?? localStorage.getItem(keptKey(task));
+      try {
+        return JSON.stringify({ arrival: 0, values: {}, ...JSON.parse(text ?? "{}"), settled: settled.has(task) });
+      } catch {
+        return "";
+      }
+    },
+
+    settle(task) {
+      settled.add(task);
+    },
+
+    arrivalKey,
 
     openPicture() {
       shownOne(".opens-pictures")?.click();

@@ -60,6 +60,10 @@ class InpaintJob(Job[InpaintSettings]):
     def before(self, settings: InpaintSettings) -> str:
         return self.version.shown
 
+    def words(self, settings: InpaintSettings) -> str:
+        """They speak of the hole alone."""
+        return ""
+
     def start(self, task: "Task", step: "Step", index: int) -> None:
         """What was pasted into another picture lies nowhere as a whole."""
 

@@ -2,14 +2,15 @@
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.errors import MetadataError
-from engine.settings import RunSettings, settings_from_dict
+from engine.settings import EditSettings, RunSettings, settings_from_dict
 from gmi_ui.models.models import Models
 from gmi_ui.notices import Notice
+from gmi_ui.runs.steering import repels
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,19 @@ def restored(path: str | Path, models: Models) -> Restored:
     from engine.pictures import png_files
 
     metadata = png_files.read_metadata(Path(path))
-    settings = settings_from_dict(metadata["settings"])
+    settings = without_equal_side(settings_from_dict(metadata["settings"]))
     return Restored(settings, _notice(metadata, settings, models), metadata.get("extra", {}))
+
+
+def without_equal_side(settings: RunSettings) -> RunSettings:
+    """The same alone, where what would run beside it is the same once more: a picture of the baseline was saved."""
+    if not settings.is_compared or settings.other is not None:
+        return settings
+    chosen: Any = settings
+    is_edit = isinstance(settings, EditSettings)
+    beside = chosen.baseline if is_edit else "no repulsion"
+    is_equal = not repels(settings.flow) if beside == "no repulsion" else chosen.method == beside
+    return replace(chosen, baseline="none" if is_edit else False) if is_equal else settings
 
 
 def carries_settings(path: str | Path) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias,
 from engine.families import find_family
 from engine.settings import FlowSettings, RunSettings
 from gmi_ui.notices import Notice
+from gmi_ui.runs.steering import repels
 
 if TYPE_CHECKING:
     from engine.inference.flow import Step
@@ -63,7 +64,8 @@ class Job(Generic[AnySettings]):
 
     def titles(self, settings: AnySettings) -> Mapping[str, str]:
         """The sides that a run has, "ours" first, and what a person reads above each."""
-        return {"ours": "With repulsion"} | ({"baseline": "Baseline"} if settings.is_compared else {})
+        ours = "With repulsion" if repels(settings.flow) else "Without repulsion"
+        return {"ours": ours} | ({"baseline": "Baseline"} if settings.is_compared else {})
 
     def figures(self, settings: AnySettings) -> tuple[Figure, ...]:
         """What is drawn as curves."""
@@ -90,6 +92,10 @@ class Job(Generic[AnySettings]):
     def before(self, settings: AnySettings) -> str | None:
         """The picture before the run, as base64 JPEG; None where there was none."""
         return None
+
+    def words(self, settings: AnySettings) -> str:
+        """What a result shows as a whole, in the words that made it; empty where no words say so."""
+        return settings.prompt
 
     def leads_to(self, task: "Task") -> Sequence[str]:
         """The tabs that can work on a side's pictures."""

@@ -42,7 +42,7 @@ class Run(Work):
     @property
     def titles(self) -> Mapping[str, str]:
         """The sides that the run has, ours first, and what a person reads above each."""
-        return self.job.titles(self.settings)
+        return self.job.titles(replace(self.settings, flow=self._flows[OURS]))
 
     @property
     def figures(self) -> tuple[Figure, ...]:

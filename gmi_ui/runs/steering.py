@@ -4,6 +4,13 @@ from dataclasses import replace
 
 from engine.settings import LIMITS, FlowSettings
 
+STEERED = ("step_size", "diversity")  # what a run follows while it goes on
+
+
+def repels(flow: FlowSettings) -> bool:
+    """Whether pictures repel each other at any step."""
+    return any((flow.diversity, *(diversity for _, _, diversity in flow.changes)))
+
 
 def before_step(flow: FlowSettings, step: int) -> FlowSettings:
     """The choices with those moves of sliders alone that came before `step`."""

@@ -3,6 +3,7 @@
 Handlers are short, and outside gradio's queue. Work happens on the studio's own worker.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,18 +16,32 @@ from engine.families import FAMILIES
 from engine.settings import OF_THE_MODEL, EditSettings, GenerateSettings, RunSettings, SettingsError
 from gmi_ui.components.particle_grid import wake
 from gmi_ui.components.run_bar import bar_value
-from gmi_ui.controls import FLOW_FIELDS, Panel, labelled, towards_choices
+from gmi_ui.controls import (
+    FLOW_FIELDS,
+    WORDS,
+    KeptByPage,
+    Panel,
+    kept_by_page,
+    labelled,
+    towards_choices,
+    usable_settings,
+)
 from gmi_ui.notices import Notice, NotPossibleError, explain
 from gmi_ui.opening import WHITE, Opening
 from gmi_ui.pictures import restoring
 from gmi_ui.pictures.restoring import Restored
 from gmi_ui.runs.run import Run
+from gmi_ui.runs.steering import STEERED
 from gmi_ui.services import Services
 from gmi_ui.sessions import Arrival, Session
 
 if TYPE_CHECKING:
     from engine.pictures.examples import Examples
 
+# What a page keeps of a tab's controls, so that nothing typed is lost with a reload or the tab: see studio.js.
+KEEP_JS = "(...values) => window.studio.keep({tab}, {names}, values)"
+ATTACH_JS = "(token) => [token, window.studio.kept({tab})]"
+SETTLED_JS = "() => window.studio.settle({tab})"
 DICE_JS = "() => Math.floor(Math.random() * 2 ** 31)"
 Changes = dict[Component, Any]
 SAVED_HERE = (
@@ -143,16 +158,39 @@ class Wiring:
             dropped = [self._token, layout.restore]
             outputs = [*self._shown, self._page.switch]
             self._on(layout.restore.upload, self.restore, inputs=dropped, outputs=outputs, preprocess=True)
-        self._on(layout.grid.arrive, self.attach, inputs=self._token, outputs=self._shown)
+        self._connect_kept()
+        self._attach_on(layout.grid.arrive)
+
+    def _connect_kept(self) -> None:
+        controls = self._layout.panel.components
+        self._kept = gr.Textbox(visible="hidden", show_label=False)  # what the page kept, on its way to `attach`
+        keep = KEEP_JS.format(tab=json.dumps(self.name), names=json.dumps(list(controls)))
+        changed = [control.change for control in controls.values()]
+        gr.on(
+            changed,
+            None,
+            inputs=list(controls.values()),
+            js=keep,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+    def _attach_on(self, event: Callable[..., Any]) -> None:
+        """Shows the controls as they were, then lets the page keep them anew."""
+        tab = json.dumps(self.name)
+        inputs = [self._token, self._kept]
+        shown = self._on(event, self.attach, inputs=inputs, outputs=self._shown, js=ATTACH_JS.format(tab=tab))
+        self._on(shown.then, None, js=SETTLED_JS.format(tab=tab))
 
     def _connect_runs(self) -> None:
         layout = self._layout
         self._on(layout.bar.run, self.run, inputs=self._values, outputs=layout.grid, trigger_mode="multiple")
         if self._has("prompt"):
             self._on(layout.bar.pick, self.pick, outputs=self._control("prompt"))
-        if self._has("step_size", "diversity", "model"):
-            tuned = [self._token, *map(self._control, ("step_size", "diversity", "model"))]
-            for name in ("step_size", "diversity"):
+        if self._has(*STEERED, "model"):
+            tuned = [self._token, *map(self._control, (*STEERED, "model"))]
+            for name in STEERED:
                 event = self._input_of(name)
                 self._on(event, self.tune, inputs=tuned, outputs=layout.grid, trigger_mode="always_last")
 
@@ -215,6 +253,10 @@ class Wiring:
     def chosen(self, session: Session, values: Mapping[Component, Any]) -> Any:
         """The settings that the controls ask for. Raises ValueError with words for a person."""
         return self._layout.panel.settings(values)
+
+    def kept_settings(self, session: Session, values: Mapping[str, Any]) -> Any:
+        """The settings that a page's values, by field, ask for, as far as they can be used."""
+        return usable_settings(values, self.defaults)
 
     def show(self, session: Session, settings: Any) -> Changes:
         """Shows settings that came from elsewhere in every control."""
@@ -328,11 +370,29 @@ class Wiring:
         target.arrival = Arrival(restored.settings)
         return {self._page.switch: switched_to(task), self._layout.grid: wake()}
 
-    def attach(self, token: str) -> Changes:
-        """After a (re)load: the controls of the tab's last run, or of what was restored into it since."""
+    def attach(self, token: str, kept: str = "") -> Changes:
+        """The controls as the page had them, else those of the tab's last run; what was restored into it since wins.
+
+        kept: see `controls.kept_by_page`.
+        """
         session = self._session(token)
-        settings = session.arrival.settings if session.arrival else session.run and session.run.final_settings
-        return {self._layout.grid: wake()} if settings is None else self.show(session, settings)
+        page = kept_by_page(kept, self.defaults.task)
+        arrival = session.arrival if session.arrival and session.arrival.number > page.arrival else None
+        changes: Changes = {self._layout.grid: wake()} | self._controls_of(session, page, arrival)
+        for name, value in (arrival.fields if arrival else {}).items():
+            changes[self._control(name)] = gr.update(value=value)
+        return changes
+
+    def _controls_of(self, session: Session, page: KeptByPage, arrival: Arrival | None) -> Changes:
+        if arrival is not None and arrival.settings is not None:
+            return self.show(session, arrival.settings)
+        if page.is_settled:
+            return {}
+        if page.values:
+            shown = self.show(session, self.kept_settings(session, page.values))
+            typed = [name for name in WORDS if self._has(name) and name in page.values]
+            return shown | {self._control(name): gr.update(value=page.values[name]) for name in typed}
+        return self.show(session, session.run.final_settings) if session.run else {}
 
     # --- helpers
 

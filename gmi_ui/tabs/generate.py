@@ -2,7 +2,7 @@
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +11,7 @@ from gradio.components import Component
 
 from engine.errors import ModelError
 from engine.families import find_family
-from engine.settings import GenerateSettings, SettingsError
+from engine.settings import GenerateSettings, RunSettings, SettingsError
 from gmi_ui.components.particle_grid import GridTexts, particle_grid, wake
 from gmi_ui.components.run_bar import bar_value, run_bar
 from gmi_ui.controls import (
@@ -169,7 +169,7 @@ class GenerateWiring(Wiring):
         self._on(layout.forget.click, self.start_anywhere, inputs=self._values, outputs=kept)
         load = self._page.blocks.load
         arrival = self._on(load, None, outputs=self._token, js="() => window.studio.token")
-        self._on(arrival.then, self.attach, inputs=self._token, outputs=self._shown)
+        self._attach_on(arrival.then)
         self._connect_classes()
         self._connect_towards()
 
@@ -208,12 +208,22 @@ class GenerateWiring(Wiring):
     # --- the settings of one model, and of another beside it
 
     def chosen(self, session: Session, values: Mapping[Component, Any]) -> GenerateSettings:
-        named = self._layout.panel.named(values)
+        return self._settings_of(session, self._layout.panel.named(values), settings_from)
+
+    def kept_settings(self, session: Session, values: Mapping[str, Any]) -> GenerateSettings:
+        try:
+            return self._settings_of(session, {**values_of(DEFAULTS), **values}, usable_settings)
+        except (SettingsError, ModelError):  # of a model that is gone
+            return DEFAULTS
+
+    def _settings_of(
+        self, session: Session, named: Mapping[str, Any], make: Callable[..., RunSettings]
+    ) -> GenerateSettings:
         rest, model = rest_of(named, DEFAULTS), str(named["model"])
         if model != rest.model:  # its controls are not on the page yet: they must not be another model's
             own = values_of(self._own(session, model))
             named = {**own, **{field: named[field] for field in COMMON_FIELDS}}
-        settings: Any = settings_from(named, DEFAULTS, flow_of=self._entry(model).family.flow)
+        settings: Any = make(named, DEFAULTS, flow_of=self._entry(model).family.flow)
         return self._with_other(session, settings, named["beside"])
 
     def _with_other(self, session: Session, settings: GenerateSettings, beside: str) -> GenerateSettings:
@@ -285,6 +295,7 @@ class GenerateWiring(Wiring):
         except Exception as error:  # anything can be inside a file that a person points at
             session.say(explain(error))
             return {self._layout.grid: wake()}
+        session.shown_model = model
         changes = self._layout.changes(settings, entry)
         for field in COMMON_FIELDS:
             del changes[self._control(field)]
@@ -296,6 +307,7 @@ class GenerateWiring(Wiring):
         return {**changes, self._layout.bar: bar_value(examples), self._layout.grid: wake()}
 
     def show(self, session: Session, settings: Any) -> Changes:
+        session.shown_model = settings.model
         if settings.beside:
             session.keep_settings(as_moved(settings.beside))
         try:

@@ -40,6 +40,7 @@ def page(context: BrowserContext, style_studio: Server) -> Iterator[Page]:
     page.wait_for_selector(".welcome-pictures img")
     yield page
     page.evaluate("document.dispatchEvent(new CustomEvent('studio:command', { detail: { action: 'stop' } }))")
+    page.evaluate("localStorage.clear()")
     page.close()
     assert complaints == []
 
@@ -216,7 +217,10 @@ def test_a_cell_of_generate_is_taken_to_edit_and_its_run_stays(page: Page, style
     page.locator("#particle-grid .cell").first.click()
     page.click("#particle-grid [data-role=to-edit]")
     expect(page.locator("#edit-workspace")).to_contain_text("known exactly")
+    words = page.locator("#control-prompt textarea").input_value()
+    expect(page.locator("#edit-control-neutral textarea")).to_have_value(words)
     edit(page)
+    expect(grid(page, "edit").locator(".status-words")).to_contain_text(f"{words} \u2192 red")
     page.click('[role="tab"][data-tab-id="generate"]')
     expect(page.locator("#particle-grid .cell img")).to_have_count(4)
     assert server_run(page, style_studio, "generate") is not server_run(page, style_studio, "edit")

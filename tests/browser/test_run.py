@@ -107,6 +107,36 @@ def test_a_reload_during_a_run_finds_it_again(page: Page, studio: Server) -> Non
     expect(page.locator('.side[data-side="ours"] .cell img:not([hidden])')).to_have_count(5)
 
 
+def test_what_was_typed_and_not_run_survives_a_reload(page: Page) -> None:
+    page.fill("#control-prompt textarea", "not run yet")
+    set_number(page, "n", 5)
+    choose(page, "control-beside", "Nothing")
+    page.reload()
+    expect(page.locator("#control-prompt textarea")).to_have_value("not run yet")
+    expect(page.locator("#control-n input[type=number]")).to_have_value("5")
+    expect(page.locator("#control-beside input")).to_have_value("Nothing")
+
+
+def test_what_a_run_does_not_follow_is_marked_and_the_results_keep_their_words(page: Page) -> None:
+    start(page, "blue", steps=600)
+    wait_for_phase(page, "running")
+    colours = """() => ["diversity", "steps"].map((name) => {
+        const slider = document.querySelector(`#control-${name} input[type=range]`);
+        return getComputedStyle(slider).getPropertyValue("--slider-color");
+    })"""
+    page.wait_for_function("() => document.querySelectorAll('#studio-tabs .is-live').length === 2")
+    followed, ignored = page.evaluate(colours)
+    assert followed != ignored
+    page.fill("#control-prompt textarea", "something else")
+    expect(page.locator(".status-words")).to_contain_text("blue")
+    page.keyboard.press("Escape")
+    wait_for_phase(page, "stopped")
+    page.wait_for_function("() => !document.querySelector('.is-live, .is-going-on')")
+    followed, ignored = page.evaluate(colours)
+    assert followed == ignored
+    expect(page.locator(".status-words")).to_contain_text("blue")
+
+
 def test_a_run_that_a_restart_lost_is_told(page: Page) -> None:
     page.evaluate("sessionStorage.setItem('studio-run', '0123456789abcdef')")
     page.reload()

@@ -1,6 +1,7 @@
 """Several models on one page: each has its own controls, and one can run beside another."""
 
 import importlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import BASELINE as BESIDE
 from gmi_ui.runs.run import OURS, Phase, Run
 from gmi_ui.services import Services
-from gmi_ui.sessions import KEPT_MODELS, Session
+from gmi_ui.sessions import KEPT_MODELS, Arrival, Session
 from gmi_ui.studio import build
 from gmi_ui.tabs.common import Page
 from gmi_ui.tabs.generate import DEFAULTS, GenerateLayout, GenerateWiring
@@ -790,3 +791,88 @@ def test_a_generator_that_cannot_edit_is_refused_there(task: str, three_services
     notice = three_services.sessions.get(TOKEN, task).notice
     assert notice is not None and f"fashion is a biggan model, which cannot {task} pictures" in notice.text
     assert "Choose avatars" in notice.text
+
+
+# ---- what a page kept of its controls
+
+
+def kept(tab: Tab, *, arrival: int = 0, settled: bool = False, **changes: Any) -> str:
+    """What a page sends of the controls that the tab shows."""
+    values = {name: tab[name] for name in tab.components} | changes
+    return json.dumps({"values": values, "arrival": arrival, "settled": settled})
+
+
+@pytest.fixture
+def other(three_services: Services) -> Tab:
+    """The page after a reload: every control as at first."""
+    return Tab(three_services)
+
+
+def test_what_was_typed_and_not_run_comes_back(tab: Tab, other: Tab) -> None:
+    tab.run()
+    tab.choose("fashion")
+    tab["prompt"], tab["seed"], tab["beside"] = "a long dress now", 77, "mosaic"
+    other.take(other.wiring.attach(TOKEN, kept(tab)))
+    for field in ("model", "prompt", "seed", "beside", "n", "steps", "step_size", "truncation_psi"):
+        assert other[field] == tab[field], field
+    assert other.visible["classes"] and other.session.shown_model == "fashion"
+    settings = made(other.run())
+    assert settings.beside is not None and settings.prompt == "a long dress now"
+
+
+def test_words_that_cannot_be_run_come_back_as_well(tab: Tab, other: Tab) -> None:
+    other.take(other.wiring.attach(TOKEN, kept(tab, prompt="  ", seed=-3, n=4)))
+    assert (other["prompt"], other["seed"], other["n"]) == ("  ", DEFAULTS.seed, 4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"values": 3, "arrival": 1}',
+        '{"values": {"n": [8], "prompt": {"a": 1}, "model": ["avatars"], "preset": [], "rest": 4}, "arrival": 0}',
+        '{"values": {"n": 1e400, "seed": "x", "model": "../../etc/passwd", "beside": "nowhere"}, "arrival": 0}',
+        '{"values": {"rest": "{}", "unknown": 1}, "arrival": "x"}',
+        "[" * 200_000,
+        '{"values": {"prompt": "' + "x" * 2_000_001 + '"}, "arrival": 0}',
+    ],
+)
+def test_forged_controls_change_nothing(tab: Tab, text: str) -> None:
+    before = dict(tab.values)
+    tab.take(tab.wiring.attach(TOKEN, text))
+    tab.values[tab.components[REST]] = ""  # the settings as a whole, which say the same
+    assert tab["prompt"] in (before[tab.components["prompt"]], DEFAULTS.prompt)
+    assert tab["model"] == DEFAULTS.model and tab["n"] in (before[tab.components["n"]], DEFAULTS.n)
+
+
+def test_what_was_restored_since_wins_once(tab: Tab, other: Tab) -> None:
+    tab.session.arrival = Arrival(tiny_settings("restored"))
+    number = tab.session.arrival.number
+    other.take(other.wiring.attach(TOKEN, kept(tab, arrival=number - 1, settled=True)))
+    assert other["prompt"] == "restored"
+    other["prompt"] = "typed after it"
+    other.take(other.wiring.attach(TOKEN, kept(other, arrival=number)))
+    assert other["prompt"] == "typed after it"
+
+
+def test_one_value_that_arrives_leaves_the_others(tab: Tab, other: Tab) -> None:
+    tab.session.arrival = Arrival(fields={"seed": 9})
+    changes = other.wiring.attach(TOKEN, kept(tab, settled=True))
+    assert set(changes) == {other.layout.grid, other.components["seed"]}
+    other.take(other.wiring.attach(TOKEN, kept(tab)))
+    assert (other["seed"], other["prompt"]) == (9, tab["prompt"])
+
+
+def test_a_run_follows_only_the_sliders_of_its_own_model(tab: Tab) -> None:
+    run = Run(tiny_settings(flow={"steps": 300}), GENERATE)
+    tab.services.start(tab.session, run)
+    wait_until(lambda: run.moment.step > 0)
+    assert frame_of(tab.services, tab.session)["live"] == ["step_size", "diversity"]
+    tab.choose("fashion")
+    assert frame_of(tab.services, tab.session)["live"] == []
+    run.stop()
+    wait_for_end(run)
+    tab.choose("avatars")
+    assert frame_of(tab.services, tab.session)["live"] == []

@@ -63,7 +63,7 @@ function makeSide(name, frame) {
 
 function arrangeSides(frame) {
   const names = Object.keys(frame.titles);
-  const wanted = `${frame.run}:${names.join()}:${frame.count}`;
+  const wanted = JSON.stringify([frame.run, frame.titles, frame.count]);
   if (sidesPlace.dataset.arranged === wanted) return;
   sidesPlace.dataset.arranged = wanted;
   sidesPlace.dataset.count = names.length;

@@ -2,7 +2,7 @@
 const welcome = element.querySelector(".welcome");
 const ready = element.querySelector(".ready");
 const PLACEHOLDERS = 24;
-const ARRIVAL_KEY = `studio-arrival-${task}`;
+const ARRIVAL_KEY = window.studio.arrivalKey(task);
 const SILENT = {
   number: -1, kind: "error",
   text: "The studio does not answer. If its terminal was closed, start it again; this page then goes on by itself.",

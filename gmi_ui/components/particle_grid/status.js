@@ -36,6 +36,13 @@ function numbersText(frame) {
   return parts.join("  ·  ");
 }
 
+// What the pictures below were made from: the controls may say something else by now.
+function wordsText(frame) {
+  if (!frame.run) return "";
+  const words = frame.prompt || "Without words";
+  return `${frame.neutral ? `${frame.neutral} \u2192 ${words}` : words}  \u00b7  seed ${frame.seed}`;
+}
+
 function paintProgress(frame) {
   const share = frame.phase === "loading" ? frame.share ?? 0 : frame.run && frame.total ? frame.step / frame.total : 0;
   const bar = element.querySelector(".progress");
@@ -64,6 +71,9 @@ function paintStatus(frame) {
   const phase = phaseText(frame);
   element.querySelector(".status-phase").textContent = phase;
   element.querySelector(".status-numbers").textContent = numbersText(frame);
+  const words = element.querySelector(".status-words");
+  words.textContent = words.title = wordsText(frame);
+  words.hidden = !words.textContent;
   element.querySelector('[data-role="save-all"]').hidden = !Object.keys(frame.sides ?? {}).length;
   paintProgress(frame);
   showNotice(frame.notice);

@@ -27,6 +27,31 @@ function showActions(frame) {
     button(action).disabled = !isShown;
   }
   element.querySelector(".run-bar").dataset.phase = frame.phase;
+  markControls(frame);
+}
+
+// While a run goes on, says which controls it follows: what is set in the others counts from the next one.
+function markControls(frame) {
+  const tab = element.closest(".tabitem");
+  if (!tab) return;
+  const goesOn = ["waiting", "loading", "running", "paused", "stopping"].includes(frame.phase);
+  tab.classList.toggle("is-going-on", goesOn);
+  const live = goesOn ? frame.live ?? [] : [];
+  const followed = live.map((name) => tab.querySelector(`[id="${controlId(name)}"]`)).filter(Boolean);
+  for (const control of tab.querySelectorAll(".is-live")) {
+    if (!followed.includes(control)) control.classList.remove("is-live");
+  }
+  for (const control of followed) control.classList.add("is-live");
+  const settings = tab.querySelector(".studio-settings");
+  if (!settings) return;
+  settings.dataset.told = followed.length
+    ? "The run follows the marked sliders. All else counts from the next run."
+    : "The run goes on as it was started. What you set here counts from the next one.";
+}
+
+function controlId(name) {
+  const prefix = props.task === "generate" ? "control" : `${props.task}-control`;
+  return `${prefix}-${name.replaceAll("_", "-")}`;
 }
 
 function showExamples() {

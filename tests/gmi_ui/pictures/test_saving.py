@@ -5,6 +5,7 @@ import io
 import os
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from engine.errors import MetadataError, SaveError
 from engine.pictures import imaging, png_files
-from engine.settings import GenerateSettings, InpaintSettings, SettingsError
+from engine.settings import EditSettings, GenerateSettings, InpaintSettings, RunSettings, SettingsError
 from engine.system import files
 from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.notices import Notice, NotPossibleError, explain
-from gmi_ui.pictures.restoring import Restored, carries_settings, restored
+from gmi_ui.pictures.restoring import Restored, carries_settings, restored, without_equal_side
 from gmi_ui.pictures.saving import KEPT_FOR, Pictures, name_of, slug
 from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import BASELINE, OURS, Run
@@ -54,7 +55,31 @@ def test_a_baseline_picture_says_that_it_had_no_repulsion(run: Run, services: Se
     saved = Pictures(tmp_path).save_one(run, BASELINE, 0)
     settings = restored(saved, services.models).settings
     assert settings.flow.diversity == 0 and settings.flow.estimator == "kde"
+    assert not settings.is_compared  # beside it the same would run once more
+    assert Run(settings, GENERATE).titles == {OURS: "Without repulsion"}
     assert saved.name == "blue_5_baseline.png"
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_alone"),
+    [
+        (tiny_settings(flow={"diversity": 0.5}), False),
+        (tiny_settings(flow={"diversity": 0.0, "changes": [[2, 0.1, 0.3]]}), False),  # moved up meanwhile
+        (InpaintSettings(flow=replace(InpaintSettings().flow, diversity=0.0)), True),
+        (EditSettings(prompt="red", method="direction", baseline="direction"), True),
+        (EditSettings(prompt="red", method="gmi", baseline="direction"), False),
+        (EditSettings(prompt="red", baseline="no repulsion"), False),
+        (
+            EditSettings(
+                prompt="red", baseline="no repulsion", flow=replace(EditSettings(prompt="red").flow, diversity=0.0)
+            ),
+            True,
+        ),
+    ],
+)
+def test_what_would_run_twice_is_restored_alone(settings: RunSettings, is_alone: bool) -> None:
+    assert settings.is_compared
+    assert without_equal_side(settings).is_compared is not is_alone
 
 
 def test_all_pictures_go_into_one_zip(run: Run, tmp_path: Path) -> None:
