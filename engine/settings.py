@@ -7,6 +7,7 @@ rows of one table: "paper" and "robust" are settings of one code path.
 
 import math
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self, get_args
@@ -55,6 +56,8 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "langevin": (0.0, 10.0),
     "chunk": (1, 1024),
 }
+RANDOM_SEED = -1  # what people write who want another one each time
+_DRAWN_SEEDS = 2**31
 PROMPT_LIMIT = 5_000  # characters; what exceeds the text encoder's context is cut, and said, by the prompt model
 CONTRAST_LIMIT = 32  # contrast prompts
 CHANGES_LIMIT = 1_000  # moves of a slider that a run remembers: one a step of the longest
@@ -64,23 +67,45 @@ START_LIMIT = 1_000_000  # numbers in a kept latent; the largest public W+ has 9
 Check = Callable[[str, Any], None]
 
 
+def random_seed() -> int:
+    """A seed for a run that was given none: it is drawn once, shown and saved like any other."""
+    return secrets.randbelow(_DRAWN_SEEDS)
+
+
 class SettingsError(ValueError):
     """A setting that cannot be used; the message names the setting, what it got, and what is possible."""
+
+
+class RangeError(SettingsError):
+    """A number outside of its limits."""
+
+    def __init__(self, name: str, value: Any, low: float, high: float) -> None:
+        super().__init__(f"{name}: {_shown(value)} is outside {plain(low)} to {plain(high)}.")
+        self.name, self.value = name, value
+
+    def within(self, low: float, high: float) -> "RangeError":
+        """The same with other limits, such as the ends of a slider that is shorter."""
+        return RangeError(self.name, self.value, low, high)
+
+
+def plain(number: float) -> str:
+    """A number as people write it: 4294967295 and 0.000001, not 4.29497e+09 and 1e-06."""
+    return str(int(number)) if float(number).is_integer() else f"{number:.9f}".rstrip("0").rstrip(".")
 
 
 def _number(name: str, value: Any) -> None:
     low, high = LIMITS[name]
     # The comparison, unlike math.isfinite, also survives whole numbers too large for a float.
     if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value < math.inf:
-        raise SettingsError(f"{name}: expected a number from {low:g} to {high:g}, got {_shown(value)}.")
+        raise SettingsError(f"{name}: expected a number from {plain(low)} to {plain(high)}, got {_shown(value)}.")
     if not low <= value <= high:
-        raise SettingsError(f"{name}: {_shown(value)} is outside {low:g} to {high:g}.")
+        raise RangeError(name, value, low, high)
 
 
 def _whole_number(name: str, value: Any) -> None:
     if not isinstance(value, int):
         low, high = LIMITS[name]
-        raise SettingsError(f"{name}: expected a whole number from {low:.10g} to {high:.10g}, got {_shown(value)}.")
+        raise SettingsError(f"{name}: expected a whole number from {plain(low)} to {plain(high)}, got {_shown(value)}.")
     _number(name, value)
 
 
@@ -145,7 +170,7 @@ def _changes(name: str, value: Any) -> None:
 def _stop(name: str, value: Any) -> None:
     high = LIMITS["steps"][1]
     if type(value) is not int or not 0 <= value <= high:
-        raise SettingsError(f"{name}: expected the step a run was stopped at, 0 to {high:g}, got {_shown(value)}.")
+        raise SettingsError(f"{name}: expected the step a run was stopped at, 0 to {plain(high)}, got {_shown(value)}.")
 
 
 def _beside(name: str, value: Any) -> None:

@@ -17,14 +17,25 @@ from gradio.components import Component
 
 from engine.families import find_family
 from engine.families.declaration import Family
-from engine.settings import LIMITS, OF_THE_MODEL, PRESETS, FlowSettings, GenerateSettings, RunSettings, SettingsError
+from engine.settings import (
+    LIMITS,
+    OF_THE_MODEL,
+    PRESETS,
+    RANDOM_SEED,
+    FlowSettings,
+    GenerateSettings,
+    RangeError,
+    RunSettings,
+    SettingsError,
+    random_seed,
+)
 from gmi_ui.jobs.editing import BASELINES, METHODS
 from gmi_ui.runs.job import as_moved
 
 REST = "rest"  # the hidden component
 # The useful part of a field's limits; a slider reaches further once a value lies there.
 SLIDER_RANGE = {
-    "step_size": (0.0, 0.5),
+    "step_size": (0.005, 0.5),
     "diversity": (0.0, 1.0),
     "steps": (1, 300),
     "identity": (0.0, 3.0),
@@ -150,7 +161,14 @@ def text(*, autofocus: bool = False, lines: int = 4) -> Make:
 
 
 def _seed(control: Control, place: Place) -> Component:
-    return gr.Number(value=place.value, label=control.label, precision=0, elem_id=place.elem_id, min_width=80)
+    return gr.Number(
+        value=place.value,
+        label=control.label,
+        placeholder=control.help,
+        precision=0,
+        elem_id=place.elem_id,
+        min_width=80,
+    )
 
 
 def dropdown(*, is_open: bool = False, several: bool = False) -> Make:
@@ -187,7 +205,7 @@ _SHARED = _by_field(
     Control("step_size", "Step size", "How far each step goes.", slider(0.005)),
     Control("steps", "Steps", "How often every picture is moved.", slider(1)),
     Control("n", "Pictures", "More of them take longer.", slider(1)),
-    Control("seed", "Seed", "", _seed),
+    Control("seed", "Seed", "random", _seed),
     Control(
         "preset",
         "Preset",
@@ -369,11 +387,14 @@ def settings_from(
     every slider as it was moved, and the step at which it was stopped. Raises SettingsError with the control's
     label in place of the field's name.
     """
+    rest = defaults
     try:
         rest = rest_of(values, defaults)
         chosen = {name: whole(value) for name, value in values.items() if name in CONTROLS[defaults.task]}
         if all(value_of(rest, name) == value for name, value in chosen.items()):
             return rest
+        if "seed" in chosen and chosen["seed"] in (None, "", RANDOM_SEED):
+            chosen["seed"] = random_seed()
         settings = as_moved(rest)
         preset = chosen.get("preset", settings.preset)
         if preset != settings.preset:
@@ -383,7 +404,7 @@ def settings_from(
         of_flow = with_both_stages(of_flow, settings.flow.detail_steps)
         return replace(settings, flow=replace(settings.flow, **of_flow), **as_fields(chosen, settings))
     except SettingsError as error:
-        raise labelled(error, defaults.task) from error
+        raise labelled(error, defaults.task, rest) from error
 
 
 def usable_settings(
@@ -529,8 +550,14 @@ def slider_range(field: str, value: float) -> tuple[float, float]:
     return max(low, aimed_low) if value >= aimed_low else low, aimed_high if value <= aimed_high else high
 
 
-def labelled(error: SettingsError, task: str = "generate") -> SettingsError:
-    """The error with the control's label in place of the field's name."""
-    field, colon, rest = str(error).partition(":")
+def labelled(error: SettingsError, task: str = "generate", shown: RunSettings | None = None) -> SettingsError:
+    """The error with the control's label in place of the field's name, and the ends of its slider.
+
+    shown: the settings that the controls were last set to: a slider reaches as far as their values.
+    """
     controls = CONTROLS[task]
+    if isinstance(error, RangeError) and error.name in controls:
+        aimed = SLIDER_RANGE.get(error.name, LIMITS[error.name])
+        error = error.within(*(slider_range(error.name, value_of(shown, error.name)) if shown else aimed))
+    field, colon, rest = str(error).partition(":")
     return SettingsError(f"{controls[field].label}:{rest}") if colon and field in controls else error

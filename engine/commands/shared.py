@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from engine.commands import output
 from engine.models.table import PUBLIC_PREFIX
-from engine.settings import OF_THE_MODEL, PRESETS, EditSettings, GenerateSettings, RunSettings, SettingsError
+from engine.settings import (
+    OF_THE_MODEL,
+    PRESETS,
+    RANDOM_SEED,
+    EditSettings,
+    GenerateSettings,
+    RunSettings,
+    SettingsError,
+    random_seed,
+)
 from engine.system.files import Watch
 from engine.version import VERSION
 
@@ -56,12 +65,23 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace the run that the folder holds (else this one gets a new name)"
     )
     parser.add_argument("--n", type=int, default=RunSettings.n, help="how many pictures (%(default)s)")
-    parser.add_argument("--seed", type=int, default=RunSettings.seed, help="picture i is of seed + i (%(default)s)")
+    parser.add_argument(
+        "--seed", type=_seed, default=RunSettings.seed, help="picture i is of seed + i; -1: a random one (%(default)s)"
+    )
     parser.add_argument("--preset", default=RunSettings.preset, help=f"{', '.join(PRESETS)} (%(default)s)")
     parser.add_argument("--steps", type=int, help="steps of the flow (the preset's)")
     parser.add_argument("--step-size", type=float, help="length of a step (the preset's)")
     parser.add_argument("--diversity", type=float, help="strength of the repulsion (the preset's)")
     add_quick(parser)
+
+
+def _seed(text: str) -> int:
+    """A seed; a random one, which is said, for -1 or nothing."""
+    if text.strip() not in ("", str(RANDOM_SEED)):
+        return int(text)
+    seed = random_seed()
+    print(f"note: --seed {seed} was drawn.", file=sys.stderr)
+    return seed
 
 
 def add_quick(parser: argparse.ArgumentParser) -> None:

@@ -32,7 +32,7 @@ from engine.inference.terms import (
     apply_in_chunks,
 )
 from engine.latents.spaces import LatentSpace, normal_per_seed
-from engine.settings import CodeOrder, Divergence, FlowSettings, Schedule
+from engine.settings import CodeOrder, Divergence, FlowSettings, Schedule, plain
 
 # The moves that a code tries in its turn, in the length of its moves while all move together; the first of equals is
 # kept. Longer ones raise the text score further, by speckles.
@@ -120,7 +120,7 @@ class DivergenceError(RuntimeError):
 
     def __init__(self, what: str, setting: str, settings: FlowSettings, last_good: Step | None) -> None:
         now = getattr(settings, setting)
-        super().__init__(f"{what} Lower the {setting.replace('_', ' ')} (now {now:g}) and run again.")
+        super().__init__(f"{what} Lower the {setting.replace('_', ' ')} (now {plain(now)}) and run again.")
         self.setting = setting
         self.last_good = last_good
 

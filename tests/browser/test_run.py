@@ -28,6 +28,18 @@ def test_a_first_visit_shows_pictures_and_the_prompt_is_ready(page: Page) -> Non
     expect(page.locator("#control-prompt textarea")).to_have_value("red on white")
 
 
+def test_without_a_seed_one_is_drawn_and_shown(page: Page, studio: Server) -> None:
+    """It stays empty for the next run; Reuse brings it into the box."""
+    page.fill("#control-seed input", "")
+    start(page, "blue", n=2, steps=2)
+    wait_for_phase(page, "done")
+    seed = server_run(page, studio).settings.seed
+    expect(page.locator(".status-numbers")).to_contain_text(f"seed {seed}")
+    expect(page.locator("#control-seed input")).to_have_value("")
+    page.click("#seed-reuse")
+    expect(page.locator("#control-seed input")).to_have_value(str(seed))
+
+
 def test_a_run_streams_both_grids(page: Page, studio: Server) -> None:
     page.evaluate(
         """() => { window.steps = new Set();

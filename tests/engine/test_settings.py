@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -19,6 +20,8 @@ from engine.settings import (
     InpaintSettings,
     RunSettings,
     SettingsError,
+    plain,
+    random_seed,
     settings_from_dict,
 )
 
@@ -230,3 +233,32 @@ def test_a_run_beside_travels_with_the_settings() -> None:
     assert GenerateSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
     with pytest.raises(SettingsError, match="beside: expected the settings of one other run"):
         GenerateSettings("a", beside=settings)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (2.0, "2"), (2**32 - 1, "4294967295"), (0.05, "0.05"), (1e-6, "0.000001"), (1e6, "1000000"), (-3.0, "-3")],
+)
+def test_numbers_are_written_as_people_write_them(number: float, text: str) -> None:
+    assert plain(number) == text
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_no_limit_is_told_in_a_power_of_ten(name: str) -> None:
+    """Every number that can be set, below, above and no number at all: digits in the message, the two limits whole."""
+    low, high = LIMITS[name]
+    for cls in (GenerateSettings, EditSettings, InpaintSettings, FlowSettings):
+        if name not in {entry.name for entry in fields(cls)}:
+            continue
+        required = {} if cls is FlowSettings else {"prompt": "x"}
+        for value in (low - 1, high + 1, "x"):
+            with pytest.raises(SettingsError) as told:
+                cls(**required, **{name: value})  # type: ignore[arg-type]
+            if name not in ("bandwidth", "eta") or value != "x":
+                assert f"{plain(low)} to {plain(high)}" in str(told.value)
+            assert not re.search(r"\de[+-]?\d", str(told.value))
+
+
+def test_a_seed_is_drawn_within_its_limits() -> None:
+    seeds = {random_seed() for _ in range(50)}
+    assert len(seeds) == 50 and all(0 <= seed <= LIMITS["seed"][1] for seed in seeds)

@@ -16,7 +16,7 @@ from engine.settings import (
     RunSettings,
     SettingsError,
 )
-from gmi_ui.controls import CONTROLS, FLOW_FIELDS, OF_THE_FLOW, REST, Panel, settings_from, value_of
+from gmi_ui.controls import CONTROLS, FLOW_FIELDS, OF_THE_FLOW, REST, Panel, settings_from, value_of, values_of
 from tests.gmi_ui.tiny import tiny_settings
 
 DEFAULTS: tuple[RunSettings, ...] = (GenerateSettings("a"), EditSettings("a"), InpaintSettings())
@@ -115,7 +115,7 @@ def test_numbers_that_browsers_send_as_floats_are_whole() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [("n", 0), ("n", 1000), ("n", 2.5), ("steps", 0), ("step_size", 1e9), ("step_size", float("nan")),
-     ("diversity", -1), ("seed", None), ("seed", -1), ("prompt", "  "), ("prompt", "x" * 20_000)],
+     ("diversity", -1), ("seed", "x"), ("seed", -2), ("prompt", "  "), ("prompt", "x" * 20_000)],
 )  # fmt: skip
 def test_impossible_values_are_refused_in_the_words_of_the_page(field: str, value: Any) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -132,3 +132,39 @@ def test_a_forged_hidden_component_is_refused(text: str) -> None:
 def test_value_of_reads_both_namespaces() -> None:
     settings = tiny_settings()
     assert value_of(settings, "steps") == settings.flow.steps and value_of(settings, "n") == settings.n
+
+
+@pytest.mark.parametrize("defaults", DEFAULTS)
+def test_messages_name_the_ends_of_the_slider(defaults: RunSettings) -> None:
+    """Of every slider, as it is at first and as a restored value made it longer."""
+    farther = replace(defaults, flow=replace(defaults.flow, diversity=1.5, step_size=0.8, steps=500))
+    panel = make_panel(defaults)
+    for settings in (defaults, farther):
+        updates, values = panel.updates(settings), values_of(settings)
+        for field, component in panel.components.items():
+            if not isinstance(component, gr.Slider):
+                continue
+            low, high = updates[component]["minimum"], updates[component]["maximum"]
+            with pytest.raises(SettingsError) as told:
+                settings_from({**values, field: 10**7}, settings)
+            label = CONTROLS[settings.task][field].label
+            if field != "detail_steps":  # which cannot be more than all steps
+                assert (
+                    str(told.value)
+                    == f"{label}: {10**7 + all_steps(settings, field)} is outside {low:.9g} to {high:.9g}."
+                )
+
+
+def all_steps(settings: RunSettings, field: str) -> int:
+    """What is added to the control of the steps: those of the second stage."""
+    return settings.flow.detail_steps if field == "steps" else 0
+
+
+@pytest.mark.parametrize("seed", [None, "", -1, -1.0])
+@pytest.mark.parametrize("defaults", DEFAULTS)
+def test_an_empty_seed_and_minus_one_are_drawn(defaults: RunSettings, seed: Any) -> None:
+    values = values_of(defaults)
+    drawn = [settings_from({**values, "seed": seed}, defaults).seed for _ in range(3)]
+    assert len(set(drawn)) == 3 and all(0 <= one <= LIMITS["seed"][1] for one in drawn)
+    with pytest.raises(SettingsError, match="Seed: -2 is outside 0 to 4294967295"):
+        settings_from({**values, "seed": -2}, defaults)

@@ -356,7 +356,7 @@ def test_both_stages_are_seen(tab: Tab) -> None:
         ({"steps": -1, "detail_steps": 4}, "Stage 2 steps: 4 steps of the second stage are more than all 3"),
         ({"codebook": -1}, "Pull to the codes: -1 is outside"),
         ({"code_order": "spiral"}, "Order of the codes: 'spiral' is unknown; choose one of rows, centre, random"),
-        ({"cutouts": 1000}, "Random views: 1000 is outside 0 to 64"),
+        ({"cutouts": 1000}, "Random views: 1000 is outside 0 to 32"),
     ],
 )
 def test_what_does_not_fit_the_codes_is_told(tab: Tab, changes: dict[str, Any], message: str) -> None:

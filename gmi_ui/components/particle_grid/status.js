@@ -33,6 +33,7 @@ function numbersText(frame) {
   if (frame.stage) parts.unshift(`stage ${frame.stage.number} of 2: ${frame.stage.text}`);
   if (frame.rate) parts.push(`${frame.rate.toFixed(frame.rate < 10 ? 1 : 0)} steps/s`);
   if (frame.left !== null && frame.phase === "running") parts.push(`${duration(frame.left)} left`);
+  if (frame.phase !== "running") parts.push(`seed ${frame.seed}`); // it may have been drawn
   return parts.join("  ·  ");
 }
 

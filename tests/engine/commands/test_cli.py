@@ -87,6 +87,18 @@ def test_ours_and_baseline_differ_from_the_same_start(tmp_path: Path) -> None:
     assert not np.array_equal(ours, baseline)
 
 
+@pytest.mark.parametrize("seed", ["-1", "", " "])
+def test_a_random_seed_is_told_saved_and_can_be_used_again(
+    seed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate(tmp_path / "first", "--seed", seed) == 0
+    drawn = json.loads((tmp_path / "first" / "run.json").read_text())["settings"]["seed"]
+    assert f"note: --seed {drawn} was drawn." in capsys.readouterr().err
+    assert drawn != 5 and png_files.read_metadata(tmp_path / "first" / "00.png")["seeds"][0] == drawn
+    assert generate(tmp_path / "second", "--seed", str(drawn)) == 0
+    assert (tmp_path / "first" / "00.png").read_bytes() == (tmp_path / "second" / "00.png").read_bytes()
+
+
 def test_one_picture(tmp_path: Path) -> None:
     assert cli.main(["generate", PROMPT, "--out", str(tmp_path), "--n", "1", "--steps", "1"]) == 0
     report = json.loads((tmp_path / "run.json").read_text())
@@ -121,6 +133,7 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["generate", " \n"], "prompt: is empty"),
         (["generate", "x", "--n", "0"], "n: 0 is outside 1 to 64"),
         (["generate", "x", "--n", "1000"], "n: 1000 is outside 1 to 64"),
+        (["generate", "x", "--seed", "-2"], "seed: -2 is outside 0 to 4294967295"),
         (["generate", "x", "--steps", "0"], "steps: 0 is outside 1 to 1000"),
         (["generate", "x", "--step-size", "1e9"], "step_size: 1000000000.0 is outside"),
         (["generate", "x", "--step-size", "nan"], "step_size: expected a number"),
