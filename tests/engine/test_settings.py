@@ -237,7 +237,7 @@ def test_a_run_beside_travels_with_the_settings() -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0"), (2.0, "2"), (2**32 - 1, "4294967295"), (0.05, "0.05"), (1e-6, "0.000001"), (1e6, "1000000"), (-3.0, "-3")],
+    [(0, "0"), (2.0, "2"), (2**32 - 1, "4294967295"), (0.05, "0.05"), (1e-6, "0.000001"), (-3.0, "-3")],
 )
 def test_numbers_are_written_as_people_write_them(number: float, text: str) -> None:
     assert plain(number) == text
