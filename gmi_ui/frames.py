@@ -169,6 +169,8 @@ class Painter:
             "place": self._queue.place(work),
             "step": start.step if start else 0,
             "total": start.total if start else 0,
+            "doing": work.moment.doing,
+            "share": work.moment.share,
         }
 
     def _encode(self, step: "Step", *, is_last: bool) -> Sequence[str]:

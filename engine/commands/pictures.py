@@ -18,6 +18,7 @@ from engine.commands.shared import (
     read_towards,
     run_tasks,
     show_bar,
+    show_search,
     warn_of_cut_words,
     with_towards,
 )
@@ -243,7 +244,8 @@ def _find_start(picture: "Picture", models: Models, steps: int | None, mask: "Ma
 
     if steps is not None and not 0 <= steps <= 10_000:
         raise SettingsError(f"inversion_steps: {steps} is outside 0 to 10,000.")
-    for start in inversion.invert(picture, models.generator, prompt_model=models.prompt_model, mask=mask, steps=steps):
+    how: dict[str, Any] = {"prompt_model": models.prompt_model, "mask": mask, "steps": steps}
+    for start in inversion.invert(picture, models.generator, watch=show_search("frame"), **how):
         show_bar("invert", start.step, start.total, start.seconds)
     if start.in_domain is False:
         print(f"note: {inversion.OUT_OF_DOMAIN}", file=sys.stderr)

@@ -158,13 +158,13 @@ def show_bar(label: str, done: int, total: int, seconds: float) -> None:
     print(f"\r{label:<8} [{bar}] {done}/{total} {left:<12}", end=end, file=sys.stderr, flush=True)
 
 
-def show_search() -> Watch:
+def show_search(label: str = "starts") -> Watch:
     """A progress bar for what comes before the first step."""
     started = time.perf_counter()
 
     def watch(doing: str, share: float | None) -> None:
         if share is not None:
-            show_bar("starts", round(100 * share), 100, time.perf_counter() - started)
+            show_bar(label, round(100 * share), 100, time.perf_counter() - started)
 
     return watch
 

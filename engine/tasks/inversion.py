@@ -58,6 +58,7 @@ BOX_PENALTY = 0.5  # a square of a quarter of the size must fit twice as well
 BOX_PLACES = 3  # tried along each edge
 BOX_SHIFTS = (0.12, 0.06, 0.03)  # of the side, when the best place is searched more finely
 BOX_MOVES = 2  # at most, by each of them
+BOX_NEIGHBOURS = 6  # tried for each move
 SMALLEST_BOX = 64  # pixels
 
 DISTANCE_HELP = "Mean difference of the colours, 0 (equal) to 1 (black against white)."
@@ -164,16 +165,17 @@ def invert(
     box: Box | None = None,
     mask: Mask | None = None,
     steps: int | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Start]:
     """Searches the latents of a picture; yields the guess, then what is found so far, at last the result.
 
     mask: what must not be looked at. box: the part of the picture that the generator is to draw; searched where
-    it is None. Without an encoder the search begins at the mean w, and `prompt_model` compares the features. Raises
-    SettingsError for a generator that is no StyleGAN2.
+    it is None, which `watch` is told of and may end by raising. Without an encoder the search begins at the mean w,
+    and `prompt_model` compares the features. Raises SettingsError for a generator that is no StyleGAN2.
     """
     began = time.perf_counter()
     renderer = Renderer(generator)
-    box = box or find_box(picture, generator, mask)
+    box = box or find_box(picture, generator, mask, watch)
     target, known = _target(picture, box, mask, generator)
     comparison = Comparison(target, known, _features(generator, prompt_model, known))
     total = steps if steps is not None else STEPS_WITHOUT if generator.encoder is None else STEPS_WITH_ENCODER
@@ -416,7 +418,9 @@ def noise_correlation(noises: Iterable[Tensor]) -> Tensor:
 # ---- which part of the picture ---------------------------------------------------------------------------
 
 
-def find_box(picture: Picture, generator: "GeneratorModel", mask: Mask | None = None) -> Box:
+def find_box(
+    picture: Picture, generator: "GeneratorModel", mask: Mask | None = None, watch: Watch | None = None
+) -> Box:
     """The square of the picture that looks most like the generator's own framing, around all of the mask.
 
     Judged by how well one pass of the encoder redraws what is known; of two alike, the larger one. A coarse grid of
@@ -425,13 +429,18 @@ def find_box(picture: Picture, generator: "GeneratorModel", mask: Mask | None = 
     holds the mask.
     """
     boxes = candidate_boxes(picture, mask)
-    largest = boxes[0]
+    largest, tried = boxes[0], 0
+    most = len(boxes) + len(BOX_SHIFTS) * BOX_MOVES * BOX_NEIGHBOURS
     if generator.encoder is None:
         return largest
 
     @cache
     def error(box: Box) -> float:
         """A smaller square hides less of a bad fit; what it leaves out must be paid for."""
+        nonlocal tried
+        if watch is not None:
+            watch("Looking for the part of the picture that the model can draw", tried / most)
+        tried += 1
         return _misfit(picture, box, mask, generator) * (largest.side / box.side) ** BOX_PENALTY
 
     if generator.framed_distance is not None and error(largest) < generator.framed_distance:

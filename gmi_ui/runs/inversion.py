@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
+from gmi_ui.models.models import watch_of
 from gmi_ui.runs.job import Console
 from gmi_ui.runs.work import Phase, Rounds, Work
 
@@ -30,7 +31,7 @@ class Inversion(Work):
 
         generator = models.generator(self.model)
         prompt_model = models.prompt_model(self.prompt_model)
-        found = inversion.invert(self._picture, generator, prompt_model=prompt_model)
+        found = inversion.invert(self._picture, generator, prompt_model=prompt_model, watch=watch_of(self))
         self.enter(Phase.RUNNING)
         yield
         for start in found:
@@ -51,7 +52,8 @@ def find_start(
     """The picture's place in the generator, found while a run is prepared; yields where that may be stopped."""
     from engine.tasks import inversion
 
-    for start in inversion.invert(picture, generator, prompt_model=prompt_model, mask=mask):
+    watch = watch_of(console)  # tens of drawings: of a large model minutes
+    for start in inversion.invert(picture, generator, prompt_model=prompt_model, mask=mask, watch=watch):
         console.tell(doing, start.step / max(start.total, 1))
         yield
     return start

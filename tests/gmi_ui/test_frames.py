@@ -383,6 +383,7 @@ def test_a_frame_shows_how_far_the_search_for_a_picture_is(services: Services) -
     shown = frame_of(services, session)["workspace"]["inversion"]
     assert shown == {
         "id": version.inversion.id, "phase": "waiting", "is_over": False, "place": 0, "step": 0, "total": 0,
+        "doing": "", "share": None,
     }  # fmt: skip
     seen = services.painter.revision(session)
     nothing = torch.zeros(1, 1)

@@ -21,7 +21,7 @@ function stateOf({ inversion, start }) {
 function statusText(state, { inversion, start }) {
   if (state === "finding") {
     if (inversion.phase === "waiting") return inversion.place > 0 ? "Waits for the run before it" : "Waits for its turn";
-    if (!start || !inversion.total) return "Loading the models";
+    if (!start || !inversion.total) return inversion.doing || "Loading the models";
     return `Finding it in the model: step ${inversion.step} of ${inversion.total}, distance ${start.distance.toFixed(3)}`;
   }
   if (state === "failed") return "It could not be found in the model. Open it again, or try another picture.";
@@ -48,7 +48,8 @@ function paint(frame) {
   if (start) model.src = `data:image/jpeg;base64,${start.cell}`;
   model.alt = "The picture as the model draws it";
   part("workspace-status").textContent = statusText(state, content);
-  const share = state === "finding" && inversion.total ? inversion.step / inversion.total : 0;
+  const searched = inversion?.total ? inversion.step / inversion.total : (inversion?.share ?? 0);
+  const share = state === "finding" ? searched : 0;
   part("progress").hidden = state !== "finding";
   part("progress").setAttribute("aria-valuenow", Math.round(100 * share));
   part("progress-fill").style.transform = `scaleX(${share})`;

@@ -668,6 +668,23 @@ def test_a_picture_framed_as_the_models_own_is_not_searched(
     assert best == Box(50, 0, 200) and not tried  # nothing tells without an encoder
 
 
+def test_a_watch_is_told_of_every_square_and_may_end_the_search(
+    generator: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+
+    def watch(doing: str, share: float | None) -> None:
+        assert doing == "Looking for the part of the picture that the model can draw" and share is not None
+        told.append(share)
+        if len(told) == 30:
+            raise LoadingStopped("enough")
+
+    monkeypatch.setattr(inversion, "_misfit", lambda picture, box, mask, generator: box.side / 10 + box.left)
+    with pytest.raises(LoadingStopped, match="enough"):
+        next(invert(blank(300, 200), replace(generator, framed_distance=None), watch=watch))
+    assert told[0] == 0 and told == sorted(set(told)) and 0.3 < told[-1] < 1
+
+
 @pytest.mark.parametrize(("misfit", "is_chosen"), [(0.5, False), (0.33, False), (0.30, True)])
 def test_a_smaller_square_must_fit_better(
     generator: GeneratorModel, monkeypatch: pytest.MonkeyPatch, misfit: float, is_chosen: bool

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.errors import LoadingStopped
 from engine.pictures.picture_files import Picture
 from engine.tasks import inversion
 from engine.tasks.inversion import Start
@@ -101,3 +102,23 @@ def test_a_search_compares_with_the_prompt_models_eyes_and_not_below_the_mask() 
     *_, blind = inversion.invert(picture(), generator)
     assert not same(whole, around) and not same(whole, blind)
     assert same(found([])[0], whole) and same(found([], mask=mask)[0], around)
+
+
+def test_what_comes_before_the_search_is_told_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an encoder, which part of the picture to draw: of a large model that takes minutes."""
+    models, starts = style_models(), dict[str, Start]()
+    search = Inversion(picture(), starts, GENERATOR, PROMPT_MODEL)
+    search.enter(Phase.LOADING)
+
+    def find_box(picture: Any, generator: Any, mask: Any, watch: Any) -> None:
+        watch("Looking", 0.5)
+        assert (search.moment.doing, search.moment.share) == ("Looking", 0.5)
+        search.stop()
+        watch("Looking", 0.75)
+
+    monkeypatch.setattr(inversion, "find_box", find_box)
+    rounds = search.carry_out(models)
+    next(rounds)
+    with pytest.raises(LoadingStopped):
+        next(rounds)
+    assert not starts
