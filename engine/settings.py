@@ -564,7 +564,7 @@ class InpaintSettings(RunSettings):
     """Everything that determines a run of the Inpaint task, except picture, mask and the weights of the models.
 
     `prompt` may be empty: the surroundings alone then say what fits. The mask is inverted, then grown by `grow`
-    pixels of the picture (negative: shrunk); over `feather` pixels around it the new picture fades out.
+    pixels of the picture (negative: shrunk); over `feather` pixels inside its edge the new picture fades in.
     """
 
     task: ClassVar[str] = "inpaint"

@@ -269,7 +269,7 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
     | _by_field(
         Control("prompt", "What to paint there", "optional: a woman with sunglasses", text()),
         Control("grow", "Grow the mask", "By pixels; below 0 it shrinks.", slider(1)),
-        Control("feather", "Feather", "Pixels around the mask that fade over.", slider(1)),
+        Control("feather", "Feather", "Pixels just inside the mask that fade over.", slider(1)),
         Control("invert", "Repaint the rest", "Keeps what is painted over instead.", _checkbox),
         Control("known_weight", "Fit to the rest", "How closely it goes with what is around.", slider(0.05)),
         Control("baseline", "Baseline beside it", "The same seeds without repulsion.", _checkbox),

@@ -1,6 +1,7 @@
 """Pictures onto an workspace: from a file, from a cell of any tab, from the gallery, or from a saved edit."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,6 @@ from gmi_ui.models.models import random_latents
 from gmi_ui.notices import NotPossibleError
 from gmi_ui.pictures.restoring import Restored
 from gmi_ui.pictures.saving import check_picture
-from gmi_ui.pictures.start_metadata import start_from_dict
 from gmi_ui.pictures.workspace import PictureVersion
 from gmi_ui.runs.job import can_be_edited, shortened
 from gmi_ui.runs.redrawing import step_of
@@ -86,13 +86,16 @@ class Opening:
         Raises PictureError, MetadataError or SettingsError for a file that was tampered with.
         """
         from engine.pictures import picture_files
+        from engine.tasks.start_metadata import background_of, picture_before, start_from_dict
 
         model = restored.settings.model
+        saved = picture_files.read_picture(Path(path), background=background_of(restored.extra), name=restored.text)
         if self._finds and "start" in restored.extra:
             start = start_from_dict(restored.extra["start"], self._services.models.generator(model))
-            return self._add(session, _drawn(start, restored.text), restored.text, starts={model: start})
+            picture = picture_files.redrawn(saved, _drawn(start, restored.text).pixels)
+            return self._add(session, picture, restored.text, starts={model: replace(start, picture=picture)})
         mask = restored.mask
-        version = self._add(session, picture_files.read_picture(Path(path)), restored.text)
+        version = self._add(session, picture_before(saved, restored.extra), restored.text)
         if mask is not None:
             version.mask, version.mask_number = mask, version.mask_number + 1
             session.workspace.touch()

@@ -73,12 +73,14 @@ def _add_inpaint(parser: argparse.ArgumentParser) -> None:
     default = InpaintSettings()
     parser.set_defaults(command=_inpaint)
     parser.add_argument("image", type=Path, help="the picture")
-    parser.add_argument("mask", type=Path, help="a picture of the same size, white where it is repainted")
+    parser.add_argument(
+        "mask", type=Path, help="a picture of the same proportions: white, or cut out, where it is repainted"
+    )
     parser.add_argument("prompt", nargs="?", default="", help="what the repainted part should show")
     parser.add_argument("--invert-mask", action="store_true", help="repaint what is black instead")
     parser.add_argument("--grow", type=int, default=default.grow, help="grow the mask by so many pixels (%(default)s)")
     parser.add_argument(
-        "--feather", type=int, default=default.feather, help="fade out over so many pixels around it (%(default)s)"
+        "--feather", type=int, default=default.feather, help="fade in over so many pixels inside its edge (%(default)s)"
     )
     parser.add_argument(
         "--known-weight", type=float, default=default.known_weight, help="how much the rest must fit (%(default)s)"
@@ -87,8 +89,18 @@ def _add_inpaint(parser: argparse.ArgumentParser) -> None:
     _add_shared(parser)
 
 
+def _add_background(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--background",
+        default="white",
+        metavar="COLOUR",
+        help="what transparent parts are seen on: #rrggbb or a name (%(default)s); the results are as transparent",
+    )
+
+
 def _add_shared(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser)
+    _add_background(parser)
     parser.add_argument("--inversion-steps", type=int, help="steps of the search for the picture's latents")
     add_model_options(parser)
 
@@ -98,6 +110,7 @@ def _add_invert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", type=Path, help="the picture")
     parser.add_argument("--out", type=Path, required=True, help="the file for the latents (.safetensors) or picture")
     parser.add_argument("--inversion-steps", type=int, help="steps of the search")
+    _add_background(parser)
     add_quick(parser)
     add_model_options(parser)
 
@@ -137,9 +150,10 @@ def _inpaint_settings(options: argparse.Namespace) -> InpaintSettings:
 def _edit(options: argparse.Namespace) -> None:
     examples = read_towards(options)  # wrong options are said before torch is imported
     settings = with_towards(_edit_settings(options), options, examples)
-    picture = None if _is_saved_w(options.image) else _read_picture(options.image)
+    picture = None if _is_saved_w(options.image) else _read_picture(options)
     options.out = output.run_folder(options.out, overwrite=options.overwrite)
     from engine import tasks
+    from engine.tasks.start_metadata import edit_extras
 
     models = load_models(options)
     warn_of_cut_words(settings.prompt, models)
@@ -153,16 +167,21 @@ def _edit(options: argparse.Namespace) -> None:
         sides["baseline"] = tasks.baseline(settings)
     # All are made before one runs: what a method lacks is said at once.
     made = {side: tasks.edit(chosen, start, *models, examples=examples) for side, chosen in sides.items()}
-    run_tasks(made, models, options.out, **about)
+    extra = edit_extras(start, picture, options.image.name)
+    run_tasks(made, models, options.out, extra=extra, **about)
 
 
 def _inpaint(options: argparse.Namespace) -> None:
     settings = _inpaint_settings(options)
-    picture = _read_picture(options.image)
+    picture = _read_picture(options)
     from engine import tasks
     from engine.pictures import masks
+    from engine.tasks.start_metadata import inpaint_extras
 
-    mask = tasks.prepare_mask(settings, masks.read_mask(options.mask, picture.size), picture)
+    read = masks.read_mask(options.mask, picture.size)
+    if read.note:
+        print(f"note: {read.note}", file=sys.stderr)
+    mask = tasks.prepare_mask(settings, read.mask, picture)
     options.out = output.run_folder(options.out, overwrite=options.overwrite)
     models = load_models(options)
     if settings.prompt:
@@ -170,7 +189,8 @@ def _inpaint(options: argparse.Namespace) -> None:
     start = _find_start(picture, models, options.inversion_steps, mask)
     ours = tasks.inpaint(settings, picture, mask, start, *models)
     made = {"ours": ours} | ({"baseline": ours.without_repulsion()} if settings.baseline else {})
-    run_tasks(made, models, options.out, **_about(picture, start))
+    extra = inpaint_extras(masks.encode_mask(read.mask), mask, picture, picture.name)
+    run_tasks(made, models, options.out, extra=extra, **_about(picture, start))
 
 
 def _invert(options: argparse.Namespace) -> None:
@@ -178,7 +198,7 @@ def _invert(options: argparse.Namespace) -> None:
         raise SettingsError(
             f"out: {options.out.name!r} must end in .safetensors (for the latents) or .png (for the redrawn picture)."
         )
-    picture = _read_picture(options.image)
+    picture = _read_picture(options)
     output.check_file(options.out)
     from engine.checkpoints import write_safetensors
     from engine.pictures import imaging, picture_files
@@ -187,7 +207,7 @@ def _invert(options: argparse.Namespace) -> None:
     models = load_models(options)
     start = _find_start(picture, models, options.inversion_steps)
     if options.out.suffix == ".png":
-        redrawn = picture.with_pixels(imaging.to_uint8(start.image)[0])
+        redrawn = picture_files.redrawn(picture, imaging.to_uint8(start.image)[0], start.box)
         files.save_file(options.out, picture_files.encode_picture(redrawn))
     else:
         noise = {f"noise.{name}": values for name, values in start.noise.items()}
@@ -213,12 +233,21 @@ def _directions(options: argparse.Namespace) -> None:
         print(folder / name)
 
 
-def _read_picture(path: Path) -> "Picture":
+def _read_picture(options: argparse.Namespace) -> "Picture":
+    """The picture of the options, its transparent parts on their background. Raises PictureError, SettingsError."""
+    from PIL import ImageColor
+
     from engine.pictures import picture_files
 
-    if _is_saved_w(path):
-        raise PictureError(f"{path.name} holds no picture but the w of one, at which only `edit` can begin.")
-    return picture_files.read_picture(path)
+    if _is_saved_w(options.image):
+        raise PictureError(f"{options.image.name} holds no picture but the w of one, at which only `edit` can begin.")
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(options.background)
+    except ValueError as error:
+        raise SettingsError(
+            f"background: {options.background!r} is no colour; write it as #rrggbb, or a name such as white."
+        ) from error
+    return picture_files.read_picture(options.image, background=(red, green, blue))
 
 
 def _is_saved_w(path: Path) -> bool:

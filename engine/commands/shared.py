@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -197,11 +197,22 @@ def carry_out(
     return last, seconds
 
 
-def run_tasks(tasks: "Mapping[str, Task]", models: Models, folder: Path, **parts: Any) -> None:
+def run_tasks(
+    tasks: "Mapping[str, Task]",
+    models: Models,
+    folder: Path,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    **parts: Any,
+) -> None:
     """Carries out every side, "ours" into the folder itself, and writes run.json, which has the seconds of ours.
 
-    parts: what else run.json says. Raises as `carry_out`, and SaveError.
+    extra: what the pictures carry besides; parts: what else run.json says. Raises as `carry_out`, and SaveError.
     """
+    from engine.pictures import png_files
+
+    if told := png_files.left_out_of(_metadata(tasks["ours"], models, extra, (0,), 0)):
+        print(f"note: {told}", file=sys.stderr)
     ours, seconds_per_step, is_saved = tasks["ours"].settings, 0.0, False
 
     def save(place: Path, task: "Task", step: "Step") -> None:
@@ -209,7 +220,7 @@ def run_tasks(tasks: "Mapping[str, Task]", models: Models, folder: Path, **parts
         if not is_saved:
             output.clear_run(folder)  # not before there is something else to keep
             is_saved = True
-        _save(place, task, models, step)
+        _save(place, task, models, extra, step)
 
     for side, task in tasks.items():
         place = folder if side == "ours" else folder / side
@@ -229,17 +240,29 @@ def run_tasks(tasks: "Mapping[str, Task]", models: Models, folder: Path, **parts
     files.save_file(folder / output.REPORT, json.dumps(values, indent=2, allow_nan=False).encode() + b"\n")
 
 
-def _save(folder: Path, task: "Task", models: Models, step: "Step") -> None:
+def _metadata(
+    task: "Task", models: Models, extra: Mapping[str, Any] | None, seeds: Sequence[int], index: int
+) -> dict[str, Any]:
+    """What one picture carries, as far as that fits into it."""
+    from engine.pictures import png_files
+
+    return png_files.fitting(
+        png_files.picture_metadata(
+            settings=task.settings.to_dict(),
+            seeds=seeds,
+            index=index,
+            models=hashes(task.settings, models),
+            extra=extra,
+        )
+    )
+
+
+def _save(folder: Path, task: "Task", models: Models, extra: Mapping[str, Any] | None, step: "Step") -> None:
     """Writes 00.png, 01.png, ... of a step. Raises SaveError."""
-    from engine.pictures import picture_files, png_files
+    from engine.pictures import picture_files
     from engine.system import files
 
     for index in range(len(step.images)):
-        metadata = png_files.picture_metadata(
-            settings=task.settings.to_dict(),
-            seeds=step.particles.seeds,
-            index=index,
-            models=hashes(task.settings, models),
-        )
+        metadata = _metadata(task, models, extra, step.particles.seeds, index)
         data = picture_files.encode_picture(task.picture(step, index), metadata)
         files.save_file(folder / f"{index:02d}.png", data)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import PictureError
-from engine.pictures.picture_files import FORMATS_TEXT, Picture, cut, read_picture, resized, whole_square
+from engine.pictures.decoding import FORMATS_TEXT
+from engine.pictures.picture_files import Picture, cut, read_picture, resized, whole_square
 
 MOST_EXAMPLES = 300
 EXAMPLE_SIDE = 256  # pixels: prompt models look at 64 to 336

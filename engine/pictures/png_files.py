@@ -7,7 +7,6 @@ that differs between two equal runs, such as a time.
 import io
 import json
 import re
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from engine.errors import MetadataError
+from engine.pictures.png_chunks import find_text, is_png, open_source
 from engine.settings import LIMITS
 from engine.system.files import save_file
 from engine.version import VERSION
@@ -26,6 +26,14 @@ Pixels = NDArray[np.uint8]
 
 TEXT_KEY = "gmi"
 MAX_METADATA_BYTES = 1 << 19  # a kept latent of the largest public generator takes 200 kB
+LEFT_OUT = "left_out"  # among the extras: names of those that were too large
+_LEFT_OUT_TEXTS = {
+    "mask": "The mask is too detailed to be kept inside the saved picture: keep its file, and upload it again when the "
+    "settings are restored.",
+    "start": "Where the edit began is too large to be kept inside the saved picture: when it is restored, the picture "
+    "is searched anew, and the edits will differ a little.",
+}
+_NO_PNG = "This file is not a readable PNG picture. Drop a PNG that was saved here."
 
 
 def picture_metadata(
@@ -51,10 +59,33 @@ def picture_metadata(
     }
 
 
-def encode_png(image: Pixels, metadata: Mapping[str, Any] | None = None, *, icc_profile: bytes | None = None) -> bytes:
-    """One picture [H, W, 3] as PNG, with metadata and a colour profile if given; equal arguments give equal bytes.
+def fitting(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata; where they are too large, without the largest of their extras, whose names they tell instead."""
+    extra = dict(metadata.get("extra", {}))
+    left_out = list(extra.pop(LEFT_OUT, ()))
+    sizes = {name: len(json.dumps(value)) for name, value in extra.items()}
+    fitted = dict(metadata)
+    while len(json.dumps(fitted)) > MAX_METADATA_BYTES and sizes:
+        name = max(sizes, key=lambda name: sizes[name])
+        del sizes[name], extra[name]
+        left_out.append(name)
+        fitted["extra"] = {**extra, LEFT_OUT: sorted(left_out)}
+    return fitted
 
-    Raises ValueError for metadata that JSON or `read_metadata` would refuse.
+
+def left_out_of(metadata: Mapping[str, Any]) -> str:
+    """What a person should know of what was too large to be saved with a picture; "" where nothing was."""
+    names = metadata.get("extra", {}).get(LEFT_OUT)
+    told = [text for name, text in _LEFT_OUT_TEXTS.items() if isinstance(names, list) and name in names]
+    return " ".join(told)
+
+
+def encode_png(image: Pixels, metadata: Mapping[str, Any] | None = None, *, icc_profile: bytes | None = None) -> bytes:
+    """One picture [H, W, 3], or [H, W, 4] with transparency, as PNG, with metadata and a colour profile if given.
+
+    Equal arguments give equal bytes.
+
+    Raises ValueError for metadata that JSON or `read_metadata` would refuse; see `fitting`.
     """
     text = PngInfo()
     if metadata is not None:
@@ -96,15 +127,23 @@ def read_metadata(source: Path | bytes) -> dict[str, Any]:
 
 def _read_text(source: Path | bytes) -> str:
     try:
-        file = io.BytesIO(source) if isinstance(source, bytes) else source
-        with Image.open(file, formats=["PNG"]) as picture:  # stops before the pixels
-            text = picture.info.get(TEXT_KEY)
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        raise MetadataError("This file is not a readable PNG picture. Drop a PNG that was saved here.") from error
-    if not isinstance(text, str):
+        with open_source(source) as file:
+            if not is_png(file):
+                raise MetadataError(_NO_PNG)
+            found = find_text(file, TEXT_KEY, MAX_METADATA_BYTES)
+    except OSError as error:
+        raise MetadataError(_NO_PNG) from error
+    except MetadataError:
+        raise
+    except ValueError as error:
+        raise MetadataError(f"The settings inside the picture are damaged: {error}.") from error
+    if found is None:
         raise MetadataError(
             "This picture carries no settings: it was not saved by this program, or another one removed them."
         )
+    text, is_whole = found
+    if not is_whole:
+        raise MetadataError("The settings inside the picture are damaged: their checksum is wrong.")
     return text
 
 

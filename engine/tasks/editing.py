@@ -1,7 +1,7 @@
 """Edit: a picture changed as words say, in different ways, beside StyleCLIP's methods from the same start."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +12,7 @@ from engine.inference.flow import Particles, Problem, Step
 from engine.inference.terms import DistanceToStart, EditDirection, Realism, Term, TextLikelihood
 from engine.pictures import imaging
 from engine.pictures.examples import Examples
-from engine.pictures.picture_files import Picture
+from engine.pictures.picture_files import Picture, redrawn
 from engine.settings import EditSettings, FlowSettings
 from engine.system.files import Watch
 from engine.tasks import inversion, styleclip
@@ -44,16 +44,18 @@ class Editing(Task):
     renderer: Renderer
 
     def picture(self, step: Step, index: int) -> Picture:
-        """At the generator's size, with the profile and name of the picture that was edited."""
+        """At the generator's size, with the profile, name and transparency of the picture that was edited."""
         pixels = imaging.to_uint8(step.images[index : index + 1])[0]
-        return self.begin.picture.with_pixels(pixels) if self.begin.picture else Picture(pixels)
+        begin = self.begin
+        return redrawn(begin.picture, pixels, begin.box) if begin.picture else Picture(pixels)
 
     def figures(self, step: Step) -> dict[str, Any]:
         changes = (step.images.clamp(-1, 1) - self.begin.target).abs().flatten(1).mean(1) / 2
         return {"distance_to_original": changes.tolist()}
 
     def start(self, step: Step, index: int) -> Start:
-        return start_after(self.begin, self.renderer, self.problem.space, step, index)
+        start = start_after(self.begin, self.renderer, self.problem.space, step, index)
+        return replace(start, picture=self.picture(step, index), box=None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,7 +75,7 @@ class Inpainting(Task):
             "distance_to_original": changes.tolist(),
             "hole_diversity": step.diversity,
             "known_pixels_changed": sum(changed),
-            "mask_share": float((self.canvas.alpha == 1).mean()),
+            "mask_share": float((self.canvas.alpha > 0).mean()),
         }
 
     def start(self, step: Step, index: int) -> Start:

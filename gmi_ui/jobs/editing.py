@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from engine.settings import EditSettings
 from gmi_ui.models.models import watch_of
-from gmi_ui.pictures.start_metadata import start_to_dict
 from gmi_ui.pictures.workspace import SHOWN_SIDE, PictureVersion, picture_jpeg
 from gmi_ui.runs.inversion import find_start
 from gmi_ui.runs.job import Console, Figure, Job, Prepared, tell_what_was_cut
@@ -81,9 +80,9 @@ class EditJob(Job[EditSettings]):
         return prepared
 
     def extras(self, settings: EditSettings) -> Mapping[str, Any]:
-        start = self.version.starts.get(settings.model)
-        kept = start and start_to_dict(start)
-        return {"start": kept, "text": self.version.text} if kept else {"text": self.version.text}
+        from engine.tasks.start_metadata import edit_extras
+
+        return edit_extras(self.version.starts.get(settings.model), self.version.picture, self.version.text)
 
     def before(self, settings: EditSettings) -> str | None:
         """As its model draws it."""

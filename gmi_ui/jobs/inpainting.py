@@ -1,11 +1,8 @@
 """Inpainting runs: a part of a picture painted anew in different ways, beside the same seeds without repulsion."""
 
-import base64
-import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import PictureError
 from engine.settings import InpaintSettings
 from gmi_ui.models.models import watch_of
 from gmi_ui.pictures.workspace import PictureVersion
@@ -14,8 +11,6 @@ from gmi_ui.runs.job import TEXT, Console, Figure, Job, Prepared, Variation, tel
 
 if TYPE_CHECKING:
     from engine.inference.flow import Step
-    from engine.pictures.masks import Mask
-    from engine.pictures.picture_files import Picture
     from engine.tasks import Task
     from gmi_ui.models.models import Models
     from gmi_ui.runs.work import Moment
@@ -31,7 +26,8 @@ class InpaintJob(Job[InpaintSettings]):
     def __init__(self, version: PictureVersion, mask: bytes) -> None:
         self.version, self.mask = version, mask
         self.origin = version.number
-        self.share: float | None = None  # of the crop that is repainted, once known
+        self.share: float | None = None  # of the picture that is repainted, once known
+        self._extras: Mapping[str, Any] = {}
 
     def figures(self, settings: InpaintSettings) -> tuple[Figure, ...]:
         return (TEXT, HOLE_DIVERSITY) if settings.prompt else (HOLE_DIVERSITY,)
@@ -39,11 +35,13 @@ class InpaintJob(Job[InpaintSettings]):
     def prepare(self, settings: InpaintSettings, models: "Models", console: Console) -> Prepared:
         from engine import tasks
         from engine.pictures import masks
+        from engine.tasks.start_metadata import inpaint_extras
 
         picture = self.version.picture
-        mask = mask_of(self.mask, picture)
+        mask = masks.decode_mask(self.mask, picture.size)
         prepared = tasks.prepare_mask(settings, mask, picture)
         self.share = masks.mask_share(prepared)
+        self._extras = inpaint_extras(self.mask, prepared, picture, self.version.text)
         generator = models.generator(settings.model)
         yield
         prompt_model = models.prompt_model(settings.prompt_model)
@@ -55,7 +53,9 @@ class InpaintJob(Job[InpaintSettings]):
         return {"ours": ours} | ({"baseline": ours.without_repulsion()} if settings.is_compared else {})
 
     def extras(self, settings: InpaintSettings) -> Mapping[str, Any]:
-        return {"mask": base64.b64encode(self.mask).decode(), "text": self.version.text}
+        from engine.tasks.start_metadata import inpaint_extras
+
+        return self._extras or inpaint_extras(self.mask, None, self.version.picture, self.version.text)
 
     def before(self, settings: InpaintSettings) -> str:
         return self.version.shown
@@ -72,19 +72,3 @@ class InpaintJob(Job[InpaintSettings]):
             return None
         newest = {name: side.curves["diversity"][-1] for name, side in moment.sides.items()}
         return Variation(self.share, newest["ours"], newest.get("baseline"))
-
-
-def mask_of(png: bytes, picture: "Picture") -> "Mask":
-    """The mask that the page painted, at the picture's size: of large pictures it is painted on a smaller copy."""
-    import numpy as np
-    from PIL import Image
-
-    from engine.pictures import masks
-
-    try:
-        painted = Image.open(io.BytesIO(png), formats=["PNG"]).convert("L")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise PictureError("The painted mask did not arrive whole. Press Run again.") from error
-    if painted.size != picture.size:
-        painted = painted.resize(picture.size, Image.Resampling.NEAREST)
-    return masks.mask_from_pixels(np.asarray(painted), picture.size)

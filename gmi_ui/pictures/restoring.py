@@ -45,7 +45,10 @@ def restored(path: str | Path, models: Models) -> Restored:
 
     metadata = png_files.read_metadata(Path(path))
     settings = without_equal_side(settings_from_dict(metadata["settings"]))
-    return Restored(settings, _notice(metadata, settings, models), metadata.get("extra", {}))
+    notice = _notice(metadata, settings, models)
+    if told := png_files.left_out_of(metadata):
+        notice = Notice(f"{notice.text} {told}", "warning")
+    return Restored(settings, notice, metadata.get("extra", {}))
 
 
 def without_equal_side(settings: RunSettings) -> RunSettings:

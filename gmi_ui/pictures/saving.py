@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmi_ui.models.models import shown_name
-from gmi_ui.notices import NotPossibleError
+from gmi_ui.notices import Notice, NotPossibleError
 from gmi_ui.runs.job import model_names
 from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import OURS, Run
@@ -94,6 +94,9 @@ def png(run: Run, side: str, index: int, drawn: "Step") -> bytes:
         models={name: run.model_hashes[name] for name in model_names(settings) if name in run.model_hashes},
         extra=run.job.extras(settings),
     )
+    metadata = png_files.fitting(metadata)
+    if told := png_files.left_out_of(metadata):
+        run.say(Notice(told, "warning"))
     return picture_files.encode_picture(run.tasks[side].picture(drawn, index), metadata)
 
 

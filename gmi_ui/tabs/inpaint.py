@@ -1,6 +1,5 @@
 """The Inpaint tab: paint over a part of a picture, and see it repainted in different ways."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from gmi_ui.components.particle_grid import GridTexts, particle_grid, wake
 from gmi_ui.components.run_bar import run_bar
 from gmi_ui.components.version_history import version_history
 from gmi_ui.controls import Panel, id_prefix
-from gmi_ui.jobs.inpainting import InpaintJob, mask_of
-from gmi_ui.notices import NotPossibleError, explain
+from gmi_ui.jobs.inpainting import InpaintJob
+from gmi_ui.notices import Notice, NotPossibleError, explain
 from gmi_ui.runs.run import Run
 from gmi_ui.server_functions import grid_functions, workspace_functions
 from gmi_ui.services import Services
@@ -102,15 +101,15 @@ class InpaintWiring(WorkspaceWiring):
         if version is None:
             raise NotPossibleError("There is no picture yet. Open, drop or paste one, or click one of the examples.")
         from engine import tasks
+        from engine.pictures import masks
 
         mask = version.mask or no_mask()
-        tasks.prepare_mask(
-            settings, mask_of(mask, version.picture), version.picture
-        )  # an empty one is told before the run
+        painted = masks.decode_mask(mask, version.picture.size)
+        tasks.prepare_mask(settings, painted, version.picture)  # an empty one is told before the run
         return Run(settings, InpaintJob(version, mask))
 
     def take_mask(self, token: str, path: str) -> int:
-        """A mask was uploaded: white is repainted. It has to be as large as the picture."""
+        """A mask was uploaded; how it was understood is told where that does not go without saying."""
         from engine.pictures import masks
 
         session = self._session(token)
@@ -118,25 +117,19 @@ class InpaintWiring(WorkspaceWiring):
         try:
             if version is None:
                 raise NotPossibleError("Open the picture first, then the mask that belongs to it.")
-            mask = masks.read_mask(Path(path), (version.picture.width, version.picture.height))
-            version.mask, version.mask_number = png_of(mask), version.mask_number + 1
+            read = masks.read_mask(Path(path), version.picture.size)
+            version.mask, version.mask_number = masks.encode_mask(read.mask), version.mask_number + 1
             session.workspace.touch()
+            session.notice = Notice(read.note) if read.note else None
         except (ValueError, OSError, NotPossibleError) as error:
             session.say(explain(error))
         return wake()
-
-
-def png_of(mask: Any) -> bytes:
-    """A mask [H, W] as a PNG of one bit a pixel, white is repainted."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(mask).convert("1").save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def no_mask() -> bytes:
     """Where nothing was painted: the same for a picture of any size."""
     import numpy as np
 
-    return png_of(np.zeros((1, 1), dtype=bool))
+    from engine.pictures import masks
+
+    return masks.encode_mask(np.zeros((1, 1), dtype=bool))

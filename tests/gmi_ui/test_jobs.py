@@ -13,15 +13,16 @@ from PIL import Image
 
 from engine.errors import PictureError
 from engine.families import FAMILIES
+from engine.pictures.masks import decode_mask
 from engine.pictures.picture_files import Picture
 from engine.settings import EditSettings, FlowSettings, InpaintSettings
 from engine.tasks import baseline
 from engine.tasks.inversion import Start
+from engine.tasks.start_metadata import start_to_dict
 from gmi_ui.jobs.editing import BASELINES, DISTANCE, METHODS, EditJob, verdict
 from gmi_ui.jobs.generating import GENERATE, NOT_COMPARABLE
-from gmi_ui.jobs.inpainting import HOLE_DIVERSITY, InpaintJob, mask_of
+from gmi_ui.jobs.inpainting import HOLE_DIVERSITY, InpaintJob
 from gmi_ui.notices import Notice
-from gmi_ui.pictures.start_metadata import start_to_dict
 from gmi_ui.pictures.workspace import SHOWN_SIDE, PictureVersion, picture_jpeg
 from gmi_ui.runs.job import (
     DIVERSITY,
@@ -230,10 +231,10 @@ def test_the_variation_of_a_hole_is_that_of_the_newest_step() -> None:
 
 
 def test_a_mask_of_another_size_is_that_of_the_picture() -> None:
-    exact = mask_of(painted((9, 6), (3, 2)), PICTURE)
+    exact = decode_mask(painted((9, 6), (3, 2)), PICTURE.size)
     assert exact.shape == (6, 9) and exact.sum() == 1 and exact[2, 3]
-    small = mask_of(painted((3, 2), (1, 1)), PICTURE)
+    small = decode_mask(painted((3, 2), (1, 1)), PICTURE.size)
     assert small.shape == (6, 9) and small[3:, 3:6].all() and small.sum() == 9
     for data in (b"", b"\x89PNG", painted((9, 6))[:40]):
         with pytest.raises(PictureError, match="Press Run again"):
-            mask_of(data, PICTURE)
+            decode_mask(data, PICTURE.size)

@@ -1,5 +1,6 @@
 """`edit`, `inpaint`, `invert` and `directions` as a person runs them: files, figures, messages, exit codes."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from engine import __main__ as cli
 from engine.checkpoints import read_safetensors, verify
 from engine.models.loading import load_generator
 from engine.pictures import picture_files, png_files
+from engine.pictures.masks import decode_mask
 from engine.settings import EditSettings, InpaintSettings, settings_from_dict
 from engine.tasks import inversion
 from tests.engine.encoder_files import write_encoder_file
@@ -87,15 +89,59 @@ def test_inpaint(picture: Path, mask: Path, tmp_path: Path, prompt: list[str]) -
     report = json.loads((out / "run.json").read_text())
     assert isinstance(settings_from_dict(report["settings"]), InpaintSettings)
     upload, painted = np.asarray(Image.open(picture)), np.asarray(Image.open(mask)) > 0
-    around = np.zeros_like(painted)
-    around[6:22, 8:26] = True
     for side, folder in (("ours", out), ("baseline", out / "baseline")):
         assert report[side]["known_pixels_changed"] == 0
         assert report[side]["hole_diversity"] > 0 and len(report[side]["distance_to_original"]) == 2
         for index in range(2):
             result = np.asarray(Image.open(folder / f"{index:02d}.png"))
-            assert np.array_equal(result[~around], upload[~around])
+            assert np.array_equal(result[~painted], upload[~painted])
             assert (result[painted] != upload[painted]).any()
+
+
+@pytest.mark.parametrize("command", ["edit", "inpaint", "invert"])
+def test_transparency_is_kept_and_the_background_chosen(
+    mask: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is transparent stays so, where it is not repainted; what the models see there is the background."""
+    layer = np.random.default_rng(0).integers(0, 256, (28, 40, 4), dtype=np.uint8)
+    layer[:, 20:, 3], layer[:, :6, 3] = 255, 0
+    path, out = tmp_path / "mine.png", tmp_path / ("out.png" if command == "invert" else "out")
+    Image.fromarray(layer).save(path)
+    rest: dict[str, list[object]] = {"edit": ["a smile", "--method", "clip"], "inpaint": [mask], "invert": []}
+    options = RUN if command != "invert" else ["--inversion-steps", "2"]
+    assert run(command, path, *rest[command], "--out", out, "--background", "navy", *options) == 0
+    result = np.asarray(Image.open(out if command == "invert" else out / "00.png"))
+    assert result.shape[2] == 4
+    if command == "inpaint":
+        painted = np.asarray(Image.open(mask)) > 0
+        assert np.array_equal(result[~painted], layer[~painted])
+        assert (result[12:16, 14:20, 3] == 255).all()  # what is repainted is opaque
+    else:
+        assert result.shape[:2] == (16, 16) and (result[:, -1, 3] == 255).all()
+    assert run(command, path, *rest[command], "--out", out, "--background", "nothing", *options) == 2
+    assert "background: 'nothing' is no colour" in capsys.readouterr().err
+
+
+def test_what_the_pictures_carry(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The mask as it was understood, which is said; the name of the picture."""
+    hole = np.full((14, 20, 4), 255, np.uint8)
+    hole[4:10, 5:12, 3] = 0
+    Image.fromarray(hole).save(tmp_path / "hole.png")
+    assert run("inpaint", picture, tmp_path / "hole.png", "--out", tmp_path / "out", *RUN) == 0
+    shown = capsys.readouterr().err
+    assert "note: Of hole.png, the transparent part is repainted (15 %)" in shown and "resized to" in shown
+    extra = png_files.read_metadata(tmp_path / "out" / "00.png")["extra"]
+    mask = decode_mask(base64.b64decode(extra["mask"]), (40, 28))
+    assert mask[8:20, 10:24].all() and mask.sum() == 12 * 14 and extra["text"] == "mine.jpg"
+
+
+def test_a_mask_too_large_to_be_carried_is_said_and_left_out(
+    picture: Path, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("engine.tasks.start_metadata.inpaint_extras", lambda *_: {"mask": "m" * 600_000, "text": "x"})
+    assert run("inpaint", picture, mask, "--out", tmp_path / "out", *RUN) == 0
+    assert "note: The mask is too detailed" in capsys.readouterr().err
+    assert png_files.read_metadata(tmp_path / "out" / "01.png")["extra"] == {"text": "x", "left_out": ["mask"]}
 
 
 def test_the_same_command_twice_gives_the_same_bytes(picture: Path, mask: Path, tmp_path: Path) -> None:
@@ -153,8 +199,10 @@ def test_an_edit_begins_at_a_saved_w(by: str, picture: Path, tmp_path: Path) -> 
     assert len(report["ours"]["distance_to_original"]) == 2
     if by == "invert":
         for name in ("00.png", "01.png"):
-            theirs = (tmp_path / "found" / name).read_bytes()
-            assert (tmp_path / "out" / name).read_bytes() == theirs
+            theirs, ours = (tmp_path / folder / name for folder in ("found", "out"))
+            assert np.array_equal(np.asarray(Image.open(ours)), np.asarray(Image.open(theirs)))
+            carried = [png_files.read_metadata(path)["extra"] for path in (ours, theirs)]
+            assert carried[0] == {**carried[1], "text": "w.safetensors"}
 
 
 def test_progress_and_the_domain_are_said(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

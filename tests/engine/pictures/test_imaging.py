@@ -5,6 +5,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,46 @@ def test_pictures_without_settings_and_no_pictures() -> None:
             png_files.read_metadata(data)
     with pytest.raises(MetadataError, match="not a readable PNG"):
         png_files.read_metadata(Path("/nonexistent.png"))
+
+
+@pytest.mark.parametrize("kind", ["tEXt", "zTXt", "iTXt"])
+def test_settings_behind_the_pixels_and_beside_other_texts(kind: str) -> None:
+    """Other programs move and repack texts, and add their own of any length."""
+    written = png_files.encode_png(picture(), METADATA)
+    place = written.index(b"tEXtgmi\0")
+    end = place + 4 + int.from_bytes(written[place - 4 : place])
+    text = written[place + 8 : end]
+    payload = {
+        "tEXt": text,
+        "zTXt": b"\0" + zlib.compress(text),
+        "iTXt": b"\1\0\0\0" + zlib.compress(text),
+    }[kind]
+    moved = written[: place - 4] + written[end + 4 : -12]
+    moved += chunk(b"zTXt", b"other\0\0" + zlib.compress(bytes(2_000_000))) + chunk(kind.encode(), b"gmi\0" + payload)
+    assert png_files.read_metadata(moved + written[-12:]) == METADATA
+    damaged = moved[:-4] + bytes(4) + written[-12:]
+    with pytest.raises(MetadataError, match="checksum"):
+        png_files.read_metadata(damaged)
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
+
+
+def test_what_is_too_large_is_left_out_and_told() -> None:
+    """The largest of the extras, and only as many as must; settings always fit."""
+    small = {**METADATA, "extra": {"text": "x", "mask": "m" * 100}}
+    assert png_files.fitting(small) == small and png_files.left_out_of(small) == ""
+    half = png_files.MAX_METADATA_BYTES // 2
+    large = {**METADATA, "extra": {"text": "x", "mask": "m" * (half + 99), "start": "s" * half}}
+    fitted = png_files.fitting(large)
+    assert fitted["extra"] == {"text": "x", "start": "s" * half, "left_out": ["mask"]}
+    assert png_files.read_metadata(png_files.encode_png(picture(), fitted)) == fitted
+    assert "mask is too detailed" in png_files.left_out_of(fitted) and large["extra"]["mask"]
+    told = {**METADATA, "extra": {"left_out": ["start"], "mask": "m" * 2 * half}}
+    assert png_files.fitting(told)["extra"] == {"left_out": ["mask", "start"]}
+    assert "searched anew" in png_files.left_out_of(told)
+    assert png_files.left_out_of({**METADATA, "extra": {"left_out": 5}}) == ""
 
 
 def test_damaged_pngs_never_raise_anything_else() -> None:

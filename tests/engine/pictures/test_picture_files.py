@@ -2,8 +2,12 @@
 
 import hashlib
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +16,18 @@ import pytest
 from PIL import Image, ImageCms
 
 from engine.errors import PictureError
-from engine.pictures import picture_files
+from engine.pictures import decoding
+from engine.pictures.decoding import MAX_PIXELS
 from engine.pictures.picture_files import (
-    MAX_PIXELS,
     Box,
     Picture,
+    Transparency,
     cut,
     encode_picture,
+    flattened,
     picture_from_pixels,
     read_picture,
+    redrawn,
     resized,
     whole_square,
 )
@@ -173,13 +180,24 @@ def test_a_missing_file(tmp_path: Path) -> None:
         read_picture(tmp_path)
 
 
-def png_by_hand(width: int, height: int, *, bit_depth: int = 8, colour_type: int = 0, rows: bytes = b"") -> bytes:
+def png_by_hand(
+    width: int,
+    height: int,
+    *,
+    bit_depth: int = 8,
+    colour_type: int = 0,
+    rows: bytes = b"",
+    before: Sequence[tuple[bytes, bytes]] = (),
+    after: Sequence[tuple[bytes, bytes]] = (),
+) -> bytes:
+    """before, after: chunks beside the pixels."""
+
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     header = struct.pack(">IIBBBBB", width, height, bit_depth, colour_type, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
+    chunks = [(b"IHDR", header), *before, (b"IDAT", zlib.compress(rows, 1)), *after, (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
 
 
 @pytest.mark.parametrize("size", [(20_000, 15_000), (10_001, 10_000), (100_000, 100_000)])
@@ -275,16 +293,16 @@ def test_the_name_of_a_picture(tmp_path: Path) -> None:
 def test_a_file_as_large_as_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(Image.fromarray(noise()), "PNG")
     (tmp_path / "x.png").write_bytes(data)
-    monkeypatch.setattr(picture_files, "MAX_BYTES", len(data))
+    monkeypatch.setattr(decoding, "MAX_BYTES", len(data))
     read_picture(data), read_picture(tmp_path / "x.png")
-    monkeypatch.setattr(picture_files, "MAX_BYTES", len(data) - 1)
+    monkeypatch.setattr(decoding, "MAX_BYTES", len(data) - 1)
     for source in (data, tmp_path / "x.png"):
         with pytest.raises(PictureError, match="has 0 MB; at most 0 MB can be read"):
             read_picture(source)
 
 
 def test_arrays_as_large_as_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_files, "MAX_PIXELS", 12 * 20)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 12 * 20)
     picture_from_pixels(noise())
     with pytest.raises(PictureError, match=r"has 21 x 12 pixels \(0 megapixels\); at most 0 megapixels can be read"):
         picture_from_pixels(noise(width=21))
@@ -315,8 +333,8 @@ def test_what_decoders_raise(error: Exception, message: str, monkeypatch: pytest
 
 def test_a_frame_that_is_larger_than_its_header_said(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(Image.fromarray(noise()), "PNG")
-    monkeypatch.setattr(picture_files, "MAX_PIXELS", 12 * 20)
-    monkeypatch.setattr("PIL.ImageOps.exif_transpose", lambda _: Image.new("RGB", (21, 12)))
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 12 * 20)
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda picture: setattr(picture, "_size", (21, 12)))
     with pytest.raises(PictureError, match="has 21 x 12 pixels"):
         read_picture(data)
 
@@ -453,3 +471,248 @@ def test_metadata_of_an_encoded_picture() -> None:
     data = encode_picture(Picture(noise()), {"a": 1})
     with Image.open(io.BytesIO(data)) as read:
         assert read.text["gmi"] == '{"a": 1}' and read.size == (20, 12)  # type: ignore[attr-defined]
+
+
+# ---- transparency ----------------------------------------------------------------------------------------
+
+
+def test_transparency_is_kept_and_written() -> None:
+    """Colours under transparent parts too; what is seen is the picture on its background."""
+    pixels = noise(channels=4)
+    read = read_picture(encoded(Image.fromarray(pixels), "PNG"), background=(1, 2, 3))
+    assert read.transparency is not None and read.transparency.background == (1, 2, 3)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_picture(read)))), pixels)
+    opaque = read_picture(
+        encoded(Image.fromarray(np.dstack([noise(), np.full((12, 20), 255)]).astype(np.uint8)), "PNG")
+    )
+    assert opaque.transparency is None and np.array_equal(opaque.pixels, noise())
+    assert picture_from_pixels(pixels).transparency is not None
+
+
+def test_flattening_is_the_rounded_mixture() -> None:
+    """a c + (1 - a) b for every pair of opacity and colour, against exact numbers."""
+    alpha, colour = np.mgrid[:256, :256].astype(np.uint8)
+    seen = flattened(Transparency(np.repeat(colour[..., None], 3, 2), alpha, (200, 0, 255)))
+    for channel, background in enumerate((200, 0, 255)):
+        exact = background + alpha / 255 * (colour.astype(float) - background)
+        assert np.array_equal(seen[..., channel], np.rint(exact))
+
+
+@pytest.mark.parametrize(("depth", "key"), [(1, 1), (2, 2), (4, 9), (16, 40000)])
+def test_one_grey_may_stand_for_transparent_at_any_depth(depth: int, key: int) -> None:
+    """PNG's tRNS names it by the numbers of the file, which Pillow scales to 8 bits."""
+    values = [key, 0 if depth == 1 else key + 1]
+    row = b"\0" + (struct.pack(">HH", *values) if depth == 16 else packed_bits(values, depth))
+    data = png_by_hand(2, 1, bit_depth=depth, rows=row, before=[(b"tRNS", struct.pack(">H", key))])
+    read = read_picture(data, background=(9, 8, 7))
+    assert read.pixels[0, 0].tolist() == [9, 8, 7]
+    assert read.pixels[0, 1].tolist() == [round(values[1] * 255 / ((1 << depth) - 1))] * 3
+    assert read.transparency is not None and read.transparency.alpha.tolist() == [[0, 255]]
+
+
+def test_one_colour_of_sixteen_bits_may_stand_for_transparent() -> None:
+    row = b"\0" + struct.pack(">6H", 65535, 0, 0x8000, 0, 0, 0)
+    data = png_by_hand(
+        2, 1, bit_depth=16, colour_type=2, rows=row, before=[(b"tRNS", struct.pack(">3H", 65535, 0, 0x8000))]
+    )
+    assert read_picture(data, background=(9, 8, 7)).pixels.tolist() == [[[9, 8, 7], [0, 0, 0]]]
+
+
+def packed_bits(values: list[int], depth: int) -> bytes:
+    return bytes([sum(value << (8 - depth * (place + 1)) for place, value in enumerate(values))])
+
+
+def test_a_square_drawn_anew_is_as_transparent_as_the_picture_there() -> None:
+    """On the background it looks as it was drawn, where it can: colours end at 0 and 255."""
+    alpha = np.tile(np.linspace(0, 255, 20).astype(np.uint8), (12, 1))
+    picture = read_picture(
+        encoded(Image.fromarray(np.dstack([noise(), alpha])), "PNG", icc_profile=SRGB), background=(90, 90, 90)
+    )
+    drawn = np.full((4, 4, 3), 110, np.uint8)
+    anew = redrawn(picture, drawn, Box(8, 0, 12))
+    assert anew.transparency is not None and anew.icc_profile == SRGB and np.array_equal(anew.pixels, drawn)
+    assert np.array_equal(anew.transparency.alpha, resized(alpha[:, 8:], 4))
+    assert np.abs(flattened(anew.transparency).astype(int) - drawn).max() <= 1
+    again = redrawn(anew, drawn)
+    assert again.transparency is not None and np.array_equal(again.transparency.alpha, anew.transparency.alpha)
+    assert redrawn(Picture(noise()), drawn).transparency is None
+
+
+# ---- what stands beside the pixels -----------------------------------------------------------------------
+
+
+def large_profile() -> bytes:
+    """A usable profile of 1.5 MB."""
+    return (len(SRGB) + 1_500_000).to_bytes(4) + SRGB[4:] + bytes(1_500_000)
+
+
+def test_profiles_and_texts_of_any_size_are_no_reason_to_refuse(tmp_path: Path) -> None:
+    """Our own files with the profile of a photo, and texts that Pillow stops at."""
+    photo = encoded(Image.fromarray(noise()), "JPEG", icc_profile=large_profile())
+    read = read_picture(photo)
+    assert read.icc_profile == large_profile()
+    written = encode_picture(read, {"a": 1})
+    again = read_picture(written)
+    assert again.icc_profile == large_profile() and np.array_equal(again.pixels, read.pixels)
+    text = b"comment\0\0" + zlib.compress(bytes(3_000_000))
+    row = b"\0" + bytes([1, 2, 3])
+    many = png_by_hand(1, 1, colour_type=2, rows=row, before=[(b"zTXt", text)] * 200, after=[(b"zTXt", text)] * 200)
+    assert read_picture(many).pixels.tolist() == [[[1, 2, 3]]]
+
+
+def test_a_wrong_checksum_beside_the_pixels_is_no_reason_to_refuse() -> None:
+    """As other readers do: the part is left out. One of the header is."""
+    row, profile = b"\0" + bytes([1, 2, 3]), b"p\0\0" + zlib.compress(SRGB)
+    good = png_by_hand(
+        1, 1, colour_type=2, rows=row, before=[(b"iCCP", profile), (b"gAMA", bytes(4)), (b"eXIf", b"junk")]
+    )
+    assert read_picture(good).icc_profile == SRGB
+    for kind in (b"iCCP", b"gAMA", b"eXIf"):
+        data = with_wrong_checksum(good, kind)
+        read = read_picture(data)
+        assert read.pixels.tolist() == [[[1, 2, 3]]] and (read.icc_profile is None) == (kind == b"iCCP")
+    with pytest.raises(PictureError, match="damaged"):
+        read_picture(with_wrong_checksum(good, b"IHDR"))
+
+
+def with_wrong_checksum(data: bytes, kind: bytes) -> bytes:
+    place = data.index(kind)
+    end = place + 4 + int.from_bytes(data[place - 4 : place])
+    return data[:end] + bytes(255 - byte for byte in data[end : end + 4]) + data[end + 4 :]
+
+
+def grey_profile(gamma: float) -> bytes:
+    """A grey ICC profile (version 2) with one power as its tone curve."""
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    table = struct.pack(">I", 2) + struct.pack(">4sII", b"kTRC", 156, 14) + struct.pack(">4sII", b"wtpt", 172, 20)
+    head = bytes(4) + b"lcms" + struct.pack(">I", 0x02200000) + b"mntrGRAYXYZ " + bytes(12) + b"acsp"
+    head += bytes(28) + struct.pack(">3i", 63190, 65536, 54061) + bytes(48)
+    body = head + table + curve + white
+    return len(body).to_bytes(4) + body[4:]
+
+
+@pytest.mark.parametrize("kind", ["L", "LA", "16 bit"])
+@pytest.mark.parametrize("gamma", [1.0, 1.8])
+def test_grey_pictures_keep_their_tone_curve(gamma: float, kind: str) -> None:
+    """Their numbers stay; the profile beside them says what they look like: sRGB's answer to value ** gamma."""
+    values = np.arange(0, 256, 5, dtype=np.uint8)[None]
+    picture = Image.fromarray(values.astype(np.uint16) * 257 if kind == "16 bit" else values)
+    data = encoded(picture.convert("LA") if kind == "LA" else picture, "PNG", icc_profile=grey_profile(gamma))
+    read = read_picture(data)
+    assert np.array_equal(read.pixels, np.repeat(values[..., None], 3, 2)) and read.icc_profile is not None
+    written = read_picture(encode_picture(read))
+    assert written.icc_profile == read.icc_profile
+    source = ImageCms.ImageCmsProfile(io.BytesIO(read.icc_profile))
+    shown = ImageCms.profileToProfile(Image.fromarray(read.pixels), source, ImageCms.createProfile("sRGB"))
+    assert shown is not None
+    light = (values / 255.0) ** gamma
+    expected = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert np.abs(np.asarray(shown)[..., 1] - expected).max() < 2.5
+
+
+def test_grey_profiles_that_are_damaged_are_left_out() -> None:
+    for damaged in (
+        b"x" * 16 + b"GRAY",
+        grey_profile(2.2)[:140],
+        grey_profile(2.2)[:20] + b"Lab " + grey_profile(2.2)[24:],
+    ):
+        assert read_picture(encoded(Image.fromarray(noise(channels=1)), "PNG", icc_profile=damaged)).icc_profile is None
+
+
+# ---- what a file needs, before it is decoded -------------------------------------------------------------
+
+SIDE = 6_000  # of large pictures: what they take a pixel shows beside what a strip takes
+LARGE: Mapping[str, tuple[int, Callable[[], bytes]]] = {  # bytes a pixel, of Pillow's copy and the result
+    "grey of 16 bits": (5, lambda: png_by_hand(SIDE, SIDE, bit_depth=16, rows=bytes(SIDE * (2 * SIDE + 1)))),
+    "one bit": (4, lambda: png_by_hand(SIDE, SIDE, bit_depth=1, rows=bytes(SIDE * (SIDE // 8 + 1)))),
+    "float": (7, lambda: encoded(Image.new("F", (SIDE, SIDE)), "TIFF", compression="tiff_deflate")),
+    "L*a*b*": (7, lambda: encoded(Image.new("LAB", (SIDE, SIDE)), "TIFF", compression="tiff_deflate")),
+    "transparent": (11, lambda: png_by_hand(SIDE, SIDE, colour_type=6, rows=bytes(SIDE * (4 * SIDE + 1)))),
+}
+READ = """
+import sys
+from pathlib import Path
+from engine.pictures.picture_files import read_picture
+
+def figure(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+
+before = figure("VmRSS")
+read_picture(Path(sys.argv[1]))
+print(figure("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured on Linux")
+@pytest.mark.parametrize("kind", LARGE)
+def test_reading_takes_what_the_header_foretells(kind: str, tmp_path: Path) -> None:
+    """In a process of its own: the file, the decoder's copy and the result, beside at most 120 MB for a strip."""
+    bytes_a_pixel, make = LARGE[kind]
+    (tmp_path / "large").write_bytes(make())
+    command = [sys.executable, "-c", READ, str(tmp_path / "large")]
+    taken = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert taken < bytes_a_pixel * SIDE * SIDE + (tmp_path / "large").stat().st_size + 120_000_000
+
+
+def progressive(side: int, scans: int) -> bytes:
+    """A JPEG whose last scan is said again and again."""
+    data = encoded(Image.new("RGB", (side, side), (9, 99, 200)), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:-2] + (scans - data.count(b"\xff\xda")) * data[last:-2] + b"\xff\xd9"
+
+
+def jpeg_by_hand(side: int) -> bytes:
+    """A progressive JPEG whose header says side x side."""
+    data = encoded(Image.new("RGB", (16, 16)), "JPEG", progressive=True)
+    place = data.index(b"\xff\xc2") + 5
+    return data[:place] + struct.pack(">HH", side, side) + data[place + 4 :]
+
+
+def webp_by_hand(width: int, height: int) -> bytes:
+    """The header of a lossless WebP and nothing behind it."""
+    bits = (width - 1) | (height - 1) << 14
+    pixels = b"\x2f" + bits.to_bytes(4, "little") + bytes(11)
+    chunk = b"VP8L" + len(pixels).to_bytes(4, "little") + pixels
+    return b"RIFF" + (4 + len(chunk)).to_bytes(4, "little") + b"WEBP" + chunk
+
+
+def tiff_by_hand(mode: str, side: int) -> bytes:
+    """A TIFF of one deflated strip, whose size is then said to be side x side."""
+    data = encoded(Image.new(mode, (10, 10)), "TIFF", compression="tiff_deflate", tiffinfo={278: 10})
+    made = bytearray(data)
+    for tag in (256, 257, 278):
+        place = max(data.find(struct.pack("<HHI", tag, kind, 1)) for kind in (3, 4))
+        made[place : place + 12] = struct.pack("<HHII", tag, 4, 1, side)
+    return bytes(made)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: progressive(2_600, 300), "in 300 scans, which would take too long"),
+        (lambda: jpeg_by_hand(8_300), "896 MB of memory.*JPEG"),
+        (lambda: webp_by_hand(7_000, 7_000), "1,127 MB of memory to read .*WEBP.*at most 850 MB"),
+        (lambda: png_by_hand(9_500, 9_500, colour_type=6), "993 MB of memory.*PNG"),
+        (lambda: tiff_by_hand("LAB", 6_400), r"41 megapixels in L\*a"),
+        (lambda: tiff_by_hand("RGB", 9_500), "903 MB of memory.*TIFF"),
+        (lambda: png_by_hand(100_000_000, 1, rows=b""), "100,000,000 x 1 pixels; at most 60,000 a side"),
+        (lambda: png_by_hand(1, 1, rows=b"\0\0", before=[(b"teXt", b"")] * 200_001), "more than 200,000 parts"),
+    ],
+    ids=["scans", "progressive", "WebP", "transparent", "L*a*b*", "one strip", "long", "chunks"],
+)
+def test_what_would_take_too_much_is_refused_before_it_is_decoded(
+    make: Callable[[], bytes], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make()
+    monkeypatch.setattr(decoding, "_load", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(PictureError, match=message):
+        read_picture(data)
+
+
+def test_a_fifo_is_no_picture(tmp_path: Path) -> None:
+    """Opening one would wait for a writer."""
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(PictureError, match="no ordinary file"):
+        read_picture(tmp_path / "pipe.png")

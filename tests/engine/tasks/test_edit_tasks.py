@@ -486,7 +486,8 @@ def test_a_further_edit_starts_at_the_result(models: tuple[GeneratorModel, Promp
         task = tasks.edit(replace(EDIT, method=method), begun, *models)
         step = last_of(task)
         link = task.start(step, 2)
-        assert link.picture is None and link.distance == 0
+        assert link.picture is not None and link.box is None and link.distance == 0
+        assert np.array_equal(link.picture.pixels, task.picture(step, 2).pixels)
         assert torch.equal(link.image, step.images[2:3]) and torch.equal(link.target, link.image)
         styles = task.problem.space.decode(step.particles.latents[2:3])[0]
         torch.testing.assert_close(inversion.styles_of(link, task.renderer), styles, rtol=1e-4, atol=1e-5)

@@ -12,19 +12,22 @@ import pytest
 import torch
 from PIL import Image
 
+from engine import __main__ as cli
+from engine.commands import pictures, shared
 from engine.errors import MetadataError, PictureError
 from engine.pictures import imaging, png_files
+from engine.pictures.masks import decode_mask, encode_mask
 from engine.pictures.picture_files import Picture
-from engine.settings import EditSettings, FlowSettings, InpaintSettings, SettingsError
+from engine.settings import EditSettings, FlowSettings, InpaintSettings, SettingsError, settings_from_dict
+from engine.tasks.start_metadata import MOST_NUMBERS, packed, start_from_dict, start_to_dict, unpacked
 from gmi_ui.jobs.editing import EditJob
 from gmi_ui.jobs.generating import GENERATE
-from gmi_ui.jobs.inpainting import InpaintJob, mask_of
+from gmi_ui.jobs.inpainting import InpaintJob
 from gmi_ui.notices import NotPossibleError
 from gmi_ui.opening import Opening, colour_of
 from gmi_ui.pictures import workspace as workspace_module
 from gmi_ui.pictures.restoring import restored
 from gmi_ui.pictures.saving import Pictures
-from gmi_ui.pictures.start_metadata import MOST_NUMBERS, packed, start_from_dict, start_to_dict, unpacked
 from gmi_ui.pictures.workspace import PictureVersion, Workspace, picture_jpeg
 from gmi_ui.runs.inversion import Inversion
 from gmi_ui.runs.job import Variation
@@ -34,7 +37,7 @@ from gmi_ui.runs.work import Moment, Phase, Side
 from gmi_ui.server_functions import grid_functions, workspace_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
-from gmi_ui.tabs.inpaint import no_mask, png_of
+from gmi_ui.tabs.inpaint import no_mask
 from tests.gmi_ui.tiny import GENERATOR, PROMPT_MODEL, STYLE_SIDE, style_models, tiny_settings
 from tests.gmi_ui.waiting import wait_for_end, wait_until
 
@@ -423,7 +426,7 @@ def test_a_start_survives_and_one_that_is_too_large_is_left_out(style_services: 
 def left_half(side: int = STYLE_SIDE) -> bytes:
     mask = np.zeros((side, side), dtype=bool)
     mask[:, : side // 2] = True
-    return png_of(mask)
+    return encode_mask(mask)
 
 
 def repainted(services: Services, session: Session, mask: bytes, **changes: Any) -> Run:
@@ -440,7 +443,7 @@ def test_only_the_mask_is_repainted_in_the_saved_picture(style_services: Service
     assert session.active is None  # looked at once there is a mask
     mask = np.zeros((40, 56), dtype=bool)
     mask[10:30, 20:40] = True
-    run = repainted(style_services, session, png_of(mask))
+    run = repainted(style_services, session, encode_mask(mask))
     for side in (OURS, BASELINE):
         saved = np.asarray(Image.open(Pictures(tmp_path).save_one(run, side, 1)))
         assert saved.shape == (40, 56, 3) and (saved[~mask] == picture.pixels[~mask]).all()
@@ -481,7 +484,7 @@ def test_the_variation_is_kept_for_every_run_of_a_picture(style_services: Servic
     session = Session()
     opened_example(style_services, session, finds=False)
     first = repainted(style_services, session, left_half())
-    everything = png_of(np.ones((STYLE_SIDE, STYLE_SIDE), dtype=bool))
+    everything = encode_mask(np.ones((STYLE_SIDE, STYLE_SIDE), dtype=bool))
     repainted(style_services, session, everything)
     frame = json.loads(style_services.painter.frame(session))
     assert [share for share, _, _ in frame["workspace"]["variations"]] == [0.5, 1.0]
@@ -507,10 +510,71 @@ def test_a_saved_repainting_restores_its_picture_and_mask(style_services: Servic
 
 def test_a_mask_that_is_forged_or_of_another_size() -> None:
     with pytest.raises(PictureError, match="did not arrive"):
-        mask_of(b"nonsense", plain())
-    small = mask_of(left_half(4), plain(8))  # painted on a smaller copy
+        decode_mask(b"nonsense", (8, 8))
+    small = decode_mask(left_half(4), (8, 8))  # painted on a smaller copy
     assert small.shape == (8, 8) and small[:, :4].all() and not small[:, 4:].any()
-    assert not mask_of(no_mask(), plain(5)).any()
+    assert not decode_mask(no_mask(), (5, 5)).any()
+
+
+def transparent_file(path: Path, side: int = 40) -> Path:
+    """A picture that fades out to the left, under a name of its own."""
+    colours = np.random.default_rng(2).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    alpha = np.tile(np.linspace(0, 255, side).astype(np.uint8), (side, 1))
+    Image.fromarray(np.dstack([colours, alpha])).save(path)
+    return path
+
+
+@pytest.mark.parametrize("task", ["edit", "inpaint"])
+def test_the_command_line_saves_what_the_page_saves_and_the_page_restores_it(
+    style_services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    """The same bytes, with mask or start and what transparent parts lay on; made again from them, the same pixels."""
+    models = style_services.models
+    pair = shared.Models(models.generator(GENERATOR), models.prompt_model(PROMPT_MODEL))
+    monkeypatch.setattr(pictures, "load_models", lambda options: pair)
+    path, out = transparent_file(tmp_path / "mine.png"), tmp_path / "out"
+    mask = np.zeros((40, 40), np.uint8)
+    mask[8:30, 4:24] = 255
+    mask[10, 5] = 99  # soft
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    words = [path, "red", "--method", "clip"] if task == "edit" else [path, tmp_path / "mask.png"]
+    options = ["--n", "2", "--steps", "3", "--seed", "4", "--background", "#102030", "--out", out]
+    assert cli.main([str(word) for word in [task, *words, "--baseline", *options]]) == 0
+
+    session, opening = Session(), Opening(style_services, finds=task == "edit")
+    version = opening.file(session, str(path), GENERATOR, PROMPT_MODEL, background="#102030")
+    wait_until(lambda: version.inversion is None or version.inversion.is_over)
+    settings = settings_from_dict(json.loads((out / "run.json").read_text())["settings"])
+    version.mask = encode_mask(mask)
+    job = EditJob(version) if task == "edit" else InpaintJob(version, version.mask)
+    run = ended(style_services, session, Run(settings, job))
+    saved = Pictures(tmp_path).save_one(run, OURS, 1)
+    assert saved.read_bytes() == (out / "01.png").read_bytes()
+    assert Image.open(saved).mode == "RGBA"
+
+    found = restored(out / "01.png", models)
+    assert found.text == "mine.png"
+    other = Session()
+    version = opening.saved(other, str(out / "01.png"), found)
+    job = EditJob(version) if task == "edit" else InpaintJob(version, version.mask or b"")
+    again = ended(style_services, other, Run(found.settings, job))
+    pixels = np.asarray(Image.open(Pictures(tmp_path).save_one(again, OURS, 1)))
+    assert np.array_equal(pixels, np.asarray(Image.open(saved)))
+
+
+def test_a_mask_that_does_not_fit_into_a_picture_is_left_out_and_said(
+    style_services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session()
+    opened_example(style_services, session, finds=False)
+    run = repainted(style_services, session, left_half())
+    monkeypatch.setattr(png_files, "MAX_METADATA_BYTES", 1500)
+    assert "mask" in run.job.extras(run.settings)
+    monkeypatch.setattr(InpaintJob, "extras", lambda job, settings: {"mask": "m" * 2000, "text": "x"})
+    saved = Pictures(tmp_path).save_one(run, OURS, 0)
+    assert run.moment.notice and "too detailed" in run.moment.notice.text
+    found = restored(saved, style_services.models)
+    assert found.mask is None and "upload it again" in found.notice.text and found.notice.kind == "warning"
 
 
 def test_a_damaged_mask_inside_a_picture_is_told(style_services: Services, tmp_path: Path) -> None:

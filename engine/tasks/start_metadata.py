@@ -1,20 +1,88 @@
-"""Where an edit began, as plain JSON values inside a saved picture, and back: exact to the last bit."""
+"""What a saved picture carries besides its settings, as plain JSON values, and back: exact to the last bit.
+
+Of an edit where it began, of a repainting the mask; what the picture was called, and what its transparent parts were
+laid on.
+"""
 
 import base64
 import binascii
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from engine.pictures.picture_files import WHITE, cropped, encode_picture, put_back, read_picture
+from engine.pictures.png_files import LEFT_OUT
 from engine.settings import SettingsError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from engine.models.loading import GeneratorModel
+    from engine.pictures.masks import Mask
+    from engine.pictures.picture_files import Picture
     from engine.tasks.inversion import Start
 
 MOST_NUMBERS = 80_000  # of a start: more would not fit into a picture's metadata beside the settings
+MOST_UNDER = 1_000_000  # pixels of what was under a mask
+MOST_UNDER_TEXT = 400_000  # characters of it
+
+
+def edit_extras(start: "Start | None", picture: "Picture | None", text: str) -> dict[str, Any]:
+    """Of a picture that an edit made. text: what the picture was called that it began at."""
+    kept = start and start_to_dict(start)
+    known = {"start": kept} if kept else {LEFT_OUT: ["start"]} if start else {}
+    return known | _about(picture, text)
+
+
+def inpaint_extras(mask: bytes, prepared: "Mask | None", picture: "Picture", text: str) -> dict[str, Any]:
+    """Of a repainted picture: the mask, and what was under it, as far as that is small enough.
+
+    mask: as `masks.encode_mask` wrote it; prepared: as `prepare_mask` returned it, if that is known yet.
+    """
+    from engine.pictures.masks import bounds
+
+    known: dict[str, Any] = {"mask": base64.b64encode(mask).decode()}
+    left, top, right, bottom = (0, 0, 0, 0) if prepared is None else bounds(prepared)
+    if 0 < (right - left) * (bottom - top) <= MOST_UNDER:
+        under = base64.b64encode(encode_picture(cropped(picture, left, top, right, bottom))).decode()
+        if len(under) <= MOST_UNDER_TEXT:
+            known["under"] = [left, top, under]
+    return known | _about(picture, text)
+
+
+def picture_before(saved: "Picture", extra: Mapping[str, Any]) -> "Picture":
+    """A repainted picture with what was under the mask put back; itself where nobody kept that.
+
+    Raises SettingsError for something that `inpaint_extras` cannot have made.
+    """
+    if "under" not in extra:
+        return saved
+    from engine.errors import PictureError
+
+    try:
+        left, top, text = extra["under"]
+        under = read_picture(base64.b64decode(text, validate=True), background=background_of(extra))
+        if type(left) is not int or type(top) is not int or left < 0 or top < 0:
+            raise ValueError
+        return put_back(saved, under, left, top)
+    except (TypeError, ValueError, PictureError) as error:
+        raise SettingsError("under: what was under the mask, inside the picture, is damaged.") from error
+
+
+def _about(picture: "Picture | None", text: str) -> dict[str, Any]:
+    if picture is None or picture.transparency is None:
+        return {"text": text}
+    return {"text": text, "background": "#" + bytes(picture.transparency.background).hex()}
+
+
+def background_of(extra: Mapping[str, Any]) -> tuple[int, int, int]:
+    """What the transparent parts of a picture were laid on; white where nobody says."""
+    text = extra.get("background")
+    if not isinstance(text, str) or not re.fullmatch("#[0-9a-f]{6}", text):
+        return WHITE
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue
 
 
 def start_to_dict(start: "Start") -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from engine.latents.styles import noisy_layers, style_layers
 from engine.models.loading import GeneratorModel
 from engine.settings import SettingsError
 from engine.tasks.inversion import Renderer, Start, start_from_latents
-from gmi_ui.pictures.start_metadata import MOST_NUMBERS, packed, start_from_dict, start_to_dict, unpacked
+from engine.tasks.start_metadata import MOST_NUMBERS, packed, start_from_dict, start_to_dict, unpacked
 from tests.gmi_ui.tiny import style_generator
 
 
