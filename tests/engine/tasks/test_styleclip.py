@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from engine.inference.terms import Batch, DistanceToStart, TextLikelihood
 from engine.latents.styles import StyledSynthesis
 from engine.models.clip import PromptModel
 from engine.models.loading import GeneratorModel, load_generator, load_prompt_model
+from engine.models.table import find_row
 from engine.settings import FlowSettings, SettingsError
 from engine.tasks import styleclip
 from engine.tasks.styleclip import Directions, compute_directions, feature_change, find_directions, rate_at, regression
@@ -275,6 +278,18 @@ def test_a_bundled_generator_brings_its_directions_and_those_count_first(
     for space in styleclip.SPACES:
         assert f"-{space}-" in styleclip.file_name(generator, prompt_model, space)
     assert find_directions(generator, prompt_model, "s") is None
+
+
+def test_the_directions_of_the_bundled_models_are_found_by_their_names() -> None:
+    """Sixteen digits of both hashes, as they were written: what is shipped or was measured once is found again."""
+    pair: Any = (
+        SimpleNamespace(name="avatars", sha256=find_row("avatars", "generator").files["generator"].sha256),
+        SimpleNamespace(sha256=find_row("clip-mini", "prompt").files["weights"].sha256),
+    )
+    folder = styleclip.bundle_folder(pair[0])
+    assert folder is not None
+    names = {styleclip.file_name(pair[0], pair[1], space) for space in styleclip.SPACES}
+    assert {file.name for file in folder.glob("directions-*")} == names
 
 
 @pytest.mark.parametrize(("space", "count"), [("w", 20), ("s", 2)])
