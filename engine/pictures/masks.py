@@ -24,7 +24,7 @@ Alpha = NDArray[np.float32]
 BLURRED = 32  # of 255: how far a format that blurs may put black and white from where they were
 PLAIN = 16  # of 255: how far from black or white counts as such, where a mask has transparent parts
 SAME_ASPECT = 0.02  # the most that width : height of a mask that was resized may differ, for its whole pixels
-_INVERT = "Invert the mask if it should be the other way round."
+_INVERT = "Repaint the rest instead, if it should be the other way round."
 _NEAR = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
 
 

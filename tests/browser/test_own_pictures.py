@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from engine.pictures import imaging, png_files
+from engine.pictures.masks import decode_mask, encode_mask
 from gmi_ui.runs.run import Run
 from gmi_ui.studio import LaunchOptions, Server, serve
 from tests.browser.conftest import new_tab
@@ -275,10 +277,21 @@ def test_a_mask_is_painted_undone_inverted_and_survives_a_reload(page: Page, sty
     assert 0.02 < one < 0.3
     paint(page, (0.5, 0.2), (0.5, 0.8))
     assert painted_share(page) > one
+    two = painted_share(page)
     page.click('[data-role="undo"]')
     assert painted_share(page) == pytest.approx(one, abs=0.002)  # edges are smoothed a little differently
+    page.click('[data-role="redo"]')
+    assert painted_share(page) == pytest.approx(two, abs=0.002)
+    expect(page.locator('[data-role="redo"]')).to_be_disabled()
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+y")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+Shift+z")
+    assert painted_share(page) == pytest.approx(two, abs=0.002)
+    page.click('[data-role="undo"]')
     page.click('[data-tool="eraser"]')
     paint(page, (0.5, 0.5), (0.7, 0.5))
+    expect(page.locator('[data-role="redo"]')).to_be_disabled()  # what was undone is gone with the next stroke
     erased = painted_share(page)
     assert erased < one
     page.keyboard.press("Control+z")
@@ -300,6 +313,108 @@ def test_a_mask_is_painted_undone_inverted_and_survives_a_reload(page: Page, sty
     go_to(page, "inpaint")
     page.wait_for_function("() => document.querySelector('.painter-status').textContent.includes('% is repainted')")
     assert painted_share(page) == pytest.approx(one, abs=0.02)
+
+
+def stage_stroke(page: Page, *points: tuple[float, float], button: Literal["left", "middle"] = "left") -> None:
+    """As `paint`, in shares of what is seen."""
+    box = page.locator(".painter-stage").bounding_box()
+    assert box
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down(button=button)
+    for place in places[1:]:
+        page.mouse.move(*place, steps=6)
+    page.mouse.up(button=button)
+
+
+def two_fingers(page: Page, *places: tuple[tuple[float, float], tuple[float, float]]) -> None:
+    """Touches with two fingers that go from place to place, in shares of the stage."""
+    page.evaluate(
+        """(places) => {
+            const canvas = document.querySelector(".painter-mask");
+            const box = document.querySelector(".painter-stage").getBoundingClientRect();
+            canvas.setPointerCapture = () => {}; // no such pointers exist
+            const send = (type, id, [x, y]) => canvas.dispatchEvent(new PointerEvent(type, {
+                pointerId: id, pointerType: "touch", button: type === "pointermove" ? -1 : 0, bubbles: true,
+                clientX: box.left + x * box.width, clientY: box.top + y * box.height,
+            }));
+            places[0].forEach((place, i) => send("pointerdown", 91 + i, place));
+            for (const pair of places.slice(1)) pair.forEach((place, i) => send("pointermove", 91 + i, place));
+            places.at(-1).forEach((place, i) => send("pointerup", 91 + i, place));
+            delete canvas.setPointerCapture;
+        }""",
+        places,
+    )
+
+
+def test_the_picture_is_zoomed_and_moved_and_painted_where_the_brush_is(page: Page, style_studio: Server) -> None:
+    """The view is a part of the picture: a stroke in it lands there, as thin as it looks."""
+    go_to(page, "inpaint")
+    drop(page, "inpaint", "wide.png", png_bytes(600, 400))
+    expect(page.locator(".painter-status")).to_contain_text("600 x 400")
+    session = style_studio.services.sessions.get(page.evaluate("window.studio.token"), "inpaint")
+
+    def mask() -> np.ndarray:
+        page.wait_for_timeout(700)  # the brush rests
+        version = session.workspace.current
+        assert version and version.mask
+        return decode_mask(version.mask, (600, 400)) > 0
+
+    zoom = page.locator('[data-role="zoom-all"]')
+    expect(page.locator('[data-role="zoom-out"]')).to_be_disabled()
+    page.click('[data-role="zoom-in"]')
+    page.click('[data-role="zoom-in"]')
+    expect(zoom).to_have_text("225 %")
+    stage_stroke(page, (0.5, 0.5), (0.5, 0.5))  # the middle stays where it is
+    rows, columns = np.nonzero(mask())
+    assert abs(rows.mean() - 200) < 3 and abs(columns.mean() - 300) < 3
+    assert np.ptp(columns) == pytest.approx(0.14 * 400 / 2.25, abs=4)
+    page.keyboard.press("Control+z")
+
+    page.click('[data-tool="hand"]')
+    stage_stroke(page, (0.2, 0.2), (0.95, 0.95))  # as far as it goes: to the left upper corner
+    page.click('[data-tool="brush"]')
+    stage_stroke(page, (0.9, 0.45), (0.9, 0.45))
+    rows, columns = np.nonzero(mask())
+    assert abs(columns.mean() - 0.9 * 600 / 2.25) < 4 and abs(rows.mean() - 0.45 * 400 / 2.25) < 4
+    page.keyboard.press("Control+z")
+    stage_stroke(page, (0.9, 0.9), (0.4, 0.4), button="middle")
+    stage_stroke(page, (0.5, 0.5), (0.5, 0.5))
+    rows, columns = np.nonzero(mask())
+    assert abs(columns.mean() - 600 / 2.25) < 4 and abs(rows.mean() - 400 / 2.25) < 4
+
+    zoom.click()
+    expect(zoom).to_have_text("100 %")
+    painted = painted_share(page)
+    two_fingers(page, ((0.4, 0.5), (0.6, 0.5)), ((0.3, 0.5), (0.7, 0.5)))  # twice as far apart
+    expect(zoom).to_have_text("200 %")
+    assert painted_share(page) == pytest.approx(painted, abs=0.002)  # nothing was painted
+    page.click('[data-role="zoom-all"]')
+
+
+def test_a_soft_mask_stays_soft_when_it_is_painted_on(page: Page, style_studio: Server) -> None:
+    """Its levels; with the stroke beside it, and back without either."""
+    go_to(page, "inpaint")
+    drop(page, "inpaint", "wide.png", png_bytes(60, 40))
+    expect(page.locator(".painter-status")).to_contain_text("60 x 40")
+    soft = np.zeros((40, 60), np.uint8)
+    soft[5:15, 5:25] = np.arange(20, 220, 10)
+    with page.expect_file_chooser() as chooser:
+        page.click("#inpaint-mask")
+    chooser.value.set_files({"name": "soft.png", "mimeType": "image/png", "buffer": encode_mask(soft)})
+    expect(page.locator(".painter-status")).to_contain_text("% is repainted")
+    paint(page, (0.7, 0.8), (0.9, 0.8))
+    page.wait_for_timeout(700)  # the brush rests
+    version = style_studio.services.sessions.get(page.evaluate("window.studio.token"), "inpaint").workspace.current
+    assert version and version.mask
+    mask = decode_mask(version.mask, (60, 40)).astype(int)
+    assert np.abs(mask[:20] - soft[:20]).max() <= 1 and mask[32, 48] == 255
+    page.click('[data-role="undo"]')
+    page.click('[data-role="undo"]')
+    assert painted_share(page) == 0
+    page.click('[data-role="redo"]')
+    page.wait_for_timeout(700)
+    assert version.mask and np.abs(decode_mask(version.mask, (60, 40)).astype(int) - soft).max() <= 1
 
 
 def test_a_picture_is_repainted_under_the_mask_alone(page: Page, tmp_path: Path) -> None:

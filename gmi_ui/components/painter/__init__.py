@@ -10,7 +10,14 @@ from gmi_ui.components.html_component import html_component, read_file
 
 _HERE = Path(__file__).parent
 CSS = _HERE / "painter.css"
-_SCRIPTS = ("strokes.js", "effects.js", "variations.js", "painter.js")  # one scope, in this order
+_SCRIPTS = (
+    "strokes.js",
+    "effects.js",
+    "variations.js",
+    "parts.js",
+    "view.js",
+    "painter.js",
+)  # one scope, in this order
 
 
 def painter(task: str, server_functions: Sequence[Callable[..., Any]], *, control_prefix: str) -> gr.HTML:

@@ -43,11 +43,13 @@ function grown(canvas, radius) {
   return result;
 }
 
+const shrunk = (canvas, radius) => (radius > 0 ? inverted(grown(inverted(canvas), radius)) : canvas);
+
 // The mask as it will be used; null where the plain one is.
 function effective(canvas, scale) {
   const { grow, invert } = effects();
   const radius = Math.round(Math.abs(grow) * scale);
   let result = invert ? inverted(canvas) : canvas;
-  if (radius > 0) result = grow > 0 ? grown(result, radius) : inverted(grown(inverted(result), radius));
+  if (radius > 0) result = grow > 0 ? grown(result, radius) : shrunk(result, radius);
   return result === canvas ? null : result;
 }

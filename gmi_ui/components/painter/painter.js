@@ -1,18 +1,12 @@
 // The stage: the picture, the mask over it, the brush. Painting touches one canvas of the stage's size and nothing
 // else, so its cost does not depend on the picture's.
-const painter = element.querySelector(".painter");
-const stage = painter.querySelector(".painter-stage");
-const picture = painter.querySelector(".painter-picture");
-const maskCanvas = painter.querySelector(".painter-mask");
-const haloCanvas = painter.querySelector(".painter-halo");
-const cursor = painter.querySelector(".painter-cursor");
-const sizeSlider = painter.querySelector(".painter-size input");
-const context = maskCanvas.getContext("2d");
 const HAND_IN_AFTER = 500; // ms without a stroke
-const current = { number: null, maskNumber: 0, width: 1, height: 1, stroke: null, erases: false, dirty: false, timer: 0 };
+const TOOL_KEYS = { b: "brush", e: "eraser", h: "hand" };
+const MOST_CANVAS = 4096; // px of a side, however far it is zoomed
 
 const scale = () => maskCanvas.width / current.width;
-const brushSize = () => Math.max(1, (Number(sizeSlider.value) / 100) * Math.min(current.width, current.height));
+// In the picture's pixels: on the page the brush stays as large when it is zoomed, for the details.
+const brushSize = () => Math.max(1, ((Number(sizeSlider.value) / 100) * Math.min(current.width, current.height)) / view.scale);
 const ask = (more) => ({ token: window.studio.token, number: current.number, ...more });
 
 // --- painting
@@ -26,9 +20,13 @@ function place(event) {
 }
 
 function begin(event) {
-  if (event.button > 0 || current.number === null) return;
+  if (event.button > 1 || current.number === null) return;
   event.preventDefault();
   maskCanvas.setPointerCapture(event.pointerId);
+  if (beginsToMove(event)) {
+    dropStroke();
+    return;
+  }
   const erase = current.erases || event.buttons === 32; // the eraser end of a pen
   current.stroke = { kind: "stroke", erase, size: brushSize(), points: [place(event)] };
   strokes.push(current.stroke);
@@ -36,26 +34,37 @@ function begin(event) {
   painter.dataset.painting = "";
 }
 
+// A second finger came down: the two were to move the picture.
+function dropStroke() {
+  if (!current.stroke) return;
+  strokes.splice(strokes.indexOf(current.stroke), 1);
+  current.stroke = null;
+  delete painter.dataset.painting;
+  redraw();
+}
+
 function extend(event) {
   moveCursor(event);
-  if (!current.stroke) return;
+  if (moves(event) || !current.stroke) return;
   const from = current.stroke.points.length;
   const events = event.getCoalescedEvents?.() ?? [];
   for (const one of events.length ? events : [event]) current.stroke.points.push(place(one));
   drawStroke(context, current.stroke, scale(), from);
 }
 
-function end() {
+function end(event) {
+  endsToMove(event);
   if (!current.stroke) return;
   current.stroke = null;
   delete painter.dataset.painting;
+  undone.length = 0;
   changed();
 }
 
 function moveCursor(event) {
   const box = stage.getBoundingClientRect();
-  const side = (brushSize() / current.width) * box.width;
-  cursor.hidden = event.pointerType === "touch";
+  const side = (brushSize() / current.width) * box.width * view.scale;
+  cursor.hidden = event.pointerType === "touch" || moving.byKey || moving.byTool;
   cursor.style.width = `${side}px`;
   cursor.style.height = `${side}px`;
   cursor.style.transform = `translate(${event.clientX - box.left - side / 2}px, ${event.clientY - box.top - side / 2}px)`;
@@ -73,6 +82,7 @@ function changed() {
   current.dirty = true;
   clearTimeout(current.timer);
   current.timer = setTimeout(handIn, HAND_IN_AFTER);
+  tellSteps();
   requestAnimationFrame(paintHalo);
 }
 
@@ -87,20 +97,27 @@ async function handIn() {
 
 function redraw() {
   drawAll(context, scale());
+  tellSteps();
   paintHalo();
 }
 
-// What grow, feather and invert add to the mask, paler than the mask itself.
+// What grow and invert make of the mask, and over it, darker, what of that is repainted in full: the feather is paler.
 function paintHalo() {
   const { feather, invert } = effects();
   const halo = haloCanvas.getContext("2d");
   halo.clearRect(0, 0, haloCanvas.width, haloCanvas.height);
-  const used = effective(maskCanvas, scale());
+  const used = effective(maskCanvas, scale()) ?? maskCanvas;
   const ratio = stage.clientWidth / current.width;
-  haloCanvas.style.filter = feather > 0 ? `blur(${((feather / 2) * ratio).toFixed(2)}px)` : "";
+  haloCanvas.style.filter = feather > 0 ? `blur(${((feather / 4) * ratio).toFixed(2)}px)` : "";
   painter.classList.toggle("is-inverted", invert);
-  if (used || feather > 0) halo.drawImage(used ?? maskCanvas, 0, 0);
-  tellShare(used ?? maskCanvas);
+  halo.drawImage(feather > 0 ? shrunk(used, Math.round((feather / 2) * scale())) : used, 0, 0);
+  tellShare(used);
+}
+
+function tellSteps() {
+  painter.querySelector('[data-role="undo"]').disabled = !strokes.length;
+  painter.querySelector('[data-role="redo"]').disabled = !undone.length;
+  painter.querySelector('[data-role="clear"]').disabled = !strokes.length || strokes.at(-1).kind === "clear";
 }
 
 // Counted on a small copy.
@@ -123,14 +140,23 @@ function tellShare(canvas) {
 
 function choose(tool) {
   current.erases = tool === "eraser";
+  moving.byTool = tool === "hand";
+  showView();
   for (const button of painter.querySelectorAll(".tool")) {
     button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
   }
 }
 
 function undo() {
-  if (!strokes.length) return;
-  strokes.pop();
+  if (!strokes.length || current.stroke) return;
+  undone.push(strokes.pop());
+  redraw();
+  changed();
+}
+
+function redo() {
+  if (!undone.length || current.stroke) return;
+  strokes.push(undone.pop());
   redraw();
   changed();
 }
@@ -138,6 +164,7 @@ function undo() {
 function clearMask() {
   if (!strokes.length) return;
   strokes.push({ kind: "clear" });
+  undone.length = 0;
   redraw();
   changed();
 }
@@ -150,18 +177,30 @@ function enlarge(event) {
 painter.querySelector(".link-button").addEventListener("click", () => window.studio.openPicture());
 for (const button of painter.querySelectorAll(".tool")) button.addEventListener("click", () => choose(button.dataset.tool));
 painter.querySelector('[data-role="undo"]').addEventListener("click", undo);
+painter.querySelector('[data-role="redo"]').addEventListener("click", redo);
 painter.querySelector('[data-role="clear"]').addEventListener("click", clearMask);
 painter.querySelector('[data-role="enlarge"]').addEventListener("click", enlarge);
 document.addEventListener("keydown", (event) => {
   const isTyping = event.target.closest?.('textarea, input:not([type="range"])');
   if (isTyping || stage.offsetParent === null || current.number === null) return;
-  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+  const key = event.key.toLowerCase();
+  if (event.ctrlKey || event.metaKey) {
+    if (key !== "z" && key !== "y") return;
     event.preventDefault();
-    undo();
-  } else if (event.key === "[" || event.key === "]") {
-    sizeSlider.value = Number(sizeSlider.value) + (event.key === "]" ? 2 : -2);
-  } else if (event.key === "b" || event.key === "e") {
-    choose(event.key === "b" ? "brush" : "eraser");
+    if (key === "y" || event.shiftKey) redo();
+    else undo();
+  } else if (event.altKey || event.target.closest?.("button, a, [role=tab]")) {
+    return; // whose own keys these are
+  } else if (key === " ") {
+    event.preventDefault();
+    moving.byKey = true;
+    showView();
+  } else if (key === "[" || key === "]") {
+    sizeSlider.value = Number(sizeSlider.value) + (key === "]" ? 2 : -2);
+  } else if (key in TOOL_KEYS) {
+    choose(TOOL_KEYS[key]);
+  } else if (key === "+" || key === "-" || key === "0") {
+    zoomTo(key === "0" ? 1 : view.scale * (key === "+" ? ZOOM_STEP : 1 / ZOOM_STEP));
   }
 });
 // Grow, feather and invert are ordinary controls; sliders and number boxes speak of a change alike.
@@ -173,17 +212,22 @@ document.addEventListener("input", (event) => {
 
 function fitCanvas() {
   if (!stage.clientWidth) return;
-  const density = window.devicePixelRatio || 1;
+  const longer = Math.max(stage.clientWidth, stage.clientHeight);
+  const density = Math.min((window.devicePixelRatio || 1) * view.scale, MOST_CANVAS / longer);
   const [width, height] = [Math.round(stage.clientWidth * density), Math.round(stage.clientHeight * density)];
   if (maskCanvas.width === width && maskCanvas.height === height) return;
   for (const canvas of [maskCanvas, haloCanvas]) Object.assign(canvas, { width, height });
   redraw();
 }
-new ResizeObserver(fitCanvas).observe(stage);
+new ResizeObserver(() => {
+  showView();
+  fitCanvas();
+}).observe(stage);
 
 async function showPicture({ current: number, name, width, height, mask }) {
   await handIn(); // of the picture before
-  strokes.length = 0;
+  strokes.length = undone.length = 0;
+  resetView();
   Object.assign(current, { number, width, height, maskNumber: mask, stroke: null, dirty: false });
   stage.style.setProperty("--ratio", width / height);
   stage.style.aspectRatio = `${width} / ${height}`;
@@ -196,11 +240,14 @@ async function showPicture({ current: number, name, width, height, mask }) {
   await fetchMask(number);
 }
 
+// A mask from elsewhere takes the place of what was painted; undo brings that back.
 async function fetchMask(number) {
   const answer = await server.mask_of_version(ask({ number }));
-  if (current.number !== number || !answer) return;
-  strokes.length = 0;
-  if (answer.png) strokes.push({ kind: "image", image: await maskImage(answer.png) });
+  if (current.number !== number || !answer?.png) return;
+  const image = await maskImage(answer.png);
+  if (current.number !== number) return;
+  strokes.push({ kind: "image", image });
+  undone.length = 0;
   redraw();
 }
 

@@ -2,6 +2,7 @@
 // be drawn at any size. A canvas holds it opaque where it is painted, transparent elsewhere.
 const MOST_SIDE = 2048; // px of the mask that is sent: larger pictures get it enlarged
 const strokes = []; // { kind: "stroke", erase, size, points } | { kind: "clear" } | { kind: "image", image }
+const undone = []; // of them, the newest last, to be done again
 const TINT = "#e0368c";
 
 function drawStroke(context, stroke, scale, from = 0) {
@@ -15,7 +16,7 @@ function drawStroke(context, stroke, scale, from = 0) {
   context.beginPath();
   const first = Math.max(0, from - 1);
   context.moveTo(points[first][0] * scale, points[first][1] * scale);
-  if (points.length - first === 1) context.lineTo(points[first][0] * scale + 0.01, points[first][1] * scale);
+  context.lineTo(points[first][0] * scale + 0.01, points[first][1] * scale); // a line of no length would not be drawn
   for (let i = first + 1; i < points.length; i += 1) context.lineTo(points[i][0] * scale, points[i][1] * scale);
   context.stroke();
   context.globalCompositeOperation = "source-over";
@@ -23,9 +24,12 @@ function drawStroke(context, stroke, scale, from = 0) {
 
 function drawAction(context, action, scale) {
   const { width, height } = context.canvas;
-  if (action.kind === "stroke") drawStroke(context, action, scale);
-  else if (action.kind === "clear") context.clearRect(0, 0, width, height);
-  else context.drawImage(action.image, 0, 0, width, height);
+  if (action.kind === "stroke") {
+    drawStroke(context, action, scale);
+    return;
+  }
+  context.clearRect(0, 0, width, height);
+  if (action.kind === "image") context.drawImage(action.image, 0, 0, width, height);
 }
 
 function drawAll(context, scale) {
@@ -57,7 +61,7 @@ function base64Of(blob) {
   });
 }
 
-// The mask from the server (white on black) as a picture that is opaque where it is white.
+// The mask from the server (white on black) as a picture that is as opaque as that is white: soft masks stay soft.
 async function maskImage(png) {
   const bytes = Uint8Array.from(atob(png), (letter) => letter.charCodeAt(0));
   const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
@@ -67,8 +71,7 @@ async function maskImage(png) {
   const pixels = context.getImageData(0, 0, bitmap.width, bitmap.height);
   const [red, green, blue] = [1, 3, 5].map((i) => parseInt(TINT.slice(i, i + 2), 16));
   for (let i = 0; i < pixels.data.length; i += 4) {
-    const isPainted = pixels.data[i] >= 128;
-    pixels.data.set([red, green, blue, isPainted ? 255 : 0], i);
+    pixels.data.set([red, green, blue, pixels.data[i]], i);
   }
   context.putImageData(pixels, 0, 0);
   return canvas;

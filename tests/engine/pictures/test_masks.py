@@ -293,7 +293,7 @@ PLAIN_WHITE, PLAIN_BLACK = np.full((30, 40, 3), 255, np.uint8), np.zeros((30, 40
 def test_masks_that_are_given_by_transparency(colours: Any, opaque: Any, told: str) -> None:
     read = read_mask(layer(colours, 255 * opaque), (40, 30), name="m.png")
     assert np.array_equal(read.mask, MIDDLE) and told in read.note
-    assert "m.png" in read.note and "(11 %)" in read.note and "Invert the mask" in read.note
+    assert "m.png" in read.note and "(11 %)" in read.note and "Repaint the rest instead" in read.note
 
 
 def test_transparency_is_as_soft_as_it_is_and_black_and_white_go_before_it() -> None:
