@@ -55,11 +55,14 @@ class Storage:
     data: memoryview | None = None
     _flat: Tensor | None = field(default=None, init=False, repr=False)
 
+    @property
+    def bytes(self) -> int:
+        return self.count * self.dtype.itemsize
+
     def attach(self, data: memoryview) -> None:
         """Takes the bytes. Raises Refused where their number is not that of the elements."""
-        expected = self.count * self.dtype.itemsize
-        if len(data) != expected:
-            raise Refused(f"it claims {self.count:,} elements ({expected:,} bytes) but holds {len(data):,} bytes.")
+        if len(data) != self.bytes:
+            raise Refused(f"it claims {self.count:,} elements ({self.bytes:,} bytes) but holds {len(data):,} bytes.")
         self.data = data
 
     def flat(self) -> Tensor:

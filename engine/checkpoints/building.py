@@ -5,7 +5,8 @@ This is the only place that does so: what is built here for `models check` is wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,20 +19,50 @@ from engine.errors import ModelError
 from engine.families import find_family
 
 _REASON_SHOWN = 300  # letters of an error of torch's; all keys of a network would fill the screen
+_OF_WRONG_SHAPES = (  # what a builder raises for shapes that make no network
+    ValueError, LookupError, TypeError, RuntimeError, ArithmeticError, AttributeError, AssertionError, MemoryError,
+)  # fmt: skip
+_DRAWN = (Tensor.normal_, Tensor.uniform_)
+_MADE = (torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand)
+_SPARE_NUMBERS = 1 << 22  # tables that networks make for themselves
 _KEYS_SHOWN = 2  # of each kind of misfit
 _KEY_SHOWN = 40
 
 
-class Undrawn(TorchFunctionMode):
-    """Leaves initial weights undrawn: they would cost seconds and move torch's global random state.
+class Bounded(TorchFunctionMode):
+    """Inside it, networks are made that take about as many numbers as `state` holds: ValueError comes before more.
+
+    A file can claim wide layers by a few small tensors or a line of its configuration, and the others would fill the
+    memory before they are compared with what it holds.
+    """
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self._most, self._taken = 2 * sum(value.numel() for value in state.values()) + _SPARE_NUMBERS, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _MADE:
+            self._taken += _numbers(args, kwargs or {})
+            if self._taken > self._most:
+                raise ValueError(f"its layers would take more than {self._most:,} numbers, far more than it holds")
+        return func(*args, **(kwargs or {}))
+
+
+class Undrawn(Bounded):
+    """Leaves initial weights undrawn, too: they would cost seconds and move torch's global random state.
 
     The meta device would spare even the memory, but its first use imports torch's compiler, which takes longer.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (Tensor.normal_, Tensor.uniform_):
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        return args[0] if func in _DRAWN else super().__torch_function__(func, types, args, kwargs)
+
+
+def _numbers(sizes: Sequence[Any], options: Mapping[str, Any]) -> int:
+    """How many numbers `torch.empty(*sizes, **options)` and its like would take."""
+    given = options.get("size", sizes[0] if sizes and not isinstance(sizes[0], int) else sizes)
+    sides = [side for side in given if isinstance(side, int)] if isinstance(given, Sequence) else []
+    return math.prod(sides) if all(side >= 0 for side in sides) else 0
 
 
 def can_build(family: str, role: str) -> bool:
@@ -73,12 +104,12 @@ def build_network(
         raise ModelError(f"{place}: there is no network for the {role} of a {family} yet.")
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     try:
-        with Undrawn():
+        with Undrawn(state):
             built = network.build(state, **settings)
         problem = _misfit(built, state, f"{find_family(family).label} {role}")
         if not problem:
             built.load_state_dict(state, assign=not copied)
-    except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
+    except _OF_WRONG_SHAPES as error:
         # Torch's own first line only says that there are errors; the second begins to name them.
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2]) or type(error).__name__
         reason = printable(reason, _REASON_SHOWN)

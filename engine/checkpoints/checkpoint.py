@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from engine.checkpoints.arrays import StoredArray
 from engine.checkpoints.refusal import SAVE_AS_FLOATS, Refused, printable
 
 State = Mapping[str, Tensor]
-MAX_TENSORS = 200_000
+MAX_TENSORS = 20_000  # of one network; the largest known have three thousand
 MAX_KEY = 1024  # letters of a tensor's name; those of known networks have a hundred
 SPARE_BYTES = 16 << 20
 LARGEST = torch.finfo(torch.float32).max  # networks run in 32 bits
@@ -85,12 +85,22 @@ def tensors_of(values: Any, where: str) -> dict[str, Tensor]:
         raise Refused(f"{where} should be a dictionary of tensors, found {type(values).__name__}.")
     if len(values) > MAX_TENSORS:
         raise Refused(f"{where} holds {len(values):,} tensors, more than any network has.")
+    check_shared(values.values())
     state = {}
     for key, value in values.items():
         if not isinstance(key, str) or not isinstance(value, StoredArray | Tensor):
             raise Refused(f"{where} should hold tensors only, found {printable(str(type(value).__name__))}.")
         state[key] = value.tensor() if isinstance(value, StoredArray) else value
     return state
+
+
+def check_shared(values: Iterable[Any]) -> None:
+    """Raises Refused where arrays of a file come to far more bytes than they lie in: copies would fill the memory."""
+    arrays = [value for value in values if isinstance(value, StoredArray)]
+    lie_in = sum(storage.bytes for storage in {array.storage for array in arrays})
+    total = sum(array.bytes for array in arrays)
+    if total > 2 * lie_in + SPARE_BYTES:
+        raise Refused(f"its {len(arrays):,} tensors come to {total:,} bytes, but lie in {lie_in:,}.")
 
 
 def is_state_dict(value: Any) -> bool:

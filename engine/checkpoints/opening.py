@@ -3,13 +3,14 @@
     checkpoint = open_checkpoint(Path("ffhq.pkl"))
 
 The first opening reads the file, whatever its format, and keeps a converted safetensors in the cache; later ones map
-that into memory and read nothing until a weight is used. Safetensors files are mapped themselves.
+that into memory and read nothing until a weight is used. Safetensors files that this program fetched are mapped
+themselves, small ones of the user's are read each time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,13 +33,22 @@ from engine.checkpoints import (
 from engine.checkpoints.cache import converted_path, known_sha256
 from engine.checkpoints.checkpoint import Checkpoint, Parts, Provenance, check_amount, check_numbers, is_state_dict
 from engine.checkpoints.configuration import complete
-from engine.checkpoints.content import MAX_JSON, Content, is_safetensors, parse_json, read_content
+from engine.checkpoints.content import (
+    IN_MEMORY,
+    MAX_FILE,
+    MAX_JSON,
+    Content,
+    is_safetensors,
+    parse_json,
+    read_content,
+    size_to_read,
+)
 from engine.checkpoints.refusal import Refused, printable
 from engine.checkpoints.wrapping import unwrapped
 from engine.errors import ModelError
 from engine.system.fields import FieldError, read_bytes
 from engine.system.files import Watch
-from engine.system.folders import cache_folder
+from engine.system.folders import cache_folder, models_folder
 
 WEIGHT_SUFFIXES = (".safetensors", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin")
 INDEX_SUFFIXES = (".safetensors.index.json", ".bin.index.json")
@@ -91,16 +101,17 @@ def open_checkpoint(
     folder = cache if cache is not None else cache_folder()
     try:
         sources = find_sources(path, description)
-        sha256 = _identity(sources, folder, watch)
-        size = sum(file.stat().st_size for file in sources.weights)
-        is_mapped_anyway = len(sources.weights) == 1 and is_safetensors(sources.weights[0])
+        size = _bytes_to_read(sources)
+        hashes = _hashes(sources, folder, watch)
+        sha256 = _identity(hashes)
+        is_kept_as_it_is = _is_kept_as_it_is(sources, size)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
     place = converted_path(folder, sha256, READERS_VERSION)
-    parts = None if is_mapped_anyway else _read_converted(place)
+    parts = None if is_kept_as_it_is else _read_converted(place)
     if parts is None:
-        parts = read_files(sources, watch)
-        if not is_mapped_anyway:
+        parts = read_files(sources, watch, hashes=hashes, scratch=folder)
+        if not is_kept_as_it_is:
             if watch is not None:
                 watch(f"Keeping {path.name} as safetensors", None)
             parts = _keep(place, parts)
@@ -205,7 +216,7 @@ def _find_yaml(weights: Path) -> Path | None:
     if (same := weights.with_suffix(".yaml")).is_file():
         return same
     for folder in (weights.parent, weights.parent.parent / "configs"):
-        found = sorted(folder.glob("*.yaml")) if folder.is_dir() else []
+        found = sorted(path for path in folder.glob("*.yaml") if path.is_file()) if folder.is_dir() else []
         if len(found) == 1:
             return found[0]
     return None
@@ -214,20 +225,40 @@ def _find_yaml(weights: Path) -> Path | None:
 # ---- reading ---------------------------------------------------------------------------------------------
 
 
-def read_files(sources: Sources, watch: Watch | None = None) -> Parts:
-    """Reads the files with the readers that their contents ask for, past the cache. Raises Refused, ModelError."""
+def read_files(
+    sources: Sources,
+    watch: Watch | None = None,
+    *,
+    hashes: Mapping[Path, str] | None = None,
+    scratch: Path | None = None,
+) -> Parts:
+    """Reads the files with the readers that their contents ask for, past the cache. Raises Refused, ModelError.
+
+    hashes: the sha256 of each, which it must still have; scratch: the folder for copies of large ones.
+    """
+
+    def content(file: Path) -> Content:
+        own = _is_own(file)
+        return read_content(file, watch, sha256=(hashes or {}).get(file), scratch=scratch, own=own)
+
     if sources.index is not None:
-        return _read_shards(sources, watch)
-    found = [(file, _read_file(file, watch)) for file in sources.weights]
+        return _read_shards(sources, content)
+    found = [(file, _understood(content(file), file)) for file in sources.weights]
     return found[0][1] if len(found) == 1 else _merged(sources.path, found)
 
 
-def _read_file(path: Path, watch: Watch | None) -> Parts:
-    content = read_content(path, watch)
+def _understood(content: Content, path: Path) -> Parts:
+    """What a file's content is. Raises Refused naming the file, also where its weights take more than there is."""
     try:
         return _read_content(content)
     except Refused as error:
         raise error.naming(path.name) from error
+    except (MemoryError, RecursionError, OverflowError) as error:
+        raise Refused("it takes more memory than it should; it is damaged.", file=path.name) from error
+    except RuntimeError as error:  # torch's own word for too little memory
+        if "allocate" not in str(error):
+            raise
+        raise Refused("it takes more memory than there is.", file=path.name) from error
 
 
 def _read_content(content: Content) -> Parts:
@@ -277,24 +308,20 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _read_shards(sources: Sources, watch: Watch | None) -> Parts:
+def _read_shards(sources: Sources, read: Callable[[Path], Content]) -> Parts:
     """All shards of an index as one state dict. Raises Refused where their keys are not those of the index."""
     assert sources.index is not None
     weight_map = _read_json(sources.index)["weight_map"]
     everything: dict[str, Any] = {}
     total, container = 0, ""
     for shard in sources.weights:
-        content = read_content(shard, watch)
+        content = read(shard)
         expected = {key for key, name in weight_map.items() if name == shard.name}
         if not isinstance(content.value, dict) or content.value.keys() != expected:
             raise Refused("its keys are not those that the index lists for it.", file=shard.name)
         everything |= content.value
         total, container = total + content.bytes, content.container
-    content = Content(f"{len(sources.weights)} shards of {container}", everything, total)
-    try:
-        return _read_content(content)
-    except Refused as error:
-        raise error.naming(sources.index.name) from error
+    return _understood(Content(f"{len(sources.weights)} shards of {container}", everything, total), sources.index)
 
 
 def _merged(folder: Path, found: list[tuple[Path, Parts]]) -> Parts:
@@ -324,13 +351,39 @@ def _outline(content: Content) -> str:
 # ---- the cache -------------------------------------------------------------------------------------------
 
 
-def _identity(sources: Sources, folder: Path, watch: Watch | None = None) -> str:
-    """The content's sha256: of the file of weights, or of the names and sha256 of all where there are several."""
+def _bytes_to_read(sources: Sources) -> int:
+    """Of all weights, before any is read. Raises Refused where they are too many, ModelError for what is no file."""
+    size = sum(size_to_read(file) for file in sources.weights)
+    if size > MAX_FILE:
+        raise Refused(f"its files come to more than {MAX_FILE >> 30} GB.", file=sources.path.name)
+    if sources.index is not None and size_to_read(sources.index) > MAX_JSON:
+        raise Refused("it is far too long for a description of a model.", file=sources.index.name)
+    return size
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file is this program's own, which nobody writes over while it is mapped."""
+    place = path.resolve()
+    return any(place.is_relative_to(folder().resolve()) for folder in (models_folder, cache_folder))
+
+
+def _is_kept_as_it_is(sources: Sources, size: int) -> bool:
+    """Whether the cache holds no converted copy: of a safetensors that can be mapped, or read quickly."""
+    if len(sources.weights) != 1 or not is_safetensors(sources.weights[0]):
+        return False
+    return _is_own(sources.weights[0]) or size <= IN_MEMORY
+
+
+def _hashes(sources: Sources, folder: Path, watch: Watch | None = None) -> dict[Path, str]:
     files = (*sources.weights, *([sources.index] if sources.index is not None else []))
-    hashes = [(file.name, known_sha256(file, folder, watch)) for file in files]
+    return {file: known_sha256(file, folder, watch) for file in files}
+
+
+def _identity(hashes: Mapping[Path, str]) -> str:
+    """The content's sha256: of the file of weights, or of the names and sha256 of all where there are several."""
     if len(hashes) == 1:
-        return hashes[0][1]
-    return hashlib.sha256("".join(f"{sha256} {name}\n" for name, sha256 in hashes).encode()).hexdigest()
+        return next(iter(hashes.values()))
+    return hashlib.sha256("".join(f"{sha256} {file.name}\n" for file, sha256 in hashes.items()).encode()).hexdigest()
 
 
 def _read_converted(place: Path) -> Parts | None:
@@ -338,7 +391,7 @@ def _read_converted(place: Path) -> Parts | None:
     if not place.is_file():
         return None
     try:
-        return converted.read(read_content(place))
+        return converted.read(read_content(place, own=True))
     except ModelError:
         with suppress(OSError):  # where it cannot be deleted it is replaced, or read past
             place.unlink()
@@ -359,7 +412,7 @@ def forget(path: Path, *, cache: Path | None = None) -> None:
     """Deletes what the cache holds of the model in a file or folder. Raises ModelError if that is not there."""
     folder = cache if cache is not None else cache_folder()
     try:
-        sha256 = _identity(find_sources(path), folder)
+        sha256 = _identity(_hashes(find_sources(path), folder))
         converted_path(folder, sha256, READERS_VERSION).unlink(missing_ok=True)
     except OSError as error:
         raise ModelError(f"{path} cannot be read, or the cache not written: {error.strerror or error}.") from error

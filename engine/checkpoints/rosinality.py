@@ -80,7 +80,7 @@ def _renamed(state: Mapping[str, Tensor], average: Any) -> dict[str, Tensor]:
 def _drawn_noises(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A noise image for each layer, as files of before June 2020 lack them: 4 x 4, then two of each side."""
     layers = 1 + sum(key.startswith("convs.") and key.endswith(".conv.weight") for key in state)
-    if layers > 2 * 14:  # 4 x 4 to 65,536 x 65,536
+    if layers > 2 * 11:  # 4 x 4 to 4,096 x 4,096
         raise Refused(f"it has {layers} layers of convolutions, more than any StyleGAN2.")
     random = torch.Generator().manual_seed(NOISE_SEED)
     sides = [4 * 2 ** ((i + 1) // 2) for i in range(layers)]

@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from engine.checkpoints.content import size_to_read
 from engine.errors import ModelError
 from engine.system.files import sha256_of, write_atomic
 
@@ -21,6 +22,7 @@ def verify(path: Path, sha256: str | None = None) -> str:
     """
     if not path.is_file():
         raise ModelError(f"The model file {path} is missing. " + _FETCH_AGAIN.format(path=path))
+    size_to_read(path)  # no pipe, device or endless hole is hashed
     try:
         found = sha256_of(path)
     except OSError as error:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.checkpoints.arrays import ArrayShell
-from engine.checkpoints.checkpoint import Parts, Setting
+from engine.checkpoints.arrays import ArrayShell, StoredArray
+from engine.checkpoints.checkpoint import MAX_KEY, MAX_TENSORS, Parts, Setting, tensors_of
 from engine.checkpoints.pickle_machine import Node
 from engine.checkpoints.refusal import Refused, printable
 from engine.networks.stylegan2 import binomial_filter
@@ -23,6 +23,7 @@ FORMAT = "StyleGAN2 TensorFlow pickle"
 _NETWORK = "dnnlib.tflib.network.Network"
 _OLDEST = 4
 _MAX_DEPTH = 4
+_MAX_COMPONENTS = 64
 _TAPS = [1, 3, 3, 1]
 
 Arrays = Mapping[str, Tensor]
@@ -76,12 +77,13 @@ def _found(words: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Sett
 
 def _arrays(network: Node) -> dict[str, Tensor]:
     """All variables of a network and its components, `component/layer/name` -> array."""
-    arrays: dict[str, Tensor] = {}
+    stored: dict[str, StoredArray] = {}
+    numbers: dict[str, Tensor] = {}
     pending: list[tuple[str, Any, int]] = [("", network, 0)]
     while pending:
         prefix, node, depth = pending.pop()
         state = node.state if isinstance(node, Node) and node.name == _NETWORK else None
-        if depth > _MAX_DEPTH or not isinstance(state, dict):
+        if depth > _MAX_DEPTH or len(prefix) > MAX_KEY or not isinstance(state, dict):
             raise Refused("a network in it is none of TensorFlow's.")
         version = state.get("version")
         if not isinstance(version, int) or version < _OLDEST:
@@ -91,14 +93,16 @@ def _arrays(network: Node) -> dict[str, Tensor]:
             if not isinstance(name, str):
                 raise Refused("its list of variables is none.")
             if isinstance(array, ArrayShell) and array.stored is not None:
-                arrays[prefix + name] = array.stored.tensor()
+                stored[prefix + name] = array.stored
             elif isinstance(array, int | float):
-                arrays[prefix + name] = torch.tensor(array)
+                numbers[prefix + name] = torch.tensor(float(array))
             else:
                 raise Refused(f"its variable {printable(name)!r} is no array.")
+        if len(stored) + len(numbers) > MAX_TENSORS or len(pending) > _MAX_COMPONENTS:
+            raise Refused("a network in it has more variables than any network of TensorFlow's.")
         components = _listed(state, "components", dict)
         pending += [(f"{prefix}{name}/", child, depth + 1) for name, child in components.items()]
-    return arrays
+    return {**tensors_of(stored, "the file"), **numbers}
 
 
 def _listed(state: Mapping[str, Any], name: str, kind: type) -> Any:

@@ -6,7 +6,6 @@ spaces inside its functions.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 CLASS_CHOICES = ("classes", "class_count", "relaxed_classes")
 STAGE_STEPS = 60  # of each of the two stages (Zhou et al. 2022, Appendix E)
+_LARGEST = 1e9  # of a setting of a network; none is anywhere near, and larger whole numbers fit no tensor
 CAUTIOUS_BYTES_PER_PIXEL = 9500.0
 
 
@@ -190,7 +190,7 @@ def one_of(name: str, values: tuple[str, ...], about: str) -> Option:
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _LARGEST
 
 
 def _is_count(value: Any) -> bool:

@@ -4,6 +4,7 @@ A loaded model is kept and shared, one per name and device, until the memory is 
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,7 +21,14 @@ from engine.errors import LoadingStopped, ModelError
 from engine.families import FAMILIES, find_family
 from engine.families.declaration import Assembled, Details, Family
 from engine.latents.spaces import LatentSpace
-from engine.models.clip import WEIGHT_SUFFIXES, PromptModel, find_weights, load_clip_folder, load_clip_public
+from engine.models.clip import (
+    CONFIG_NAME,
+    WEIGHT_SUFFIXES,
+    PromptModel,
+    find_weights,
+    load_clip_folder,
+    load_clip_public,
+)
 from engine.models.pool import Loading, ModelPool
 from engine.models.precision import generator_dtype, lowered
 from engine.models.store import OWN_LICENCE, OwnModel, find_installed
@@ -45,6 +53,7 @@ __all__ = [
 ]
 
 POOL = ModelPool()
+_MARKED = 1000  # files of a folder that are looked at
 REFERENCES = "references"  # the role of the file with features of examples
 
 Device = torch.device | str
@@ -187,8 +196,25 @@ _Read = Callable[[str, Device, Path, Loading], Loaded]
 
 
 def _pooled(kind: str, name: str, device: Device, assets: Path, watch: Watch | None, read: _Read[Loaded]) -> Loaded:
-    key = (kind, name, str(device), str(assets))
+    key = (kind, name, str(device), str(assets), _mark(name))
+    POOL.forget(lambda other: other[:4] == key[:4] and other != key)  # what the file was before it was replaced
     return POOL.get(key, lambda loading: read(name, device, assets, loading), watch=watch)
+
+
+def _mark(name: str) -> tuple[tuple[str, int, int, int], ...]:
+    """What tells a person's files from those that were there before: size, time and place of each, none for names."""
+    path = Path(name.removeprefix(PUBLIC_PREFIX).partition("/")[2] if name.startswith(PUBLIC_PREFIX) else name)
+    if not _is_path(str(path)):
+        return ()
+    folder = path if path.is_dir() else path.parent
+    beside = (ROW_FILE, "config.json", CONFIG_NAME, path.with_suffix(".yaml").name)
+    files = folder.iterdir() if path.is_dir() else [path, *(folder / one for one in beside)]
+    marks = []
+    for file in files:
+        with suppress(OSError):
+            state = file.stat()
+            marks.append((file.name, state.st_size, state.st_mtime_ns, state.st_ino))
+    return tuple(sorted(marks)[:_MARKED])
 
 
 def try_to_load(opened: Checkpoint) -> None:
@@ -366,7 +392,7 @@ def _put_together(family: Family, networks: Mapping[str, nn.Module], row: ModelR
         return family.assemble(networks, Details(row.name, device, row.resolution, row.classes, latents, place))
     except ModelError:
         raise
-    except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:  # of what else a file may hold
+    except (ValueError, KeyError, IndexError, TypeError, RuntimeError, ArithmeticError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{row.name} does not make a {family.label}: {reason}") from error
 

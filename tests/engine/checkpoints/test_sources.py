@@ -141,12 +141,13 @@ def test_converting_to_where_nothing_can_be_written(tmp_path: Path) -> None:
 
 
 def test_how_far_the_reading_is(tmp_path: Path) -> None:
-    """Hashing, reading and keeping, in this order, each share growing; who is told may end it."""
+    """Hashing, copying, reading and keeping, in this order, each share growing; who is told may end it."""
     told: list[tuple[str, float | None]] = []
     open_checkpoint(expected.path("rosinality_32.pt"), watch=lambda *step: told.append(step))
     kinds = list(dict.fromkeys(what for what, _ in told))
     assert kinds == [
         "Checking rosinality_32.pt",
+        "Copying rosinality_32.pt",
         "Reading rosinality_32.pt",
         "Keeping rosinality_32.pt as safetensors",
     ]
