@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.checkpoints import open_checkpoint
+from engine.checkpoints.building import Bounded
 from engine.checkpoints.state_dict import OPEN_CLIP
 from engine.errors import ModelError, did_you_mean
 from engine.models.clip_description import CONFIG_NAME, read_clip_description
@@ -162,7 +163,7 @@ def load_clip_public(
     file = _tag_file(architecture, weights, tag, watch) if tag else Path(weights)
     read = _read_weights(file, watch)
     try:
-        with _quiet_logging():
+        with _quiet_logging(), Bounded(read.state):
             network = open_clip.create_model(
                 architecture,
                 load_weights=False,
@@ -300,7 +301,7 @@ def _load_by_shapes(weights: Path, read: _Weights, name: str, device: torch.devi
         length = len(state["positional_embedding"])
         text = {"context_length": length, "vocab_size": words, "width": width, "heads": width // _HEAD}
         text["layers"] = _count(state, "transformer.resblocks.{}.ln_1.weight")
-        with _quiet_logging():
+        with _quiet_logging(), Bounded(state):
             network = CLIP(state["text_projection"].shape[1], _vision(state), text, quick_gelu=read.is_openai)
             _fill(network, state)
     except (KeyError, ValueError, RuntimeError, IndexError, AssertionError) as error:

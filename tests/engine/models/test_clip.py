@@ -297,3 +297,10 @@ def test_the_tower_refuses_options_it_would_ignore() -> None:
         timm.create_model("gmi_mini_tower", drop_path_rate=0.1)
     with pytest.raises(ValueError, match="pools by itself"):
         MiniTower().reset_classifier(0, global_pool="avg")
+
+
+def test_no_architecture_is_built_that_the_file_cannot_fill(tmp_path: Path) -> None:
+    """ViT-H-14 has 10^9 numbers, which would be made before they are compared; this file has two."""
+    torch.save({"logit_scale": torch.ones(1), "visual.proj": torch.ones(1)}, tmp_path / "x.pt")
+    with pytest.raises(ModelError, match="its layers would take more than 4,194,308 numbers, far more than it holds"):
+        load_prompt_model(f"open_clip:ViT-H-14/{tmp_path / 'x.pt'}")
