@@ -69,7 +69,12 @@ class Painter:
         content["revision"] = revision
         content["arrival"] = session.arrival.number if session.arrival else 0
         content["workspace"] = self._workspace(session.workspace)
-        content["notice"] = notice and {"text": notice.text, "kind": notice.kind, "number": notice.number}
+        content["notice"] = notice and {
+            "text": notice.text,
+            "kind": notice.kind,
+            "number": notice.number,
+            "of_controls": notice.of_controls,
+        }
         return json.dumps(content, separators=(",", ":")).encode()
 
     def _notice(self, session: Session, run_id: str) -> Notice | None:

@@ -11,7 +11,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
-from engine.errors import is_out_of_memory
+from engine.errors import ModelError, is_out_of_memory
+from engine.settings import SettingsError
 
 Kind = Literal["info", "warning", "error"]
 _log = logging.getLogger(__name__)
@@ -23,17 +24,23 @@ _numbers = itertools.count(time.time_ns() // 1_000_000)
 class Notice:
     """One message. The number tells the page's screen reader region a repeated text from an old one.
 
-    passing: speaks of what is going on, and is of no use once that is over.
+    passing: speaks of what is going on, and is of no use once that is over. of_controls: is of no use once a control
+    of the tab changes.
     """
 
     text: str
     kind: Kind = "info"
     passing: bool = False
+    of_controls: bool = False
     number: int = field(default_factory=lambda: next(_numbers))
 
 
 class NotPossibleError(Exception):
     """A click that cannot be followed now; the message says why and what to do."""
+
+
+class BusyError(NotPossibleError):
+    """It cannot be followed because something else goes on."""
 
 
 def explain(error: Exception) -> Notice:
@@ -42,9 +49,9 @@ def explain(error: Exception) -> Notice:
     Errors nobody foresaw go to the log with their traceback; the page names them and goes on.
     """
     if isinstance(error, NotPossibleError):
-        return Notice(str(error), "warning")
+        return Notice(str(error), "warning", passing=isinstance(error, BusyError))
     if is_ours(error):
-        return Notice(str(error), "error")
+        return Notice(str(error), "error", of_controls=isinstance(error, SettingsError | ModelError))
     if is_out_of_memory(error):
         return Notice("The memory is full. Make fewer pictures at once, then press Run.", "error")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.settings import EditSettings, RunSettings
 from gmi_ui.models.models import random_latents
-from gmi_ui.notices import NotPossibleError
+from gmi_ui.notices import BusyError, NotPossibleError
 from gmi_ui.pictures.restoring import Restored
 from gmi_ui.pictures.saving import check_picture
 from gmi_ui.pictures.workspace import PictureVersion
@@ -107,7 +107,7 @@ class Opening:
         """An earlier picture, with the run that was made from it. Raises NotPossibleError."""
         version = session.workspace.find(number)
         if not session.show(version.run):
-            raise NotPossibleError(BUSY)
+            raise BusyError(BUSY)
         self._leave(session.workspace.current, besides=version)
         search = version.inversion
         if search is not None and search.was_left:
@@ -116,7 +116,7 @@ class Opening:
 
     def _add(self, session: Session, picture: "Picture", text: str, **known: Any) -> PictureVersion:
         if not session.show(None):
-            raise NotPossibleError(BUSY)
+            raise BusyError(BUSY)
         session.notice = None
         self._leave(session.workspace.current)
         return session.workspace.add(picture, text, **known)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from gmi_ui.frames import Painter
 from gmi_ui.models.library import Library
 from gmi_ui.models.models import Models
-from gmi_ui.notices import NotPossibleError
+from gmi_ui.notices import BusyError, NotPossibleError
 from gmi_ui.pictures.example_sets import ExampleSets
 from gmi_ui.pictures.saving import Pictures
 from gmi_ui.pictures.workspace import PictureVersion
@@ -37,7 +37,7 @@ class Services:
     def start(self, session: Session, run: Run) -> None:
         """Queues a run for a tab. Raises NotPossibleError while the tab's last one goes on."""
         if not session.begin(run):
-            raise NotPossibleError(BUSY)
+            raise BusyError(BUSY)
         self.queue.submit(run)
 
     def go_on(self, session: Session) -> None:

@@ -89,7 +89,8 @@ class Session:
     @property
     def newest_notice(self) -> Notice | None:
         """The tab's own message or one of its works', whichever came last."""
-        notices = [self.notice, *(work.moment.notice for work in self.works)]
+        own = None if self.notice and self.notice.passing and self.active is None else self.notice
+        notices = [own, *(work.moment.notice for work in self.works)]
         return max((n for n in notices if n), key=lambda n: n.number, default=None)
 
     @property

@@ -40,6 +40,7 @@
     // What the controls of a tab hold, kept so that a reload, or a new page once this one is closed, begins with it.
     keep(task, names, values) {
       if (!settled.has(task)) return; // they do not show yet what was kept
+      document.dispatchEvent(new CustomEvent("studio:controls", { detail: { task } }));
       const arrival = Number(sessionStorage.getItem(arrivalKey(task)) ?? 0);
       const text = JSON.stringify({ arrival, values: Object.fromEntries(names.map((name, i) => [name, values[i]])) });
       for (const storage of [sessionStorage, localStorage]) {
@@ -93,6 +94,41 @@
     }
   }
   document.addEventListener("keydown", onKey, { capture: true });
+
+  // --- lists to choose from: gradio opens them for whoever comes by with Tab, and leaves some open over what is below.
+  // They open on a click, an arrow key or typing, and close when the focus goes.
+
+  const isList = (target) => target instanceof Element && target.matches('input[role="combobox"]');
+  const isOpen = (list) => list.getAttribute("aria-expanded") === "true";
+  let pressed = null; // the list that the pointer is on
+
+  document.addEventListener("pointerdown", (event) => {
+    pressed = event.target.closest?.(".wrap-inner, .secondary-wrap") ?? null;
+  }, { capture: true });
+  document.addEventListener("focus", (event) => {
+    if (isList(event.target) && !pressed?.contains(event.target)) event.stopImmediatePropagation();
+    pressed = null;
+  }, { capture: true });
+  document.addEventListener("click", (event) => {
+    if (isList(event.target) && !isOpen(event.target)) { // it has the focus already
+      pressed = event.target.parentElement;
+      event.target.dispatchEvent(new FocusEvent("focus"));
+    }
+    pressed = null;
+  }, { capture: true });
+  document.addEventListener("keydown", (event) => { // any key opens them, those that lead away too
+    const leads = ["Tab", "Shift", "Control", "Alt", "Meta"].includes(event.key);
+    if (isList(event.target) && (leads || (event.key === "Escape" && !isOpen(event.target)))) event.stopImmediatePropagation();
+  }, { capture: true });
+  document.addEventListener("focusout", (event) => {
+    if (!isList(event.target)) return;
+    setTimeout(() => {
+      const left = event.target;
+      if (left !== document.activeElement && isOpen(left)) {
+        left.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: false }));
+      }
+    }, 0);
+  });
 
   // --- files dropped and pictures pasted anywhere go the way of the shown tab's upload button
 

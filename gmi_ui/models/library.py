@@ -255,6 +255,8 @@ class Library:
             raise NotPossibleError(f"{name} cannot be deleted: it comes with the studio.")
         self.unload(name)  # first: Windows deletes no file that is mapped into memory
         freed = self._delete(row)
+        with self._lock:
+            self._transfers = [one for one in self._transfers if one.name != name]  # that it is here is past
         self._changed()
         if freed:
             return f"{shown_name(name)} was deleted; {_megabytes(freed)} are free again."
@@ -312,7 +314,12 @@ class Library:
             if self._going_on(name):
                 raise NotPossibleError(f"{shown_name(name)} is being opened already.")
             transfer = Transfer(kind, name, next(self._numbers))
-            over = [one for one in self._transfers if one.state != "going on" and one.name != name]
+            told = ("done",) if kind == "open" else ("done", "failed", "stopped")  # the next try answers a failed one
+            over = [
+                one
+                for one in self._transfers
+                if one.state != "going on" and one.name != name and (one.kind != kind or one.state in told)
+            ]
             going = [one for one in self._transfers if one.state == "going on"]
             self._transfers = [*over[-MOST_TRANSFERS:], *going, transfer]
         thread = threading.Thread(target=self._carry_out, args=(transfer, act), name=f"{kind} {name}", daemon=True)

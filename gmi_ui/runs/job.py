@@ -130,7 +130,13 @@ def tell_what_was_cut(truncated_words: Callable[[str], str], texts: Sequence[str
     """Says which words the prompt model does not read."""
     for text in texts:
         if text and (cut := truncated_words(text)):
-            console.say(Notice(f"The prompt is longer than the model reads. Left out: “{shortened(cut)}”", "warning"))
+            console.say(
+                Notice(
+                    f"The prompt is longer than the model reads. Left out: “{shortened(cut)}”",
+                    "warning",
+                    of_controls=True,
+                )
+            )
 
 
 def shortened(text: str, limit: int = 120) -> str:

@@ -257,7 +257,7 @@ class GenerateWiring(Wiring):
         examples = {side.towards: found for side in sides if (found := self._check_examples(side)) is not None}
         run = Run(settings, GenerateJob(examples) if examples else GENERATE)
         if settings.start is not None and settings.spread == 0 and settings.n > 1:
-            run.say(Notice(EQUAL, "warning"))
+            run.say(Notice(EQUAL, "warning", of_controls=True))
         return run
 
     def _check(self, settings: GenerateSettings) -> None:

@@ -190,6 +190,9 @@ def test_the_tab_fits_is_named_and_readable(
     expect(row(page, "tiny-nc")).to_contain_text("not commercially")
     keep_picture(page, f"models-{width}{'-dark' if dark else ''}")
     check_looks(page, width)
+    for place in ("here", "public"):  # places without a model look like those with one
+        grounds = f"[...document.querySelectorAll('.library-{place}, .library-{place} .library-row')]"
+        assert page.evaluate(f"new Set({grounds}.map((one) => getComputedStyle(one).backgroundColor)).size") == 1
 
 
 def test_memory_follows_the_number_of_pictures(tab: Callable[..., Page]) -> None:
@@ -243,6 +246,8 @@ def test_a_download_shows_progress_and_can_be_cancelled(tab: Callable[..., Page]
     expect(going).to_contain_text("/s")
     expect(going).to_contain_text("left")
     expect(going.locator("[role=progressbar]")).to_have_attribute("aria-valuenow", re.compile(r"\d+"))
+    expect(row(page, "slow").locator(going)).to_have_count(1)  # where it was asked for
+    expect(going.get_by_role("button", name="Cancel")).to_be_focused()
     keep_picture(page, "models-download")
     going.get_by_role("button", name="Cancel").click()
     expect(going).to_contain_text("Stopped: slow")

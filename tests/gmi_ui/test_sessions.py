@@ -1,14 +1,16 @@
 """Sessions: one per tab, found again by its token, and one run at a time."""
 
+import time
+
 import pytest
 
 from gmi_ui.jobs.generating import GENERATE
-from gmi_ui.notices import Notice, NotPossibleError
+from gmi_ui.notices import BusyError, Notice, NotPossibleError, explain
 from gmi_ui.runs.run import Run
 from gmi_ui.services import Services
-from gmi_ui.sessions import Session, Sessions, is_token
+from gmi_ui.sessions import Arrival, Session, Sessions, is_token
 from tests.gmi_ui.tiny import tiny_settings
-from tests.gmi_ui.waiting import wait_until
+from tests.gmi_ui.waiting import wait_for_end, wait_until
 
 
 def token(number: int) -> str:
@@ -57,3 +59,21 @@ def test_the_newest_message_wins_whoever_said_it() -> None:
         notice = session.newest_notice
         shown.append(notice.text if notice else None)
     assert shown == ["tab", "run", "tab again"]
+
+
+def test_that_another_run_goes_on_is_of_no_use_once_it_is_over(slow_services: Services) -> None:
+    session = slow_services.sessions.get("ef" * 16)
+    run = Run(tiny_settings(flow={"steps": 500}), GENERATE)
+    slow_services.start(session, run)
+    with pytest.raises(BusyError) as refused:
+        slow_services.start(session, Run(tiny_settings(), GENERATE))
+    session.say(explain(refused.value))
+    assert session.newest_notice is not None and session.newest_notice.text == str(refused.value)
+    run.stop()
+    wait_for_end(run)
+    assert session.newest_notice is None
+
+
+def test_arrivals_of_a_restarted_server_are_newer_than_those_before() -> None:
+    now = time.time_ns() // 1_000_000
+    assert now - 1_000_000 < Arrival().number < now + 1_000_000

@@ -7,6 +7,7 @@ const notice = find(".notice");
 const fields = { n: find('[data-role="n"]'), budget: find('[data-role="budget"]') };
 const isShown = () => element.offsetParent !== null;
 let changes = null;
+let offers = [];
 let asking = false;
 let timer = 0;
 
@@ -64,15 +65,32 @@ function paint(state) {
   const here = find(".library-here");
   paintRows(here, state.here, (model) => JSON.stringify([model, state.n]), (model) => hereRow(model, state.n, actions));
   here.dataset.state = state.here.length ? "full" : "empty";
-  const going = new Set(state.transfers.filter((one) => one.state === "going on").map((one) => one.name));
-  const offers = state.public.filter((model) => !going.has(model.name));
-  paintRows(find(".library-public"), offers, JSON.stringify, (model) => publicRow(model, actions));
-  const transfers = find(".library-transfers");
-  transfers.hidden = !state.transfers.length;
-  paintRows(transfers, state.transfers, JSON.stringify, (transfer) => transferRow(transfer, actions));
+  const fetches = new Map(state.transfers.filter((one) => one.kind === "fetch").map((one) => [one.name, one]));
+  offers = offersOf(state.public, fetches);
+  const offered = new Set(offers.map((model) => model.name));
+  const keyOf = (model) => JSON.stringify([model, fetches.get(model.name)]);
+  paintRows(find(".library-public"), offers, keyOf, (model) => publicRow(model, fetches.get(model.name), actions));
+  const rest = state.transfers.filter((one) => one.kind !== "fetch" || !offered.has(one.name));
+  const ofPrompts = rest.filter((one) => one.kind === "fetch" && one.name.startsWith("open_clip:"));
+  const paintTransfers = (place, shown) => {
+    place.hidden = !shown.length;
+    paintRows(place, shown, JSON.stringify, (transfer) => transferRow(transfer, actions));
+  };
+  paintTransfers(find(".library-transfers"), rest.filter((one) => !ofPrompts.includes(one)));
+  paintTransfers(find(".library-prompt-transfers"), ofPrompts);
   if (changes !== null && state.changes !== changes) trigger("changed");
   changes = state.changes;
-  return going.size > 0;
+  return state.transfers.some((one) => one.state === "going on");
+}
+
+// What can be had, and, until it is dismissed, what was just fetched, at its place.
+function offersOf(models, fetches) {
+  const shown = [...models];
+  const names = new Set(models.map((model) => model.name));
+  offers.forEach((model, index) => {
+    if (!names.has(model.name) && fetches.has(model.name)) shown.splice(index, 0, model);
+  });
+  return shown;
 }
 
 async function refresh() {

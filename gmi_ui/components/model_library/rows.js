@@ -49,7 +49,8 @@ function hereRow(model, n, actions) {
   return row;
 }
 
-function publicRow(model, actions) {
+// A model that can be had; how far its download is stands where it was asked for.
+function publicRow(model, transfer, actions) {
   const row = make("article", "library-row");
   row.dataset.name = model.name;
   const about = make("div", "library-about");
@@ -59,14 +60,18 @@ function publicRow(model, actions) {
   about.append(licence(model, model.conditions));
   const paper = make("p", "library-facts", model.paper);
   about.append(paper);
-  const buttons = make("div", "library-actions");
-  buttons.append(makeButton("Download", model.name, () => actions.fetch(model.name)));
-  row.append(about, buttons);
+  row.append(about);
+  if (transfer) row.append(transferRow(transfer, actions, "div"));
+  if (!transfer || ["failed", "stopped"].includes(transfer.state)) {
+    const buttons = make("div", "library-actions");
+    buttons.append(makeButton("Download", model.name, () => actions.fetch(model.name)));
+    row.append(buttons);
+  }
   return row;
 }
 
-function transferRow(transfer, actions) {
-  const row = make("li", "library-transfer");
+function transferRow(transfer, actions, kind = "li") {
+  const row = make(kind, "library-transfer");
   row.dataset.state = transfer.state;
   row.dataset.name = transfer.name;
   const goesOn = transfer.state === "going on";
@@ -98,7 +103,7 @@ function transferRow(transfer, actions) {
   return row;
 }
 
-// Keeps the rows that show the same as before: a button that has the focus keeps it.
+// Keeps the rows that show the same as before: a button that has the focus keeps it, or hands it to the row in its place.
 function paintRows(place, models, key, makeRow) {
   const old = new Map([...place.children].map((row) => [row.dataset.key, row]));
   const rows = models.map((model) => {
@@ -108,5 +113,10 @@ function paintRows(place, models, key, makeRow) {
     return row;
   });
   const isSame = rows.length === place.children.length && rows.every((row, index) => row === place.children[index]);
-  if (!isSame) place.replaceChildren(...rows);
+  if (isSame) return;
+  const named = place.contains(document.activeElement) ? document.activeElement.closest("[data-key]").dataset.name : null;
+  place.replaceChildren(...rows);
+  if (named && !place.contains(document.activeElement)) {
+    rows.find((row) => row.dataset.name === named)?.querySelector("button")?.focus({ preventScroll: true });
+  }
 }

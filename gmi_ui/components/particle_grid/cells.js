@@ -4,6 +4,7 @@ const sideTemplate = element.querySelector('template[data-role="side"]');
 const NARROW = window.matchMedia("(max-width: 860px)");
 const GAP = 8; // px, as in the style sheet
 const SMALLEST_CELL = 72; // px; a page that needs smaller ones to fit the window scrolls instead
+const SMALLEST_SIDE = 230; // px; where two do not fit beside each other, one goes below the other
 const BELOW = 44; // px kept free below the grids
 const pictureUrl = (cell) => `data:image/jpeg;base64,${cell}`;
 
@@ -67,7 +68,6 @@ function arrangeSides(frame) {
   if (sidesPlace.dataset.arranged === wanted) return;
   sidesPlace.dataset.arranged = wanted;
   sidesPlace.dataset.count = names.length;
-  sidesPlace.style.setProperty("--figures", frame.figures.length);
   sidesPlace.replaceChildren(...names.map((name) => makeSide(name, frame)));
   fitCells();
 }
@@ -90,9 +90,11 @@ function fitCells() {
   const sides = [...sidesPlace.children];
   if (!sides.length || !isShown()) return;
   const count = sides[0].querySelectorAll(".cell").length;
+  sidesPlace.classList.toggle("is-narrow", sidesPlace.clientWidth < 2 * SMALLEST_SIDE);
   const besides = bestIn(sides, false);
+  const isTight = sidesPlace.clientWidth < sides.length * SMALLEST_SIDE;
   const stacked = sides.length > 1 ? bestIn(sides, true) : besides;
-  const best = stacked.side > 1.15 * besides.side ? stacked : besides;
+  const best = isTight || stacked.side > 1.15 * besides.side ? stacked : besides;
   const fits = !NARROW.matches && best.side >= SMALLEST_CELL;
   sidesPlace.classList.toggle("is-stacked", sides.length > 1 && (NARROW.matches || best.isStacked));
   for (const side of sides) {

@@ -84,6 +84,12 @@ function paintStatus(frame) {
   }
 }
 
+// What was said of the controls as they were is of no use once they are different.
+document.addEventListener("studio:controls", (event) => {
+  if (event.detail.task !== task || !feed.frame.notice?.of_controls) return;
+  dismissed = feed.frame.notice.number;
+  showNotice(null);
+});
 element.querySelector('[data-role="dismiss"]').addEventListener("click", () => {
   dismissed = Number(notice.dataset.number);
   if (feed.frame.phase === "idle") sessionStorage.removeItem(RUN_KEY); // a lost run was told
