@@ -51,7 +51,9 @@ _STRANGERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"MZ", "a program, not a model"),
     (0, b"\x89PNG", "a picture, not a model"),
     (0, b"\xff\xd8\xff", "a picture, not a model"),
-    (0, b"GGUF", "a GGUF file, which no reader here knows"),
+    (0, b"GGUF", "a GGUF file of a language model, which no reader here knows"),
+    (0, b"lmgg", "a GGML file of a language model, which no reader here knows"),
+    (4, b"TFL3", "a TensorFlow Lite file, which no reader here knows"),
     (0, b"version https://git-lfs", "a Git LFS pointer: fetch the file itself with `git lfs pull`"),
 )
 
@@ -245,6 +247,15 @@ def _recognise(taken: _Taken, on_arrival: _OnArrival | None) -> tuple[str, _Read
     for place, magic, what in _STRANGERS:
         if head[place : place + len(magic)] == magic:
             raise Refused(f"it is {what}.")
+    if (
+        len(head) > 3
+        and head[0] == 8
+        and 0 < head[1] < 32
+        and head[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x2a", b"\x3a", b"\x42")
+    ):
+        raise Refused(
+            "it is an ONNX file, which no reader here knows; save the model as weights (safetensors) instead."
+        )
     text = head.lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise Refused("it is a web page, not a model; the download link has led to a page. Fetch the file itself.")

@@ -44,6 +44,7 @@ from engine.checkpoints.content import (
     size_to_read,
 )
 from engine.checkpoints.refusal import Refused, printable
+from engine.checkpoints.strangers import name_stranger, not_supported
 from engine.checkpoints.wrapping import unwrapped
 from engine.errors import ModelError
 from engine.system.fields import FieldError, read_bytes
@@ -54,6 +55,12 @@ WEIGHT_SUFFIXES = (".safetensors", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".
 INDEX_SUFFIXES = (".safetensors.index.json", ".bin.index.json")
 MAX_FILES = 256
 READERS_VERSION = 2  # of what the readers make of a file: what the cache keeps of another is made anew
+
+_STRANGER_FILES = {
+    "model_index.json": "a folder of diffusers",
+    "adapter_config.json": "a LoRA (PEFT): changes to the weights of another model, which is not in it",
+    "saved_model.pb": "a SavedModel of TensorFlow",
+}
 
 # The order matters: the first that recognises a content reads it, bare state dicts are what is left.
 _READERS = (
@@ -166,12 +173,22 @@ def _folder_sources(folder: Path, description: Path | None) -> Sources:
     for file in files:
         if file.name.endswith(INDEX_SUFFIXES) and (index := _index_sources(file)) is not None:
             return replace(_with_companions(index, folder, description), path=folder)
+    if what := _stranger_folder(folder):
+        raise Refused(not_supported(what), file=folder.name)
     weights = tuple(file for file in files if file.suffix in WEIGHT_SUFFIXES)
     if not weights:
         raise ModelError(f"{folder} holds no file of weights ({', '.join(WEIGHT_SUFFIXES)}).")
     if len(weights) > MAX_FILES:
         raise ModelError(f"{folder} holds {len(weights)} files of weights; open the one that you mean.")
     return _with_companions(Sources(folder, weights), folder, description)
+
+
+def _stranger_folder(folder: Path) -> str:
+    """What a folder of another program is, in words; else empty."""
+    for name, what in _STRANGER_FILES.items():
+        if (folder / name).is_file():
+            return what
+    return ""
 
 
 def _index_sources(path: Path) -> Sources | None:
@@ -270,13 +287,18 @@ def _read_content(content: Content) -> Parts:
 
 def _read_value(content: Content) -> Parts:
     """What the first reader finds that knows the content, or what lies inside of its wrappings."""
+    largest: dict[str, Any] = {}
     for found in unwrapped(content.value):
+        if is_state_dict(found.value) and len(found.value) > len(largest):
+            largest = found.value
         for reader in _READERS:
             if reader.matches(found.value):
                 parts = reader.read(found.value)
                 return replace(parts, notes=(*found.notes, *parts.notes))
-    if is_state_dict(content.value):
-        return state_dict.read(content.value)  # refused, with its first keys
+    if stranger := name_stranger(content.value):
+        raise Refused(not_supported(stranger))
+    if largest:
+        return state_dict.read(largest)  # refused, with its first keys
     raise Refused(f"it is a {content.container}, but holds no model that is known here ({_outline(content)}).")
 
 

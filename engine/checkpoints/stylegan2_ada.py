@@ -9,6 +9,7 @@ from engine.checkpoints.checkpoint import Parts, Setting, tensors_of
 from engine.checkpoints.modules import state_of_modules
 from engine.checkpoints.pickle_machine import Node
 from engine.checkpoints.refusal import Refused, printable
+from engine.checkpoints.strangers import name_stranger
 
 FORMAT = "StyleGAN2-ADA pickle"
 _ACTIVATION = "lrelu"
@@ -27,10 +28,12 @@ def read(value: dict[str, Any] | Node) -> Parts:
     """`G_ema` becomes the generator, `D` the discriminator; raises Refused for other networks than StyleGAN2's."""
     if isinstance(value, Node):
         value = {"G_ema": value}
-    generator = _network(value["G_ema"], "Generator")
+    stranger = name_stranger(value["G_ema"]) or name_stranger(value.get("D"))
+    generator = value["G_ema"] if stranger else _network(value["G_ema"], "Generator")
     networks = {"generator": tensors_of(state_of_modules(generator), "G_ema")}
     if "synthesis.b4.const" not in networks["generator"]:
-        raise Refused("its G_ema has not the layers of StyleGAN2; StyleGAN3 and other successors are not supported.")
+        what = f"it is {stranger}, which is" if stranger else "StyleGAN3 and other successors are"
+        raise Refused(f"its G_ema has not the layers of StyleGAN2; {what} not supported.")
     stated = {"generator": _generator_settings(generator)}
     if isinstance(value.get("D"), Node):
         discriminator = _network(value["D"], "Discriminator")

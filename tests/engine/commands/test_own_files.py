@@ -411,3 +411,102 @@ def test_what_does_not_fit_is_said(kind: str, tmp_path: Path, capsys: pytest.Cap
     state = {key: value for key, value in {**STATE, **changes}.items() if value is not None}
     torch.save(state, tmp_path / "x.pt")
     assert reason in refused(tmp_path / "x.pt", capsys)
+
+
+# ---- models of other kinds -----------------------------------------------------------------------------------
+
+STRANGERS: dict[str, tuple[Any, str]] = {
+    "StyleGAN3": (["mapping.fc0.weight", "synthesis.input.freqs", "synthesis.L0_36_512.weight"], "a StyleGAN3;"),
+    "StyleGAN-XL": (["mapping.embed_proj.weight", "synthesis.L0_36_512.weight"], "a StyleGAN-XL;"),
+    "projected GAN": (["synthesis.init.init.1.weight_orig", "synthesis.feat_8.1.weight_orig"], "a projected GAN"),
+    "GigaGAN": (["G.style_network.net.0.weight", "G.init_block", "G.layers.0.0.to_rgb.weight"], "a GigaGAN;"),
+    "lucidrains": (
+        ["GAN.S.net.0.weight", "GAN.G.initial_block", "GAN.G.blocks.0.to_style1.weight"],
+        "a StyleGAN2 of lucidrains' stylegan2-pytorch (model_N.pt)",
+    ),
+    "LoRA of kohya": (["lora_unet_down_blocks_0.lora_up.weight", "lora_unet_down_blocks_0.alpha"], "a LoRA: changes"),
+    "LoRA of PEFT": (["base_model.model.q_proj.lora_A.weight"], "a LoRA: changes to the weights of another model"),
+    "ControlNet": (["control_model.input_blocks.0.weight"], "a ControlNet;"),
+    "Stable Diffusion": (
+        ["model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.decoder.conv_in.weight"],
+        "a Stable Diffusion checkpoint;",
+    ),
+    "U-Net": (["down_blocks.0.resnets.0.conv1.weight", "time_embedding.linear_1.weight"], "a U-Net of diffusers;"),
+    "autoencoder": (["encoder.down_blocks.0.x.weight", "decoder.up_blocks.0.x.weight"], "an autoencoder of diffusers;"),
+    "diffusion transformer": (["transformer_blocks.0.attn.to_q.weight", "proj_out.weight"], "a diffusion transformer;"),
+    "language model": (["model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"], "a language model;"),
+    "nothing known": (["a.weight", "b.weight"], "belong to no network that is known here; its first keys: "),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+@pytest.mark.parametrize("form", ["safetensors", "nested"])
+def test_models_of_other_kinds_are_named(
+    kind: str, form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import save_file
+
+    keys, name = STRANGERS[kind]
+    state = {key: torch.ones(2) for key in keys}
+    if form == "safetensors":
+        save_file(state, tmp_path / "x.safetensors")
+        said = refused(tmp_path / "x.safetensors", capsys)
+    else:
+        torch.save({"state_dict": state, "epoch": 3}, tmp_path / "x.pt")
+        said = refused(tmp_path / "x.pt", capsys)
+    assert name in said
+    if kind != "nothing known":
+        assert "is not supported here. These are: StyleGAN2, BigGAN" in said
+
+
+def test_lucidrains_models_by_their_own_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gan = {"S.net.0.weight": OTHER["x.weight"], "GE.blocks.0.to_style1.weight": torch.ones(1)}
+    torch.save({"GAN": gan, "version": "1.9.0"}, tmp_path / "model_5.pt")
+    assert "stylegan2-pytorch (model_N.pt), whose layers differ" in refused(tmp_path / "model_5.pt", capsys)
+
+
+def test_successors_in_pickles_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, (keys, name) in enumerate(
+        (
+            (["synthesis.L0_36_512.weight"], "it is a StyleGAN3, which is not supported"),
+            (["synthesis.L0_36_512.weight", "mapping.embed_proj.weight"], "it is a StyleGAN-XL, which is not"),
+            (["synthesis.feat_8.weight", "synthesis.se_64.weight"], "it is a projected GAN (FastGAN), which is not"),
+            (["synthesis.other.weight"], "StyleGAN3 and other successors are not supported"),
+        )
+    ):
+        path = tmp_path / f"{number}.pkl"
+        write_ada_pickle(path, {"G_ema": {key: torch.ones(1) for key in keys}}, {})
+        said = refused(path, capsys)
+        assert "its G_ema has not the layers of StyleGAN2" in said and name in said
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("x.onnx", b"\x08\x07\x12\x07pytorch\x1a\x052.1.0", "an ONNX file"),
+        ("x.gguf", b"GGUF\x03\x00\x00\x00", "a GGUF file of a language model"),
+        ("x.tflite", b"\x1c\x00\x00\x00TFL3", "a TensorFlow Lite file"),
+        ("x.h5", b"\x89HDF\r\n", "an HDF5 file"),
+    ],
+)
+def test_other_formats_are_named(
+    name: str, data: bytes, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(data + bytes(100))
+    assert f"it is {reason}" in refused(tmp_path / name, capsys)
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("model_index.json", "a folder of diffusers"),
+        ("adapter_config.json", "a LoRA (PEFT)"),
+        ("saved_model.pb", "Saved"),
+    ],
+)
+def test_folders_of_other_programs_are_named(
+    file: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / file).write_text("{}")
+    torch.save(OTHER, tmp_path / "weights.pt")
+    assert reason in refused(tmp_path, capsys)
