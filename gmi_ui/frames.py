@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gmi_ui.jobs.editing import verdict
 from gmi_ui.models.models import Models, shown_name
 from gmi_ui.notices import Notice
 from gmi_ui.pictures.workspace import PictureVersion, Workspace
@@ -157,9 +156,21 @@ class Painter:
             "versions": [{"number": one.number, "text": one.text, "parent": one.parent} for one in workspace.versions],
             "inversion": self._inversion(version),
             "start": start_of(version),
+            "told": self._verdict(version),
             "mask": version.mask_number,
             "variations": [[one.share, one.ours, one.baseline] for one in variations_of(version)],
         }
+
+    def _verdict(self, version: PictureVersion) -> str:
+        """What a person should know where the model cannot draw the picture; "" where there is nothing to say."""
+        work = version.inversion
+        start, task = (work.start, work.task) if work else (next(reversed(version.starts.values()), None), "edit")
+        if start is None or start.in_domain is not False:
+            return ""
+        from engine.tasks.offers import out_of_domain
+
+        model = work.model if work else next(reversed(version.starts))
+        return out_of_domain(task, model, self._models.names(task=task))
 
     def _inversion(self, version: PictureVersion) -> dict[str, Any] | None:
         """How far the search for the picture is; None where none was needed."""
@@ -227,12 +238,9 @@ def start_of(version: PictureVersion) -> dict[str, Any] | None:
         return None
     from engine.pictures import imaging
 
-    told = verdict(start)
     return {
         "cell": encoded(imaging.to_jpeg(imaging.to_uint8(start.image)[0], max_side=256, quality=90)),
         "distance": round(float(start.distance), 4),
-        "text": told.text,
-        "kind": told.kind,
     }
 
 

@@ -26,10 +26,13 @@ WHITE = "#ffffff"
 
 
 class Opening:
-    """How pictures come to one tab: `finds` says whether it needs to know where they lie in the model."""
+    """How pictures come to one tab: `finds` says whether it needs to know where they lie in the model; where it does
+    not, they are only looked at, see `Inversion`.
+    """
 
     def __init__(self, services: Services, *, finds: bool) -> None:
         self._services, self._finds = services, finds
+        self._task = "edit" if finds else "inpaint"
 
     def file(
         self, session: Session, path: str, model: str, prompt_model: str, *, background: str = WHITE
@@ -46,8 +49,7 @@ class Opening:
             return self._add(session, _drawn(start, Path(path).name), Path(path).name, starts={model: start})
         picture = picture_files.read_picture(Path(path), background=colour_of(background))
         version = self._add(session, picture, picture.name)
-        if self._finds:
-            self._services.find(version, model, prompt_model)
+        self._services.find(version, model, prompt_model, task=self._task)
         return version
 
     def cell(self, session: Session, run: "Run", side: str, index: int, step: int | None) -> PictureVersion:
@@ -66,7 +68,7 @@ class Opening:
         elif self._finds:
             # The models that made it, if they can edit, else the usual ones.
             finder: RunSettings | type[EditSettings] = made if can_be_edited(task) else EditSettings
-            self._services.find(version, finder.model, finder.prompt_model)
+            self._services.find(version, finder.model, finder.prompt_model, task=self._task)
         return version
 
     def gallery(self, session: Session, index: int, model: str) -> PictureVersion:
@@ -99,8 +101,7 @@ class Opening:
         if mask is not None:
             version.mask, version.mask_number = mask, version.mask_number + 1
             session.workspace.touch()
-        if self._finds:
-            self._services.find(version, model, restored.settings.prompt_model)
+        self._services.find(version, model, restored.settings.prompt_model, task=self._task)
         return version
 
     def go_to(self, session: Session, number: int) -> PictureVersion:
@@ -111,7 +112,7 @@ class Opening:
         self._leave(session.workspace.current, besides=version)
         search = version.inversion
         if search is not None and search.was_left:
-            self._services.find(version, search.model, search.prompt_model)
+            self._services.find(version, search.model, search.prompt_model, task=self._task)
         return session.workspace.go_to(number)
 
     def _add(self, session: Session, picture: "Picture", text: str, **known: Any) -> PictureVersion:

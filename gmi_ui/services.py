@@ -47,7 +47,10 @@ class Services:
         session.run.reopen()
         self.queue.submit(session.run)
 
-    def find(self, version: PictureVersion, model: str, prompt_model: str) -> None:
-        """Queues the inversion of a version's picture."""
-        version.inversion = Inversion(version.picture, version.starts, model, prompt_model)
+    def find(self, version: PictureVersion, model: str, prompt_model: str, *, task: str = "edit") -> None:
+        """Queues the inversion of a version's picture; to inpaint, a look at it where that can tell anything."""
+        row = self.models.row(model)
+        if task == "inpaint" and (row is None or row.in_domain_distance is None or "encoder" not in row.files):
+            return
+        version.inversion = Inversion(version.picture, version.starts, model, prompt_model, task=task)
         self.queue.submit(version.inversion)

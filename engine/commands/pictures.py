@@ -270,6 +270,7 @@ def _read_start(path: Path, models: Models) -> "tuple[Start, dict[str, Any]]":
 def _find_start(picture: "Picture", models: Models, steps: int | None, mask: "Mask | None" = None) -> "Start":
     """The picture's latents, with progress. Raises SettingsError for an impossible number of steps."""
     from engine.tasks import inversion
+    from engine.tasks.offers import out_of_domain
 
     if steps is not None and not 0 <= steps <= 10_000:
         raise SettingsError(f"inversion_steps: {steps} is outside 0 to 10,000.")
@@ -277,7 +278,8 @@ def _find_start(picture: "Picture", models: Models, steps: int | None, mask: "Ma
     for start in inversion.invert(picture, models.generator, watch=show_search("frame"), **how):
         show_bar("invert", start.step, start.total, start.seconds)
     if start.in_domain is False:
-        print(f"note: {inversion.OUT_OF_DOMAIN}", file=sys.stderr)
+        told = out_of_domain("edit" if mask is None else "inpaint", models.generator.name)
+        print(f"note: {told}", file=sys.stderr)
     return start
 
 

@@ -62,10 +62,6 @@ BOX_NEIGHBOURS = 6  # tried for each move
 SMALLEST_BOX = 64  # pixels
 
 DISTANCE_HELP = "Mean difference of the colours, 0 (equal) to 1 (black against white)."
-OUT_OF_DOMAIN = (
-    "This picture is unlike those the model was trained on, so it can only be redrawn roughly. Editing works, but "
-    "expect the result to look like the reconstruction, not like the picture."
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +194,18 @@ def invert(
             total=total,
             seconds=time.perf_counter() - began,
         )
+
+
+def guessed_start(picture: Picture, generator: "GeneratorModel", *, watch: Watch | None = None) -> Start | None:
+    """The encoder's guess, without a search: whether the generator can draw such a picture shows in it already.
+
+    Of the bundled avatars' own pictures it is .01 to .02 away, of others .1 and more. None without an encoder, or where
+    nobody measured the model's `in_domain_distance`.
+    """
+    if generator.encoder is None or generator.in_domain_distance is None:
+        return None
+    (start,) = invert(picture, generator, steps=0, watch=watch)
+    return start
 
 
 def is_in_domain(distance: float, generator: "GeneratorModel") -> bool | None:

@@ -120,20 +120,3 @@ def edit_task(
             console.tell("Measuring once how this model follows words", done / total)
             yield
     return tasks.edit(settings, start, generator, prompt_model, examples=examples, watch=watch)
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the page says of a picture's place in the model: `kind` as of a notice."""
-
-    text: str
-    kind: str = "info"
-
-
-def verdict(start: "Start") -> Told:
-    """How well the model can draw the picture."""
-    from engine.tasks import inversion
-
-    if start.in_domain is False:
-        return Told(inversion.OUT_OF_DOMAIN, "warning")
-    return Told("")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.settings import InpaintSettings
 from gmi_ui.models.models import watch_of
+from gmi_ui.notices import Notice
 from gmi_ui.pictures.workspace import PictureVersion
 from gmi_ui.runs.inversion import find_start
 from gmi_ui.runs.job import TEXT, Console, Figure, Job, Prepared, Variation, tell_what_was_cut
@@ -35,6 +36,7 @@ class InpaintJob(Job[InpaintSettings]):
     def prepare(self, settings: InpaintSettings, models: "Models", console: Console) -> Prepared:
         from engine import tasks
         from engine.pictures import masks
+        from engine.tasks.offers import out_of_domain
         from engine.tasks.start_metadata import inpaint_extras
 
         picture = self.version.picture
@@ -48,6 +50,8 @@ class InpaintJob(Job[InpaintSettings]):
         tell_what_was_cut(prompt_model.truncated_words, [settings.prompt], console)
         doing = "Looking at what surrounds the mask"
         start = yield from find_start(picture, generator, prompt_model, console, doing, prepared)
+        if start.in_domain is False:
+            console.say(Notice(out_of_domain("inpaint", generator.name, models.names(task="inpaint")), "warning"))
         watch = watch_of(console)
         ours = tasks.inpaint(settings, picture, prepared, start, generator, prompt_model, watch=watch)
         return {"ours": ours} | ({"baseline": ours.without_repulsion()} if settings.is_compared else {})

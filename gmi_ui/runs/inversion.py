@@ -1,6 +1,6 @@
 """A person's own picture being found in a generator's latent space."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 from gmi_ui.models.models import watch_of
@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 
 
 class Inversion(Work):
-    """The search for `picture`: its newest guess, at the end the result, is `start`, and `starts[model]`."""
+    """The search for `picture`: its newest guess, at the end the result, is `start`, and `starts[model]`.
 
-    def __init__(self, picture: "Picture", starts: "dict[str, Start]", model: str, prompt_model: str) -> None:
+    task: what for. To inpaint, a look is enough that tells whether the model can draw such a picture; the search then
+    waits for the mask.
+    """
+
+    def __init__(
+        self, picture: "Picture", starts: "dict[str, Start]", model: str, prompt_model: str, *, task: str = "edit"
+    ) -> None:
         super().__init__()
-        self.model, self.prompt_model = model, prompt_model
+        self.model, self.prompt_model, self.task = model, prompt_model, task
         self.start: Start | None = None
         self.was_left = False  # stopped because another picture was turned to
         self._picture, self._starts = picture, starts
@@ -30,10 +36,16 @@ class Inversion(Work):
         from engine.tasks import inversion
 
         generator = models.generator(self.model)
-        prompt_model = models.prompt_model(self.prompt_model)
-        found = inversion.invert(self._picture, generator, prompt_model=prompt_model, watch=watch_of(self))
         self.enter(Phase.RUNNING)
         yield
+        if self.task == "inpaint":
+            self.start = inversion.guessed_start(self._picture, generator, watch=watch_of(self))
+            self.show()
+            return
+        prompt_model = models.prompt_model(self.prompt_model)
+        found: Iterator[Start] = inversion.invert(
+            self._picture, generator, prompt_model=prompt_model, watch=watch_of(self)
+        )
         for start in found:
             self.start = self._starts[self.model] = start
             self.tick()

@@ -106,7 +106,20 @@ class InpaintWiring(WorkspaceWiring):
         mask = version.mask or no_mask()
         painted = masks.decode_mask(mask, version.picture.size)
         tasks.prepare_mask(settings, painted, version.picture)  # an empty one is told before the run
+        if version.inversion is not None:
+            version.inversion.stop()  # the run itself looks more closely
         return Run(settings, InpaintJob(version, mask))
+
+    def choose_model(self, token: str, name: str) -> Any:
+        """Also looks whether the model can draw the picture."""
+        changes = super().choose_model(token, name)
+        version = self._session(token).workspace.current
+        if version is not None:
+            if version.inversion is not None:
+                version.inversion.stop()
+                version.inversion = None
+            self._services.find(version, name, DEFAULTS.prompt_model, task="inpaint")
+        return changes
 
     def take_mask(self, token: str, path: str) -> int:
         """A mask was uploaded; how it was understood is told where that does not go without saying."""

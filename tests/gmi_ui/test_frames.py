@@ -367,11 +367,12 @@ def test_a_frame_shows_how_well_the_newest_model_draws_the_picture(services: Ser
     grey, white = torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8)
     nothing = torch.zeros(1, 1)
     version.starts["a"] = Start(nothing, nothing, grey, grey, distance=0.5, in_domain=False)
-    shown = frame_of(services, session)["workspace"]["start"]
-    assert (shown["distance"], shown["kind"]) == (0.5, "warning") and "unlike" in shown["text"]
+    told = frame_of(services, session)["workspace"]["told"]
+    assert "unlike those" in told and "(e4e-ffhq)" in told
+    assert frame_of(services, session)["workspace"]["start"]["distance"] == 0.5
     version.starts["b"] = Start(nothing, nothing, white, grey, distance=0.123456, in_domain=True)
     shown = frame_of(services, session)["workspace"]["start"]
-    assert (shown["distance"], shown["kind"], shown["text"]) == (0.1235, "info", "")
+    assert shown["distance"] == 0.1235 and frame_of(services, session)["workspace"]["told"] == ""
     cell = Image.open(io.BytesIO(base64.b64decode(shown["cell"])))
     assert cell.size == (8, 8) and cell.getpixel((3, 3)) == (255, 255, 255)
 

@@ -19,7 +19,7 @@ from engine.settings import EditSettings, FlowSettings, InpaintSettings
 from engine.tasks import baseline
 from engine.tasks.inversion import Start
 from engine.tasks.start_metadata import start_to_dict
-from gmi_ui.jobs.editing import BASELINES, DISTANCE, METHODS, EditJob, verdict
+from gmi_ui.jobs.editing import BASELINES, DISTANCE, METHODS, EditJob
 from gmi_ui.jobs.generating import GENERATE, NOT_COMPARABLE
 from gmi_ui.jobs.inpainting import HOLE_DIVERSITY, InpaintJob
 from gmi_ui.notices import Notice
@@ -189,11 +189,6 @@ def test_what_an_edit_began_at_travels_with_its_pictures() -> None:
     assert job.extras(settings) == {"start": start_to_dict(found), "text": "mine.png"}
     before = Image.open(io.BytesIO(base64.b64decode(job.before(settings) or "")))
     assert before.size == (8, 8) and abs(before.getpixel((2, 2))[0] - 191) <= 1  # type: ignore[index]
-
-
-def test_how_well_the_model_can_draw_a_picture() -> None:
-    assert [verdict(start(in_domain=told)).kind for told in (True, None, False)] == ["info", "info", "warning"]
-    assert "unlike" in verdict(start(in_domain=False)).text and verdict(start()).text == ""
 
 
 # ---- inpaint ---------------------------------------------------------------------------------------------

@@ -263,6 +263,9 @@ function paint(frame) {
     current.maskNumber = content.mask;
     fetchMask(content.current);
   }
+  const verdict = painter.querySelector(".painter-verdict");
+  verdict.hidden = !content.told;
+  if (verdict.textContent !== content.told) verdict.textContent = content.told;
   paintVariations(content.variations);
 }
 

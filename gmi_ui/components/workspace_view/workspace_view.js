@@ -54,8 +54,8 @@ function paint(frame) {
   part("progress").setAttribute("aria-valuenow", Math.round(100 * share));
   part("progress-fill").style.transform = `scaleX(${share})`;
   const verdict = part("workspace-verdict");
-  verdict.hidden = state === "finding" || !start?.text;
-  verdict.textContent = start?.text ?? "";
+  verdict.hidden = state === "finding" || !content.told;
+  verdict.textContent = content.told;
 }
 
 part("link-button").addEventListener("click", () => window.studio.openPicture());

@@ -119,6 +119,20 @@ def test_a_picture_of_another_kind_is_said_to_be(lone: GeneratorModel) -> None:
     assert start.in_domain is False and start.distance > lone.in_domain_distance
 
 
+def test_a_look_tells_the_domain_by_the_guess_of_the_encoder(
+    generator: GeneratorModel, lone: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The distance of the search's first step against the model's own limit; nothing without either."""
+    picture = picture_of(generator)
+    first = next(invert(picture, generator, steps=5))
+    for limit, is_known in ((first.distance + 1e-6, True), (first.distance - 1e-6, False)):
+        start = inversion.guessed_start(picture, replace(generator, in_domain_distance=limit))
+        assert start is not None and start.in_domain is is_known and start.distance == first.distance
+    monkeypatch.setattr(inversion, "invert", lambda *_, **__: pytest.fail("a search"))
+    assert inversion.guessed_start(picture, replace(generator, in_domain_distance=None)) is None
+    assert inversion.guessed_start(picture, lone) is None
+
+
 def test_nothing_is_said_of_the_domain_of_a_model_that_was_not_measured(lone: GeneratorModel) -> None:
     *_, start = invert(picture_of(lone), replace(lone, in_domain_distance=None), steps=2)
     assert start.in_domain is None

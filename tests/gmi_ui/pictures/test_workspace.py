@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 from engine import __main__ as cli
 from engine.commands import pictures, shared
 from engine.errors import MetadataError, PictureError
+from engine.models.table import ModelFile
 from engine.pictures import imaging, png_files
 from engine.pictures.masks import decode_mask, encode_mask
 from engine.pictures.picture_files import Picture
@@ -23,6 +25,7 @@ from engine.tasks.start_metadata import MOST_NUMBERS, packed, start_from_dict, s
 from gmi_ui.jobs.editing import EditJob
 from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.jobs.inpainting import InpaintJob
+from gmi_ui.models.models import Loaders, Models
 from gmi_ui.notices import NotPossibleError
 from gmi_ui.opening import Opening, colour_of
 from gmi_ui.pictures import workspace as workspace_module
@@ -38,7 +41,17 @@ from gmi_ui.server_functions import grid_functions, workspace_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
 from gmi_ui.tabs.inpaint import no_mask
-from tests.gmi_ui.tiny import GENERATOR, PROMPT_MODEL, STYLE_SIDE, style_models, tiny_settings
+from tests.gmi_ui.tiny import (
+    GENERATOR,
+    PROMPT_MODEL,
+    STYLE_SIDE,
+    TinyPromptModel,
+    only,
+    style_generator,
+    style_models,
+    tiny_row,
+    tiny_settings,
+)
 from tests.gmi_ui.waiting import wait_for_end, wait_until
 
 TOKEN = "cd" * 16
@@ -465,6 +478,27 @@ def test_an_earlier_step_of_a_repainting_is_composed_as_it_was(style_services: S
     ended(style_services, session, run)
     assert sorted(seen) == [0, 1, 2, 3]
     assert all(torch.equal(step_of(run, OURS, step).images, images) for step, images in seen.items())
+
+
+def test_a_picture_that_the_model_cannot_draw_is_said_before_and_in_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the encoder's guess when it is opened; by the search around the mask before the first step."""
+    mean = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * STYLE_SIDE**2, 8)).requires_grad_(False)
+    generator = replace(style_generator(), in_domain_distance=0.0, encoder=mean)
+    row = replace(tiny_row(), in_domain_distance=0.0, files={"encoder": ModelFile(tmp_path, "")})
+    loaders = Loaders(only(GENERATOR, generator), only(PROMPT_MODEL, TinyPromptModel()), lambda: [row])  # type: ignore[arg-type]
+    monkeypatch.setattr("engine.tasks.inversion.STEPS_WITH_ENCODER", 2)
+    services, session = Services.around(Models(loaders)), Session()
+    path = file_of(plain(40), tmp_path / "mine.png")
+    version = Opening(services, finds=False).file(session, str(path), GENERATOR, PROMPT_MODEL)
+    assert version.inversion is not None
+    wait_until(lambda: version.inversion.is_over)  # type: ignore[union-attr]
+    assert version.inversion.moment.phase is Phase.DONE and not version.starts
+    told = json.loads(services.painter.frame(session))["workspace"]["told"]
+    assert "what it paints into it" in told and "(e4e-ffhq)" in told
+    run = repainted(services, session, left_half(40))
+    assert run.moment.notice and run.moment.notice.kind == "warning" and "what it paints" in run.moment.notice.text
 
 
 def test_without_words_there_is_no_text_score(style_services: Services) -> None:
