@@ -7,6 +7,7 @@ from engine.families.declaration import Family
 # The order is that of lists and messages.
 _FILES = (
     "stylegan2",
+    "lucidrains",
     "biggan",
     "biggan_deep",
     "dalle_dvae",
