@@ -35,7 +35,7 @@ STRANGERS = (
     Stranger("a projected GAN's discriminator", (r"(.*\.)?feature_network\.pretrained\.",)),
     Stranger("a GigaGAN", (r"(.*\.)?style_network\.", r"(.*\.)?(text_encoder|init_block|init_conv|layers)\.")),
     Stranger(
-        "a StyleGAN2 of lucidrains' stylegan2-pytorch (model_N.pt), whose layers differ from those of the original",
+        "a StyleGAN2 of lucidrains' stylegan2-pytorch (model_N.pt) without its averaged networks or of another version",
         (r"(.*\.)?S[E]?\.net\.\d+\.", r"(.*\.)?G[E]?\.blocks\.\d+\.to_style1\."),
     ),
     Stranger(
