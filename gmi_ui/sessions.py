@@ -15,7 +15,7 @@ from typing import Any
 
 from engine.settings import RunSettings
 from gmi_ui.notices import Notice
-from gmi_ui.pictures.workspace import Workspace
+from gmi_ui.pictures.workspace import Room, Workspace
 from gmi_ui.runs.run import Run
 from gmi_ui.runs.work import Work
 
@@ -39,9 +39,9 @@ class Arrival:
 class Session:
     """One tab of the page in one browser tab."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room | None = None) -> None:
         self.run: Run | None = None
-        self.workspace = Workspace()
+        self.workspace = Workspace(room)
         self.notice: Notice | None = None  # about something that is not a run
         self.arrival: Arrival | None = None
         self.shown_model: str | None = None  # whose controls the page shows, where each model has its own
@@ -104,6 +104,7 @@ class Sessions:
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._sessions: OrderedDict[str, dict[str, Session]] = OrderedDict()
         self._tabs = set(TABS)
+        self._room = Room()  # of the pictures of all
         self._remembered = remembered
         self._lock = threading.Lock()
 
@@ -121,7 +122,9 @@ class Sessions:
             sessions = self._sessions.setdefault(token, {})
             self._sessions.move_to_end(token)
             self._forget(besides=token)
-            return sessions.setdefault(tab, Session())
+            for session in sessions.values():
+                session.workspace.seen()
+            return sessions.setdefault(tab, Session(self._room))
 
     def _forget(self, *, besides: str) -> None:
         idle = [

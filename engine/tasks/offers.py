@@ -1,5 +1,6 @@
 """What is said of a picture that a model cannot draw, and which other models could."""
 
+import re
 from collections.abc import Sequence
 
 from engine.families import find_family
@@ -26,14 +27,17 @@ def out_of_domain(task: str, model: str, installed: Sequence[str] = ()) -> str:
     others = [name for name in installed if name != model][:_MOST_NAMED]
     here = f" Also here: {', '.join(others)}." if others else ""
     named = ", ".join(f"{shown} ({name})" for shown, name in to_be_fetched(task).items() if name not in installed)
-    fetched = f" Models of other pictures can be fetched (Models tab, or `models get`): {named}." if named else ""
+    fetched = (
+        f" Models of other pictures, to be fetched in the Models tab or by “models get”: {named}." if named else ""
+    )
     return f"{_SAID[task]}{here}{fetched}"
 
 
 def to_be_fetched(task: str) -> dict[str, str]:
-    """One public model that can do a task for each kind of pictures: its name by what it shows, in a word.
+    """One public model that can do a task for each kind of pictures: its name by what it shows, in a word or two.
 
-    Of several the last: the table has those with more to them behind the others.
+    Of several the last: the table has those with more to them behind the others. Not those of classes, which show
+    little of many things.
     """
     able = [model for model in PUBLIC_MODELS if task in find_family(model.family).possible_tasks]
-    return {model.shows.split()[0].strip(","): model.name for model in able}
+    return {re.split(", | of ", one.shows)[0]: one.name for one in able if "classes" not in one.shows}

@@ -1,15 +1,18 @@
 """The picture that a tab works on, and all that led to it: opened pictures, results that were gone on from.
 
 Each is a `PictureVersion`. Versions are only added, so whatever was made can be returned to; the oldest go first when
-they become too many.
+they become too many. All workspaces of the studio share one `Room`: pictures of pages that were closed make place for
+those of pages that are looked at.
 """
 
 import base64
 import io
 import threading
+import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from gmi_ui.notices import NotPossibleError
 
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
     from gmi_ui.runs.run import Run
 
 MOST_VERSIONS = 24
-MOST_PIXELS = 200_000_000  # of all versions' pictures together
+MOST_PIXELS = 200_000_000  # of all versions' pictures together, in all tabs; three bytes each
+CLOSED_AFTER = 900.0  # seconds without a sign of a page: then even the picture that it worked on may go
 SHOWN_SIDE = 1600  # pixels of the longer side of a picture on the page
 THUMBNAIL_SIDE = 112
 
@@ -53,16 +57,55 @@ class PictureVersion:
     def is_being_found(self) -> bool:
         return self.inversion is not None and not self.inversion.is_over
 
+    @property
+    def pixels(self) -> int:
+        """How much it takes of a room: as many pixels of three bytes as its picture."""
+        transparency = self.picture.transparency
+        kept = [self.picture.pixels, *((transparency.colours, transparency.alpha) if transparency else ())]
+        return sum(array.nbytes for array in kept) // 3
+
+    @property
+    def is_worked_on(self) -> bool:
+        return self.is_being_found or (self.run is not None and not self.run.is_over)
+
+
+class Room:
+    """What the workspaces of one studio may keep together."""
+
+    def __init__(self) -> None:
+        self._workspaces: WeakSet[Workspace] = WeakSet()
+        self._lock = threading.Lock()
+
+    def enter(self, workspace: "Workspace") -> None:
+        with self._lock:
+            self._workspaces.add(workspace)
+
+    def make_place(self, besides: "Workspace") -> None:
+        """Forgets pictures until all take at most MOST_PIXELS: first those that were worked on before, then all of
+        pages that are closed; each time of the page unseen for longest. Never what `besides` works on.
+        """
+        with self._lock:
+            others = sorted((one for one in self._workspaces if one is not besides), key=lambda one: -one.unseen_for)
+            spare = sum(one.pixels for one in (*others, besides)) - MOST_PIXELS
+            for workspace in (*others, besides):
+                spare -= workspace.forget_earlier(spare)
+            for workspace in others:
+                if spare > 0 and workspace.unseen_for > CLOSED_AFTER:
+                    spare -= workspace.forget_all()
+
 
 class Workspace:
     """The versions of one tab of the page. Every method may be called from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room | None = None) -> None:
+        self._room = room or Room()
+        self._seen = time.monotonic()
         self._versions: list[PictureVersion] = []
         self._current: PictureVersion | None = None
         self._numbers = 0
         self._revision = 0
         self._lock = threading.Lock()
+        self._room.enter(self)
 
     @property
     def current(self) -> PictureVersion | None:
@@ -87,9 +130,11 @@ class Workspace:
             version = PictureVersion(self._numbers, text, picture, parent.number if parent else None, **known)
             self._versions.append(version)
             self._current = version
-            self._forget()
+            while len(self._versions) > MOST_VERSIONS:
+                self._versions.remove(self._earlier[0])
             self._revision += 1
-            return version
+        self._room.make_place(self)
+        return version
 
     def adopt(self, run: "Run") -> None:
         """A run was begun at one of the pictures. Raises NotPossibleError if that is gone."""
@@ -124,12 +169,45 @@ class Workspace:
                 return version
         raise NotPossibleError("That picture is not there any more. Open it again.")
 
-    def _forget(self) -> None:
-        while len(self._versions) > MOST_VERSIONS or (
-            len(self._versions) > 1
-            and sum(version.picture.pixels[..., 0].size for version in self._versions) > MOST_PIXELS
-        ):
-            self._versions.remove(next(version for version in self._versions if version is not self._current))
+    @property
+    def _earlier(self) -> list[PictureVersion]:
+        return [version for version in self._versions if version is not self._current]
+
+    # --- for the room
+
+    def seen(self) -> None:
+        """A page looked at it just now."""
+        self._seen = time.monotonic()
+
+    @property
+    def unseen_for(self) -> float:
+        """Seconds since a page last looked."""
+        return time.monotonic() - self._seen
+
+    @property
+    def pixels(self) -> int:
+        return sum(version.pixels for version in self.versions)
+
+    def forget_earlier(self, pixels: int) -> int:
+        """Gives up the oldest versions that are not worked on until so many pixels are free; how many are."""
+        free = 0
+        with self._lock:
+            for version in self._earlier:
+                if free < pixels and not version.is_worked_on:
+                    self._versions.remove(version)
+                    self._revision += 1
+                    free += version.pixels
+        return free
+
+    def forget_all(self) -> int:
+        """Gives up every version, unless a run or a search goes on; how many pixels are free then."""
+        with self._lock:
+            if any(version.is_worked_on for version in self._versions):
+                return 0
+            free = self.pixels
+            self._versions, self._current = [], None
+            self._revision += 1
+            return free
 
 
 def picture_jpeg(picture: "Picture", max_side: int) -> str:

@@ -17,5 +17,6 @@ def test_only_models_that_can_do_it_are_offered() -> None:
     """One for each kind of pictures, all of a family that finds pictures in its latent space."""
     offered = to_be_fetched("inpaint")
     assert {"faces", "dogs", "cars", "cats", "churches", "horses"} <= offered.keys()
+    assert not any(shown[0].isdigit() for shown in offered)
     assert {public_model(name).family for name in offered.values()} == {"stylegan2"}
     assert offered["faces"] == "e4e-ffhq" and to_be_fetched("nothing") == {}

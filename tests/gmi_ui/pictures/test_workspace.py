@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from engine.errors import MetadataError, PictureError
 from engine.models.table import ModelFile
 from engine.pictures import imaging, png_files
 from engine.pictures.masks import decode_mask, encode_mask
-from engine.pictures.picture_files import Picture
+from engine.pictures.picture_files import Picture, Transparency
 from engine.settings import EditSettings, FlowSettings, InpaintSettings, SettingsError, settings_from_dict
 from engine.tasks.start_metadata import MOST_NUMBERS, packed, start_from_dict, start_to_dict, unpacked
 from gmi_ui.jobs.editing import EditJob
@@ -31,7 +32,7 @@ from gmi_ui.opening import Opening, colour_of
 from gmi_ui.pictures import workspace as workspace_module
 from gmi_ui.pictures.restoring import restored
 from gmi_ui.pictures.saving import Pictures
-from gmi_ui.pictures.workspace import PictureVersion, Workspace, picture_jpeg
+from gmi_ui.pictures.workspace import PictureVersion, Room, Workspace, picture_jpeg
 from gmi_ui.runs.inversion import Inversion
 from gmi_ui.runs.job import Variation
 from gmi_ui.runs.redrawing import step_of
@@ -39,7 +40,7 @@ from gmi_ui.runs.run import BASELINE, OURS, Run
 from gmi_ui.runs.work import Moment, Phase, Side
 from gmi_ui.server_functions import grid_functions, workspace_functions
 from gmi_ui.services import Services
-from gmi_ui.sessions import Session
+from gmi_ui.sessions import Session, Sessions
 from gmi_ui.tabs.inpaint import no_mask
 from tests.gmi_ui.tiny import (
     GENERATOR,
@@ -154,6 +155,70 @@ def test_pictures_are_kept_up_to_the_number_of_their_pixels(monkeypatch: pytest.
     assert [version.text for version in workspace.versions] == ["b", "c"]
     workspace.add(plain(1), "d")
     assert [version.text for version in workspace.versions] == ["c", "d"]
+
+
+def tabs(count: int) -> list[Workspace]:
+    """Workspaces of one studio, the first unseen for longest."""
+    room, now = Room(), time.monotonic()
+    made = [Workspace(room) for _ in range(count)]
+    for number, workspace in enumerate(made):
+        workspace._seen = now - 10 * (count - number)
+    return made
+
+
+def texts(workspace: Workspace) -> list[str]:
+    return [version.text for version in workspace.versions]
+
+
+def test_all_tabs_share_one_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier pictures of the tab unseen for longest go first; what an open page works on stays, whatever it takes."""
+    monkeypatch.setattr(workspace_module, "MOST_PIXELS", 450)
+    old, new = tabs(2)
+    for workspace in (old, new):
+        workspace.add(plain(10), "a")
+        workspace.add(plain(10), "b")
+    revision = old.revision
+    new.add(plain(10), "c")
+    assert (texts(old), texts(new)) == (["b"], ["a", "b", "c"]) and old.revision > revision
+    new.add(plain(16), "d")
+    assert (texts(old), texts(new)) == (["b"], ["d"])
+    new.add(plain(30), "e")
+    assert (texts(old), texts(new)) == (["b"], ["e"]) and old.current and old.current.text == "b"
+
+
+def test_pictures_of_closed_pages_make_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, those of the page that was closed first at first, none whose run goes on; and no more than must."""
+    monkeypatch.setattr(workspace_module, "MOST_PIXELS", 450)
+    first, busy, second, third, open_ = tabs(5)
+    for workspace in (first, busy, second, third):
+        workspace.add(plain(10), "a")
+        workspace._seen -= 900
+    assert busy.current is not None
+    busy.current.run = SimpleNamespace(is_over=False)  # type: ignore[assignment]
+    open_.add(plain(10), "b")
+    assert [one.current is None for one in (first, busy, second, third)] == [True, False, False, False]
+    open_.add(plain(14), "c")
+    assert [one.current is None for one in (first, busy, second, third)] == [True, False, True, False]
+    second.add(plain(5), "came back")  # its page was open after all
+    assert texts(second) == ["came back"]
+    transparent = plain(10)
+    layers = Transparency(transparent.pixels, transparent.pixels[..., 0])
+    version = open_.add(transparent.with_pixels(transparent.pixels, layers), "d")
+    assert version.pixels == 100 * 7 // 3
+
+
+def test_a_page_that_asks_for_anything_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace_module, "MOST_PIXELS", 150)
+    sessions = Sessions()
+    one, other = sessions.get("ab" * 16, "edit").workspace, sessions.get("cd" * 16, "inpaint").workspace
+    one.add(plain(10), "a")
+    one._seen -= 1000
+    sessions.get("ab" * 16, "inpaint")  # any tab of the same page
+    other.add(plain(10), "b")
+    assert one.current is not None
+    one._seen -= 1000
+    other.add(plain(10), "c")
+    assert one.current is None
 
 
 def test_exactly_as_many_pictures_are_kept_as_may_be() -> None:
