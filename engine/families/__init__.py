@@ -7,12 +7,12 @@ from engine.families.declaration import Family
 # The order is that of lists and messages.
 _FILES = (
     "stylegan2",
-    "lucidrains",
     "biggan",
     "biggan_deep",
     "dalle_dvae",
     "vqgan",
     "dfgan",
+    "lucidrains",
     "comodgan",
     "stargan2",
 )
