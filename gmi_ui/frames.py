@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gmi_ui.models.models import Models, shown_name
+from gmi_ui.models.timing import TURN_COST
 from gmi_ui.notices import Notice
 from gmi_ui.pictures.workspace import PictureVersion, Workspace
 from gmi_ui.runs import redrawing
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 FULL_SIDE = 512  # pixels of a cell's longer side at the end of a run
 PREVIEW_PIXELS = 16 * 256**2  # of all cells together while it goes on: 100-200 KB of JPEG a frame
 CURVE_POINTS = 160
-TURN_COST = 2.0  # of a step in which codes take turns, in those before: what they try is drawn as well
 LOST = Notice(
     "The studio was restarted while a run was going on, and that run is gone. Check the settings and press "
     "Run to make it again.",
@@ -127,7 +127,7 @@ class Painter:
             "total": total,
             "stage": stage_of(run),
             "rate": moment.rate,
-            "left": seconds_left(run),
+            "left": moment.left if moment.phase is Phase.LOADING else seconds_left(run),
             "sides": {name: self._side(run, name, side, moment) for name, side in ordered(run)},
         }
 
@@ -258,16 +258,19 @@ def scores_of(run: Run, step: "Step") -> list[float] | None:
 def seconds_left(run: Run) -> float | None:
     """By the speed of the last steps; before there are any, by what was foretold."""
     moment = run.moment
-    seconds = 1 / moment.rate if moment.rate else run.step_seconds
+    stage = stage_of(run)
+    is_turn = stage is not None and stage["number"] == 2
+    foretold = run.step_seconds and run.step_seconds * (run.turn_cost if is_turn else 1)
+    seconds = 1 / moment.rate if moment.rate else foretold
     if seconds is None or moment.phase.is_over:
         return None
-    return steps_left(moment.step, run.total, stage_of(run)) * seconds
+    return steps_left(moment.step, run.total, stage, run.turn_cost) * seconds
 
 
-def steps_left(step: int, total: int, stage: Mapping[str, Any] | None) -> float:
+def steps_left(step: int, total: int, stage: Mapping[str, Any] | None, turn_cost: float = TURN_COST) -> float:
     """How many steps like the last ones are still to come, by their cost."""
     turns = 0.0 if stage is None or stage["number"] == 2 else (1 - stage["begins"]) * total
-    return total - step + (TURN_COST - 1) * turns
+    return total - step + (turn_cost - 1) * turns
 
 
 def stage_of(run: Run) -> dict[str, Any] | None:

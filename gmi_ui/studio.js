@@ -77,6 +77,45 @@
     },
   };
 
+  // --- the browser tab tells how far a run is; whoever looks elsewhere is told when it is over
+
+  const TITLE = "GMI Studio";
+  const GOING = ["waiting", "loading", "running", "paused", "stopping"];
+  const OVER = { done: "Done", stopped: "Stopped", failed: "Ended early" };
+  const runs = new Map(); // the newest frame of each tab
+  let ended = ""; // what ended while nobody looked
+
+  function shareOf(frame) {
+    if (frame.phase === "loading") return frame.share ?? 0;
+    return frame.total ? frame.step / frame.total : 0;
+  }
+
+  function showTitle() {
+    const going = [...runs.values()].find((frame) => GOING.includes(frame.phase));
+    const told = going ? `${Math.floor(100 * shareOf(going))} %` : ended;
+    const title = told ? `${told} \u00b7 ${TITLE}` : TITLE;
+    if (document.title !== title) document.title = title;
+  }
+
+  document.addEventListener("studio:frame", ({ detail: frame }) => {
+    const before = runs.get(frame.task);
+    runs.set(frame.task, frame);
+    const hasEnded = before && before.run === frame.run && GOING.includes(before.phase) && OVER[frame.phase];
+    if (hasEnded && document.hidden) {
+      ended = OVER[frame.phase];
+      if ("Notification" in window && Notification.permission === "granted") {
+        const words = frame.prompt || "Your pictures";
+        const told = new Notification(`${ended}: GMI Studio`, { body: words, tag: `studio-${frame.task}` });
+        told.addEventListener("click", () => { window.focus(); window.studio.goTo(frame.task); });
+      }
+    }
+    showTitle();
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) ended = "";
+    showTitle();
+  });
+
   // --- keys: Ctrl+Enter (or Enter in the prompt) runs, Esc stops
 
   const shownOne = (selector) => [...document.querySelectorAll(selector)].find((found) => found.offsetParent !== null);

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 STEP_PER_DRAWING = 6.0
 SLOW_DRAWING = 0.2  # seconds for one picture, from which a whole step is tried
 DRAWN_TOGETHER = 4  # several take less time each than one alone
+# Of a step in which codes take turns, in those before: what they try is drawn as well. Measured of mosaic.
+TURN_COST = 2.5
 WORTH_TELLING = 120.0  # seconds of a run from which its length is told before it begins
 
 
@@ -28,25 +30,33 @@ class StepTimes:
     """Seconds for one picture and step, by the generator's name. Thread-safe."""
 
     def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
+        self._seconds: dict[tuple[str, bool], float] = {}  # by the model, and whether codes took turns
         self._lock = threading.Lock()
 
     def of(self, model: str) -> float | None:
         """None for a model that was not measured yet."""
-        return self._seconds.get(model)
+        return self._seconds.get((model, False))
 
-    def took(self, settings: RunSettings, seconds: float) -> float:
+    def turn_cost(self, model: str) -> float:
+        """Of a step in which codes take turns, in those before."""
+        plain, turn = (self._seconds.get((model, turns)) for turns in (False, True))
+        return turn / plain if plain and turn else TURN_COST
+
+    def took(self, settings: RunSettings, seconds: float, *, turns: bool = False) -> float:
         """All sides of a run took a step, in that time; returns what the next ones will take.
+
+        turns: whether codes took turns in it.
 
         Two steps count alike: one alone may have been held up by something else.
         """
         if settings.other:  # two models, and nobody knows which took how much of it
             return seconds
         each = seconds / pictures_of(settings)
+        key = settings.model, turns
         with self._lock:
-            before = self._seconds.get(settings.model, each)
-            self._seconds[settings.model] = (before + each) / 2
-            return self._seconds[settings.model] * pictures_of(settings)
+            before = self._seconds.get(key, each)
+            self._seconds[key] = (before + each) / 2
+            return self._seconds[key] * pictures_of(settings)
 
 
 def pictures_of(settings: RunSettings) -> int:
@@ -91,15 +101,16 @@ def seconds_of_step(task: "Task") -> float:
     return time.perf_counter() - started
 
 
-def notice_of(settings: RunSettings, step_seconds: float) -> Notice | None:
-    """What is said before a run that takes long."""
-    seconds = step_seconds * settings.flow.steps
+def notice_of(settings: RunSettings, step_seconds: float, turn_cost: float = TURN_COST) -> Notice | None:
+    """What is said before a run that takes long; how long it still takes is told by its progress alone."""
+    flow = settings.flow
+    seconds = step_seconds * (flow.steps + (turn_cost - 1) * flow.detail_steps)
     if seconds < WORTH_TELLING:
         return None
     return Notice(
-        f"This run will take about {duration(seconds)} on this machine: {settings.flow.steps} steps of "
-        f"{duration(step_seconds)} for {pictures_of(settings)} pictures. Fewer pictures, fewer steps, or nothing "
-        "beside them take less. Stop keeps what is there.",
+        f"This run takes long on this machine: {flow.steps} steps of about {duration(seconds / flow.steps)} for "
+        f"{pictures_of(settings)} pictures. Fewer pictures, fewer steps, or nothing beside them take less. Stop keeps "
+        "what is there.",
         passing=True,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engine.settings import FlowSettings, RunSettings
-from gmi_ui.models.timing import foretell, notice_of
+from gmi_ui.models.timing import TURN_COST, foretell, notice_of
 from gmi_ui.notices import NotPossibleError
 from gmi_ui.runs.job import Figure, Job, Steps, as_moved, model_names
 from gmi_ui.runs.steering import before_step, moved_along, moved_from
@@ -32,6 +32,7 @@ class Run(Work):
         self.model_hashes: Mapping[str, str] = {}
         self.tasks: Mapping[str, Task] = {}
         self.step_seconds: float | None = None  # of all sides together; foretold, then measured
+        self.turn_cost = TURN_COST  # of a step in which codes take turns, in those before
         self._flows = {OURS: settings.flow}  # of the sides that have their own, with every move of a slider
         if self.other:
             self._flows[BASELINE] = self.other.flow
@@ -171,20 +172,38 @@ class Run(Work):
                 if self.is_replay_over:
                     self.stop()  # made again up to where it was stopped
                 else:
-                    started, steps = time.perf_counter(), len(flows)
+                    started, steps, turns = time.perf_counter(), len(flows), self._takes_turns
                     self._one_round(flows)
                     if steps == len(flows) == len(self.tasks):
-                        self.step_seconds = models.step_times.took(self.settings, time.perf_counter() - started)
+                        self._measure(models.step_times, time.perf_counter() - started, turns=turns)
+                    if turns is not self._takes_turns:
+                        self.forget_speed()  # the steps to come cost something else
         finally:
             for flow in flows.values():
                 flow.close()
+
+    @property
+    def _takes_turns(self) -> bool:
+        """Whether the next step is one in which codes take turns."""
+        sides = self._moment.sides
+        stages = [task.stage(sides[name].step) for name, task in self.tasks.items() if name in sides]
+        return any(stage is not None and stage.number == 2 for stage in stages)
+
+    def _measure(self, times: "StepTimes", seconds: float, *, turns: bool) -> None:
+        """A step of every side took that long."""
+        took = times.took(self.settings, seconds, turns=turns)
+        if turns:
+            self.turn_cost = times.turn_cost(self.settings.model)
+        else:
+            self.step_seconds = took
 
     def _tell_how_long(self, times: "StepTimes") -> None:
         """Before a run: how long its steps will take, and a notice where that is long."""
         if self._moment.sides:
             return  # it goes on
         self.step_seconds = foretell(self.settings, self.tasks, times)
-        if self.step_seconds is not None and (notice := notice_of(self.settings, self.step_seconds)):
+        self.turn_cost = times.turn_cost(self.settings.model)
+        if self.step_seconds and (notice := notice_of(self.settings, self.step_seconds, self.turn_cost)):
             self.say(notice)
 
     def _begun(self) -> dict[str, Steps]:

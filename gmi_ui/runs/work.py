@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Rounds: TypeAlias = "Generator[None, None, None]"
 
 RATE_WINDOW = 12  # steps over which the speed is averaged
+FORETELLING_SHARE = 0.05  # of a preparation, from which it tells how long the rest takes
 KEPT_STEPS = 64  # of each side, to look at again
 
 
@@ -103,6 +104,7 @@ class Moment:
     rate: float | None = None  # steps a second
     doing: str = ""  # what is prepared while it loads
     share: float | None = None  # of that which is done
+    left: float | None = None  # seconds that it will still take
 
     @property
     def step(self) -> int:
@@ -120,6 +122,7 @@ class Work:
         self._changed = threading.Condition()
         self._moment = Moment(0, Phase.WAITING)
         self._last_seen = time.monotonic()
+        self._doing = "", time.monotonic()  # what is prepared, and since when
 
     # --- for the page
 
@@ -188,7 +191,11 @@ class Work:
     def tell(self, doing: str, share: float | None = None) -> None:
         """What is being prepared, and how much of it is done."""
         with self._changed:
-            self._publish(doing=doing, share=share)
+            if doing != self._doing[0]:
+                self._doing = doing, time.monotonic()
+            elapsed = time.monotonic() - self._doing[1]
+            left = elapsed * (1 - share) / share if share and share >= FORETELLING_SHARE else None
+            self._publish(doing=doing, share=share, left=left)
 
     def show(self, sides: Mapping[str, Side] | None = None) -> None:
         """Publishes that something is new: of a run, the newest step of the sides that moved."""
@@ -199,6 +206,11 @@ class Work:
         """Counts one step for the speed."""
         with self._changed:
             self._ticks.append(time.monotonic())
+
+    def forget_speed(self) -> None:
+        """The steps to come cost something else than those before."""
+        with self._changed:
+            self._ticks.clear()
 
     def is_held(self, patience: float) -> bool:
         """Waits while the work is paused, `patience` seconds at most. True if it still is."""
@@ -217,6 +229,7 @@ class Work:
         notice: Notice | None = None,
         doing: str = "",
         share: float | None = None,
+        left: float | None = None,
     ) -> None:
         old, phase = self._moment, phase or self._moment.phase
         kept = None if old.notice and old.notice.passing and phase.is_over else old.notice
@@ -228,6 +241,7 @@ class Work:
             rate=self._rate(),
             doing=doing,
             share=share,
+            left=left,
         )
         self._changed.notify_all()
 

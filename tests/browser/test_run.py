@@ -186,6 +186,57 @@ def test_run_during_a_run_changes_nothing(page: Page, studio: Server) -> None:
     wait_for_step(page, run.moment.step + 1)
 
 
+def test_the_browser_tab_tells_how_far_it_is_and_that_it_is_over(page: Page) -> None:
+    page.evaluate(
+        """() => {
+            window.told = [];
+            window.Notification = class extends EventTarget {
+                static permission = "granted";
+                constructor(title, { body }) { super(); window.told.push([title, body]); }
+            };
+            Object.defineProperty(document, "hidden", { configurable: true, get: () => window.away ?? false });
+        }"""
+    )
+    start(page, "blue", steps=60)
+    page.wait_for_function(r"() => /^[1-9]\d? % . GMI Studio$/.test(document.title)")
+    wait_for_phase(page, "done")
+    page.wait_for_function("() => document.title === 'GMI Studio'")
+    assert page.evaluate("window.told") == []  # who looks need not be told
+    page.evaluate("window.away = true")
+    start(page, "red", steps=5)
+    page.wait_for_function("() => document.title.startsWith('Done')")
+    assert page.evaluate("window.told") == [["Done: GMI Studio", "red"]]
+    page.evaluate("() => { window.away = false; document.dispatchEvent(new Event('visibilitychange')); }")
+    assert page.title() == "GMI Studio"
+
+
+def test_the_numbers_of_a_slow_run_and_of_two_with_steps_of_their_own_can_be_read(page: Page) -> None:
+    """The line above the grids, of frames made by hand."""
+    start(page, "blue", n=1, steps=3)
+    wait_for_phase(page, "done")
+    page.evaluate(
+        """() => {
+            const { fetch } = window;
+            window.fetch = async (...asked) => {
+                const answer = await fetch(...asked);
+                const frame = await answer.clone().json().catch(() => null);
+                if (!frame?.sides?.ours) return answer;
+                frame.sides.ours.step = 12;
+                frame.sides.baseline.total = 120;
+                return new Response(JSON.stringify({ ...frame, phase: "running", rate: 0.031, left: 300 }), answer);
+            };
+        }"""
+    )
+    page.evaluate("document.dispatchEvent(new CustomEvent('studio:wake', { detail: { task: 'generate' } }))")
+    page.click('[data-action="run"]')
+    numbers = page.locator(".status-numbers")
+    expect(numbers).to_contain_text("32 s a step")
+    expect(numbers).to_contain_text("step 12 of 3 and ")
+    expect(numbers).not_to_contain_text("steps/s")
+    expect(numbers).to_contain_text("5 min left")
+    page.reload()
+
+
 def test_without_the_baseline_there_is_one_grid(page: Page) -> None:
     choose(page, "control-beside", "Nothing")
     start(page, n=1, steps=3)

@@ -137,7 +137,7 @@ def test_previews_shrink_with_their_number() -> None:
 
 @pytest.mark.parametrize(
     ("step", "stage", "left"),
-    [(10, None, 110), (10, {"number": 1, "begins": 0.5}, 50 + 2 * 60), (70, {"number": 2, "begins": 0.5}, 50)],
+    [(10, None, 110), (10, {"number": 1, "begins": 0.5}, 50 + 2.5 * 60), (70, {"number": 2, "begins": 0.5}, 50)],
 )
 def test_steps_in_which_codes_take_turns_take_longer(step: int, stage: dict | None, left: float) -> None:
     assert steps_left(step, 120, stage) == left
@@ -303,8 +303,14 @@ def test_the_stage_is_told_of_the_side_that_has_one(services: Services, steps: l
     assert frame_of(services, session)["stage"] == stage_of(run)
     run.step_seconds = 1.0
     assert seconds_left(run) == pytest.approx(4 + (TURN_COST - 1) * 3)
+    run.turn_cost = 4.0  # as it was measured
+    assert seconds_left(run) == pytest.approx(4 + 3 * 3)
     _, plain = by_hand({OURS: Side(steps[2])})
     assert stage_of(plain) is None
+    late = Toy(CodeStage(2, "codes in turn", 0.5))
+    _, run = by_hand({OURS: Side(steps[2])}, ours=late)
+    run.step_seconds, run.turn_cost = 1.0, 4.0
+    assert seconds_left(run) == pytest.approx(4 * 4.0)
 
 
 def test_of_two_models_the_stage_says_which_and_when_it_begins_in_the_whole_run(steps: list[Any]) -> None:

@@ -26,12 +26,32 @@ function phaseText(frame) {
   }
 }
 
+function loadingText(frame) {
+  const parts = [];
+  if (frame.share) parts.push(`${Math.round(100 * frame.share)} %`);
+  if (frame.left !== null && frame.left >= 3) parts.push(`${duration(frame.left)} left`);
+  return parts.join("  \u00b7  ");
+}
+
+// Two models beside each other may each have steps of their own.
+function stepsText(frame) {
+  const counts = Object.values(frame.sides).map((side) => `${side.step} of ${side.total}`);
+  if (!counts.length) return `step ${frame.step} of ${frame.total}`;
+  return `step ${[...new Set(counts)].join(" and ")}`;
+}
+
+// Never "0.0 steps/s": what is slow is told by the seconds of a step.
+function speedText(rate) {
+  if (rate < 0.95) return `${(1 / rate).toFixed(rate > 0.1 ? 1 : 0)} s a step`;
+  return `${rate.toFixed(rate < 10 ? 1 : 0)} steps/s`;
+}
+
 function numbersText(frame) {
   if (!frame.run || frame.phase === "waiting") return "";
-  if (frame.phase === "loading") return frame.share ? `${Math.round(100 * frame.share)} %` : "";
-  const parts = [`step ${frame.step} of ${frame.total}`];
+  if (frame.phase === "loading") return loadingText(frame);
+  const parts = [stepsText(frame)];
   if (frame.stage) parts.unshift(`stage ${frame.stage.number} of 2: ${frame.stage.text}`);
-  if (frame.rate) parts.push(`${frame.rate.toFixed(frame.rate < 10 ? 1 : 0)} steps/s`);
+  if (frame.rate) parts.push(speedText(frame.rate));
   if (frame.left !== null && frame.phase === "running") parts.push(`${duration(frame.left)} left`);
   if (frame.phase !== "running") parts.push(`seed ${frame.seed}`); // it may have been drawn
   return parts.join("  ·  ");
@@ -66,6 +86,18 @@ function showNotice(message) {
   notice.querySelector(".notice-polite").textContent = urgent ? "" : message.text;
 }
 
+// Offered where it is worth it; the browser asks a person only after the click.
+const notify = element.querySelector('[data-role="notify"]');
+notify.addEventListener("click", async () => {
+  await Notification.requestPermission();
+  notify.hidden = true;
+});
+
+function offerNotification(frame) {
+  const isLong = frame.left !== null && frame.left > 45 && ["running", "loading"].includes(frame.phase);
+  notify.hidden = !isLong || !("Notification" in window) || Notification.permission !== "default";
+}
+
 function paintStatus(frame) {
   results.dataset.phase = frame.phase;
   results.dataset.run = frame.run ?? "";
@@ -77,6 +109,7 @@ function paintStatus(frame) {
   words.hidden = !words.textContent;
   element.querySelector('[data-role="save-all"]').hidden = !Object.keys(frame.sides ?? {}).length;
   paintProgress(frame);
+  offerNotification(frame);
   showNotice(frame.notice);
   if (phase !== announced) { // said once per phase, not once per step
     announced = phase;

@@ -14,6 +14,7 @@ from gmi_ui.models.timing import (
     DRAWN_TOGETHER,
     SLOW_DRAWING,
     STEP_PER_DRAWING,
+    TURN_COST,
     WORTH_TELLING,
     StepTimes,
     duration,
@@ -82,7 +83,7 @@ def test_without_a_run_before_a_trial_foretells_it(
 def test_long_runs_are_announced() -> None:
     assert notice_of(settings(), 1.0) is None  # six steps
     notice = notice_of(settings(), 120.0)
-    assert notice is not None and "about 12 min on this machine: 6 steps of 2 min for 8 pictures" in notice.text
+    assert notice is not None and "takes long on this machine: 6 steps of about 2 min for 8 pictures" in notice.text
     assert [duration(seconds) for seconds in (0.42, 40, 600, 9000)] == ["0.4 s", "40 s", "10 min", "2.5 h"]
 
 
@@ -165,6 +166,20 @@ def test_a_run_is_announced_from_two_minutes_on() -> None:
     assert notice_of(settings(), WORTH_TELLING / 6 - 0.1) is None
     notice = notice_of(settings(), WORTH_TELLING / 6)
     assert notice is not None and notice.passing and notice.kind == "info"
+
+
+def test_steps_in_which_codes_take_turns_are_measured_and_foretold_by_themselves() -> None:
+    """60 plain steps of 1 s and 60 of 2.5 s: 3 1/2 minutes, not the 2 of 120 plain ones."""
+    staged = settings(flow={"steps": 120, "detail_steps": 60})
+    notice = notice_of(staged, 0.9)
+    assert notice is not None and "120 steps of about 1.6 s" in notice.text
+    assert notice_of(settings(flow={"steps": 120}), 0.9) is None
+    times = StepTimes()
+    assert times.turn_cost(GENERATOR) == TURN_COST
+    times.took(staged, 8.0)
+    assert times.took(staged, 24.0, turns=True) == 24.0
+    assert times.of(GENERATOR) == 1.0 and times.turn_cost(GENERATOR) == 3.0
+    assert foretell(staged, {}, times) == 8.0
 
 
 def test_durations_in_words() -> None:

@@ -339,7 +339,7 @@ def test_a_long_run_is_announced_once() -> None:
     models = tiny_models()
     models.step_times.took(tiny_settings(), 600.0)
     run, rounds = begun(models)
-    assert run.moment.notice and "will take about" in run.moment.notice.text
+    assert run.moment.notice and "takes long" in run.moment.notice.text
     assert run.step_seconds == pytest.approx(600.0)
     moved(rounds, 2)
     rounds.close()
