@@ -90,7 +90,13 @@ class Painter:
             figures = {key: round(values[min(max(at, 0), len(values) - 1)], 4) for key, values in side.curves.items()}
             cells = self._encode(drawn, is_last=True)
             labels = run.tasks[name].labels(drawn)
-            told = {"scores": scores_of(run, drawn), "labels": labels, "figures": figures, "step": drawn.step}
+            told = {
+                "scores": scores_of(run, drawn),
+                "fits": fits_of(run, drawn),
+                "labels": labels,
+                "figures": figures,
+                "step": drawn.step,
+            }
             shown[name] = {"cells": cells, **told}
         return shown
 
@@ -135,6 +141,7 @@ class Painter:
         return {
             "cells": self._encode(side.step, is_last=moment.phase.is_over),
             "scores": scores_of(run, side.step),
+            "fits": fits_of(run, side.step),
             "labels": run.tasks[name].labels(side.step),
             "seeds": list(side.step.particles.seeds),
             "step": side.step.step,
@@ -253,6 +260,11 @@ def variations_of(version: PictureVersion) -> list[Variation]:
 def scores_of(run: Run, step: "Step") -> list[float] | None:
     """One for each picture; None where there is no text to fit."""
     return rounded(step.text_scores.tolist()) if run.settings.prompt else None
+
+
+def fits_of(run: Run, step: "Step") -> list[float] | None:
+    """The share of random captions that fit each picture worse than its prompt: of two prompt models they compare."""
+    return rounded(step.fits.tolist()) if run.settings.prompt and step.fits is not None else None
 
 
 def seconds_left(run: Run) -> float | None:

@@ -26,7 +26,8 @@ drawing program that taught it draws every point of that space.
   in the scripts.
 - **`references`** holds clip-mini's features of 1,000 new drawings (seed 303), which pictures may go towards.
 - **Made for** trying the studio without a GPU. It knows the attributes below and nothing else: no age, no hands, no
-  scenery, and one drawing style.
+  scenery, and one drawing style. The studio says so of a prompt half of whose telling words clip-mini was never trained
+  on: of 60 prompts for avatars it doubts none, of 47 for other things all (`python -m experiments.domains`).
 
 ## Figures
 
@@ -75,7 +76,9 @@ grey at {resolution} px, one class at a time or mixtures of them.
   seeds in the scripts; the generator is an exponential average with batch statistics of its own.
 - **`references`** holds clip-mosaic's features of 1,000 training pictures, 100 of each kind, which pictures may go
   towards.
-- **Made for** trying class-conditional latents without a GPU. It knows ten classes and no colours.
+- **Made for** trying class-conditional latents without a GPU. It knows ten classes and no colours. The studio says so of
+  a prompt whose cosine with every one of the references is below 0.24: of 40 prompts for clothes it doubts 10 %, of 35
+  single words 94 %, of 12 sentences about other things 92 %, of 40 about people 95 % (`python -m experiments.domains`).
 
 ## Figures
 
@@ -105,7 +108,8 @@ another: a prompt about anything that its sources show has somewhere to go.
 - **`references`** holds clip-mosaic's features of 1,000 of them, as the decoder draws them, which pictures may go
   towards.
 - **Made for** trying code-book latents without a GPU. It has no notion of a whole picture: what is drawn where is left
-  to the prompt model (`clip-mosaic`) and the start.
+  to the prompt model (`clip-mosaic`) and the start. clip-mosaic was trained on names of nearly everything: only prompts of
+  words that it never saw are doubted (none of 60 of its own, 17 % of 12 sentences: `python -m experiments.domains`).
 
 ## Sources
 

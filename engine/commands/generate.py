@@ -14,6 +14,7 @@ from engine.commands.shared import (
     run_tasks,
     show_search,
     warn_of_cut_words,
+    warn_of_doubts,
     with_towards,
 )
 from engine.families import find_family
@@ -118,6 +119,7 @@ def _generate(options: argparse.Namespace) -> None:
     options.prompt_model = settings.prompt_model
     models = load_models(options)
     warn_of_cut_words(settings.prompt, models)
+    warn_of_doubts(settings.prompt, models)
     ours = tasks.generate(settings, *models, examples=examples, watch=show_search())
     sides = {"ours": ours} | ({"baseline": ours.without_repulsion()} if settings.baseline else {})
     run_tasks(sides, models, options.out)

@@ -128,6 +128,7 @@ def _row_facts(row: ModelRow, where: str) -> list[tuple[str, str]]:
         ("name", row.name),
         ("kind", f"{row.kind}, {where}"),
         ("family", row.family),
+        ("draws", row.domain),
         ("pixels", str(row.resolution)),
         ("licence", row.licence),
         ("data", row.data),

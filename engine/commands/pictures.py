@@ -20,6 +20,7 @@ from engine.commands.shared import (
     show_bar,
     show_search,
     warn_of_cut_words,
+    warn_of_doubts,
     with_towards,
 )
 from engine.errors import PictureError
@@ -186,6 +187,8 @@ def _inpaint(options: argparse.Namespace) -> None:
     models = load_models(options)
     if settings.prompt:
         warn_of_cut_words(settings.prompt, models)
+        warn_of_doubts(settings.prompt, models)
+    warn_of_doubts(settings.prompt, models)
     start = _find_start(picture, models, options.inversion_steps, mask)
     ours = tasks.inpaint(settings, picture, mask, start, *models)
     made = {"ours": ours} | ({"baseline": ours.without_repulsion()} if settings.baseline else {})

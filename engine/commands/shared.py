@@ -149,6 +149,14 @@ def warn_of_cut_words(text: str, models: Models) -> None:
         print(f"note: the prompt is longer than {name} reads; left out: {cut}", file=sys.stderr)
 
 
+def warn_of_doubts(text: str, models: Models) -> None:
+    """Says on stderr what of a text the models do not know."""
+    from engine.models.domain import doubt
+
+    if found := doubt(text, *models):
+        print(f"note: {found.text}", file=sys.stderr)
+
+
 def show_bar(label: str, done: int, total: int, seconds: float) -> None:
     """A progress bar with the time left; its line ends when all is done."""
     share = done / total if total else 1.0
@@ -225,7 +233,10 @@ def run_tasks(
     for side, task in tasks.items():
         place = folder if side == "ours" else folder / side
         last, seconds = carry_out(task.steps(), side, place, partial(save, place, task))
-        parts[side] = {"text_scores": last.text_scores.tolist(), "diversity": last.diversity} | task.figures(last)
+        fits = {} if last.fits is None else {"fits": last.fits.tolist()}
+        parts[side] = {"text_scores": last.text_scores.tolist(), **fits, "diversity": last.diversity} | task.figures(
+            last
+        )
         if side == "ours":
             seconds_per_step = seconds / max(last.total, 1)
     from engine.system import files

@@ -80,6 +80,7 @@ class Problem:
     data: References | None = None
     realism: Term | None = None
     seed: int = 0
+    captions: Tensor | None = None  # [M, D]: features of random texts, beside which the fit to `text` is told
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +97,7 @@ class Step:
     total: int
     seconds: float  # of work since the previous step, without what the consumer took
     stage: int = 1  # 2 in the second stage, in which parts of the latents settle in turn
+    fits: Tensor | None = None  # [N] in [0, 1], the share of random captions that fit worse; None without captions
 
 
 @runtime_checkable
@@ -467,18 +469,26 @@ def describe(
 ) -> Step:
     """What the consumer sees of the particles; `batch` and `terms` as they were evaluated at them."""
     features = batch.constant_features(problem.extractor)
+    text_scores = torch.cosine_similarity(features, problem.text[None])
     return Step(
         particles=particles,
         images=batch.images.detach(),
         features=features,
         log_values=named_values(terms),
-        text_scores=torch.cosine_similarity(features, problem.text[None]),
+        text_scores=text_scores,
         diversity=pairwise_diversity(features),
         step=particles.step,
         total=settings.steps,
         seconds=seconds,
         stage=settings.stage(particles.step) if isinstance(problem.space, Partwise) else 1,
+        fits=None if problem.captions is None else share_of_worse(features, text_scores, problem.captions),
     )
+
+
+def share_of_worse(features: Tensor, text_scores: Tensor, captions: Tensor) -> Tensor:
+    """The share of captions [M, D] that fit a picture [N, D] worse than its text does: [N]."""
+    cosines = F.normalize(features, dim=1) @ F.normalize(captions.to(features), dim=1).T
+    return (cosines < text_scores[:, None]).to(features.dtype).mean(1)
 
 
 def named_values(terms: Sequence[Evaluated]) -> dict[str, Tensor]:

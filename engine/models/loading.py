@@ -5,7 +5,7 @@ A loaded model is kept and shared, one per name and device, until the memory is 
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -68,8 +68,8 @@ class GeneratorModel:
     synthesize: a space's decoded latents, and the space, to images. discriminator: images [N, 3, H, W] to logits
     [N, 1], each image for itself; encoder: images [N, 3, side, side] to w [N, w_dim] or a w for each layer
     [N, L, w_dim], side as `encoder_side` says. Either may be missing. classes: their names, in the network's order.
-    in_domain_distance, framed_distance: see `engine.models.table.ModelRow`. references: features [M, D] of pictures
-    like those it was trained on, as prompt models see them, by their sha256.
+    in_domain_distance, framed_distance, domain, domain_likeness: see `engine.models.table.ModelRow`. references:
+    features [M, D] of pictures like those it was trained on, as prompt models see them, by their sha256.
     """
 
     name: str
@@ -90,6 +90,8 @@ class GeneratorModel:
     in_domain_distance: float | None = None
     framed_distance: float | None = None
     references: Mapping[str, Tensor] = field(default_factory=dict)
+    domain: str = ""
+    domain_likeness: float | None = None
 
     def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
         """Latents [N, *space.shape] to images [N, 3, H, W], nominally in [-1, 1]. Differentiable.
@@ -297,7 +299,8 @@ def _named_row(name: str, assets: Path, loading: Loading) -> ModelRow:
     if here is None:
         return find_row(name, "generator", assets)
     opened = open_checkpoint(here.folder, watch=loading.watch)
-    return _opened_row(opened, name, here.model.licence, here.model.resolution, here.model.classes)
+    row = _opened_row(opened, name, here.model.licence, here.model.resolution, here.model.classes)
+    return replace(row, domain=here.model.shows)
 
 
 def _own_generator_row(path: Path, loading: Loading) -> ModelRow:
@@ -372,6 +375,8 @@ def _assemble(row: ModelRow, device: Device, loading: Loading) -> GeneratorModel
         in_domain_distance=row.in_domain_distance,
         framed_distance=row.framed_distance,
         references=_tensors(row, REFERENCES) if REFERENCES in row.files else {},
+        domain=row.domain,
+        domain_likeness=row.domain_likeness,
     )
 
 

@@ -197,15 +197,15 @@ def stored_rows(folder: Path | None = None) -> tuple[ModelRow, ...]:
         licence: str,
         place: Path,
         classes: tuple[str, ...] = (),
+        domain: str = "",
     ) -> ModelRow:
-        return ModelRow(name, kind, family, resolution, licence, {}, place, classes=classes)
+        return ModelRow(name, kind, family, resolution, licence, {}, place, classes=classes, domain=domain)
 
     rows = []
     for one in installed(root):
         model = one.model
-        rows.append(
-            row(model.name, "generator", model.family, model.resolution, model.licence, one.folder, model.classes)
-        )
+        about = (model.family, model.resolution, model.licence, one.folder, model.classes, model.shows)
+        rows.append(row(model.name, "generator", *about))
     rows += [row(one.name, "prompt", "open_clip", 0, one.licence, one.file.parent) for one in prompt_models(root)]
     for own in own_models(root):
         place = Path(own.path).parent

@@ -66,6 +66,8 @@ class ModelRow:
     # pictures of the model's own kind, and the one below which the encoder's guess shows a picture to be framed right.
     in_domain_distance: float | None = None
     framed_distance: float | None = None
+    domain: str = ""  # of a generator: what it draws, in words that go on "NAME draws ..."
+    domain_likeness: float | None = None  # below which a prompt asks for something else, see `engine.models.domain`
     states: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # state dicts by role, where opened already
 
     @property
@@ -149,6 +151,8 @@ _ROW = table(
         "encoder_side": whole(0, 4096),
         "in_domain_distance": or_none(number(0, 1, above=True)),
         "framed_distance": or_none(number(0, 1, above=True)),
+        "domain": text(300),
+        "domain_likeness": or_none(number(-1, 1)),
         "files": named(
             table(
                 {"path": _FILE_NAME, "sha256": text(64, "[0-9a-f]{64}", "64 hexadecimal digits")},
@@ -184,6 +188,8 @@ def _row(values: dict[str, Any], folder: Path) -> ModelRow:
         encoder_side=values.get("encoder_side", 0),
         in_domain_distance=values.get("in_domain_distance"),
         framed_distance=values.get("framed_distance"),
+        domain=values.get("domain", ""),
+        domain_likeness=values.get("domain_likeness"),
         files={role: ModelFile(folder / file["path"], file["sha256"]) for role, file in values["files"].items()},
         folder=folder,
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engine.inference.flow import Particles, Problem, Step
 from engine.inference.terms import DistanceToStart, EditDirection, Realism, Term, TextLikelihood
+from engine.models.captions import caption_features
 from engine.pictures import imaging
 from engine.pictures.examples import Examples
 from engine.pictures.picture_files import Picture, redrawn
@@ -141,6 +142,7 @@ class _Edit:
             conditions=tuple(conditions),
             realism=None if self.generator.discriminator is None else Realism(self.generator.discriminator),
             seed=self.settings.seed,
+            captions=caption_features(self.prompt_model),
         )
         particles = Particles(latents, self.seeds)
         return method(self.settings, problem, particles, self.generator, self.start, self.renderer)

@@ -12,6 +12,7 @@ from engine.inference.terms import Realism, TextLikelihood
 from engine.latents.classes import ClassSpace, classes_by_name, find_classes
 from engine.latents.codebook import CodeSpace
 from engine.latents.spaces import LatentSpace
+from engine.models.captions import caption_features
 from engine.pictures.examples import Examples
 from engine.settings import GenerateSettings, SettingsError
 from engine.system.files import Watch
@@ -129,6 +130,7 @@ def _problem(
         ),
         realism=None if model.discriminator is None else Realism(model.discriminator),
         seed=settings.seed,
+        captions=caption_features(prompt_model),
     )
 
 

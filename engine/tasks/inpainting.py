@@ -9,6 +9,7 @@ from torch import Tensor
 
 from engine.inference.flow import Particles, Problem, Step
 from engine.inference.terms import Composed, KnownPixels, Realism, Term, TextLikelihood
+from engine.models.captions import caption_features
 from engine.pictures import imaging, masks
 from engine.pictures.masks import Alpha, Mask
 from engine.pictures.picture_files import Box, Picture, resized
@@ -139,6 +140,7 @@ def inpaint(
         conditions=tuple(conditions),
         realism=None if generator.discriminator is None else Realism(generator.discriminator),
         seed=settings.seed,
+        captions=None if text is None else caption_features(prompt_model),
     )
     return Inpainting(settings, problem, Particles(latents, seeds), generator, start, renderer, canvas)
 

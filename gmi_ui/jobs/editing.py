@@ -8,7 +8,7 @@ from engine.settings import EditSettings
 from gmi_ui.models.models import watch_of
 from gmi_ui.pictures.workspace import SHOWN_SIDE, PictureVersion, picture_jpeg
 from gmi_ui.runs.inversion import find_start
-from gmi_ui.runs.job import Console, Figure, Job, Prepared, tell_what_was_cut
+from gmi_ui.runs.job import Console, Figure, Job, Prepared, tell_doubts, tell_what_was_cut
 
 if TYPE_CHECKING:
     from engine.inference.flow import Step
@@ -63,6 +63,7 @@ class EditJob(Job[EditSettings]):
         yield
         prompt_model = models.prompt_model(settings.prompt_model)
         tell_what_was_cut(prompt_model.truncated_words, [settings.neutral, settings.prompt], console)
+        tell_doubts(settings.prompt, generator, prompt_model, console)
         if settings.model not in self.version.starts:
             doing = f"Finding the picture in {settings.model}"
             found = yield from find_start(self.version.picture, generator, prompt_model, console, doing)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from engine.families import find_family
 from engine.settings import GenerateSettings, RunSettings
 from gmi_ui.models.models import shown_name, watch_of
-from gmi_ui.runs.job import Console, Figure, Job, Prepared, tell_what_was_cut
+from gmi_ui.runs.job import FIT, TEXT, Console, Figure, Job, Prepared, tell_doubts, tell_what_was_cut
 
 if TYPE_CHECKING:
     from engine.pictures.examples import Examples
     from engine.tasks import Task
     from gmi_ui.models.models import Models
 
-NOT_COMPARABLE = "Each side is judged by its own prompt model, so the numbers of the two do not compare."
+NOT_COMPARABLE = "Each side is judged by its own prompt model, so these numbers of the two do not compare."
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,8 @@ class GenerateJob(Job[GenerateSettings]):
         figures = super().figures(settings)
         if not settings.other or settings.other.prompt_model == settings.prompt_model:
             return figures
-        return tuple(figure._replace(help=f"{figure.help} {NOT_COMPARABLE}") for figure in figures)
+        told = (figure._replace(help=f"{figure.help} {NOT_COMPARABLE}") for figure in figures if figure != TEXT)
+        return (FIT, *told)
 
     def baseline(self, settings: GenerateSettings) -> RunSettings:
         return settings.other or super().baseline(settings)
@@ -48,6 +49,7 @@ class GenerateJob(Job[GenerateSettings]):
             prompt_model = models.prompt_model(chosen.prompt_model)
             if name == "ours" or chosen.prompt_model != settings.prompt_model:
                 tell_what_was_cut(prompt_model.truncated_words, [chosen.prompt], console)
+            tell_doubts(chosen.prompt, generator, prompt_model, console)
             yield
             watch = watch_of(console)  # where starts are looked for, hundreds of pictures are drawn for each
             prepared[name] = tasks.generate(

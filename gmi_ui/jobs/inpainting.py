@@ -8,7 +8,7 @@ from gmi_ui.models.models import watch_of
 from gmi_ui.notices import Notice
 from gmi_ui.pictures.workspace import PictureVersion
 from gmi_ui.runs.inversion import find_start
-from gmi_ui.runs.job import TEXT, Console, Figure, Job, Prepared, Variation, tell_what_was_cut
+from gmi_ui.runs.job import TEXT, Console, Figure, Job, Prepared, Variation, tell_doubts, tell_what_was_cut
 
 if TYPE_CHECKING:
     from engine.inference.flow import Step
@@ -48,6 +48,7 @@ class InpaintJob(Job[InpaintSettings]):
         yield
         prompt_model = models.prompt_model(settings.prompt_model)
         tell_what_was_cut(prompt_model.truncated_words, [settings.prompt], console)
+        tell_doubts(settings.prompt, generator, prompt_model, console)
         doing = "Looking at what surrounds the mask"
         start = yield from find_start(picture, generator, prompt_model, console, doing, prepared)
         if start.in_domain is False:

@@ -188,6 +188,13 @@ class Models:
         """The loaded models; None before any was loaded."""
         return self._loaders.pool()
 
+    def is_loaded(self, *names: str) -> bool:
+        """Whether all of these models can be used without a wait."""
+        if self.pool is None:
+            return self.is_warm
+        loaded = {one.key[1] for one in self.pool.kept()}
+        return loaded.issuperset(names)
+
     def memory(self) -> tuple[int | None, int | None]:
         """Free and all bytes of the memory that models are loaded into; None where nothing tells."""
         return self._loaders.memory()

@@ -35,6 +35,9 @@ class Figure(NamedTuple):
 
 
 TEXT = Figure("text", "Text score", "Mean cosine of the pictures' and the text's features. Higher fits better.")
+FIT = Figure(
+    "fit", "Fit", "Mean share of random captions that fit a picture worse than its prompt: the same of any model."
+)
 DIVERSITY = Figure("diversity", "Diversity", "Mean over pairs of 1 - cosine of image features. Higher differs more.")
 
 
@@ -73,7 +76,8 @@ class Job(Generic[AnySettings]):
 
     def measure(self, task: "Task", step: "Step") -> Mapping[str, float]:
         """A step's figures by key."""
-        return {"text": float(step.text_scores.mean()), "diversity": step.diversity}
+        fit = {} if step.fits is None else {"fit": float(step.fits.mean())}
+        return {"text": float(step.text_scores.mean()), **fit, "diversity": step.diversity}
 
     def baseline(self, settings: AnySettings) -> RunSettings:
         """The settings of the side beside ours."""
@@ -137,6 +141,14 @@ def tell_what_was_cut(truncated_words: Callable[[str], str], texts: Sequence[str
                     of_controls=True,
                 )
             )
+
+
+def tell_doubts(prompt: str, generator: Any, prompt_model: Any, console: Console) -> None:
+    """Says what of the prompt the models do not know."""
+    from engine.models.domain import doubt
+
+    if found := doubt(prompt, generator, prompt_model):
+        console.say(Notice(found.text, "warning" if found.is_outside else "info"))
 
 
 def shortened(text: str, limit: int = 120) -> str:

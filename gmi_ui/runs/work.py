@@ -52,6 +52,7 @@ class KeptStep:
 
     particles: "Particles"
     text_scores: "Tensor"
+    fits: "Tensor | None" = None
 
     @property
     def step(self) -> int:
@@ -80,7 +81,7 @@ def measured(step: "Step", figures: Mapping[str, float], *, before: Side | None 
     """The side after `step`: its figures appended to the earlier ones, its particles kept."""
     old = before.curves if before else {}
     curves = {name: (*old.get(name, ()), float(value)) for name, value in figures.items()}
-    kept = (*(before.kept if before else ()), KeptStep(step.particles, step.text_scores))
+    kept = (*(before.kept if before else ()), KeptStep(step.particles, step.text_scores, step.fits))
     return Side(step, curves, thinned(kept))
 
 

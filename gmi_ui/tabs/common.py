@@ -3,8 +3,9 @@
 Handlers are short, and outside gradio's queue. Work happens on the studio's own worker.
 """
 
+import html
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
+from engine.errors import ModelError
 from engine.families import FAMILIES
 from engine.settings import OF_THE_MODEL, EditSettings, GenerateSettings, RunSettings, SettingsError
 from gmi_ui.components.particle_grid import wake
@@ -80,6 +82,7 @@ class Layout:
     dice: gr.Button | None = None
     reuse: gr.Button | None = None
     restore: gr.UploadButton | None = None
+    hint: gr.HTML | None = None  # what of the prompt the models do not know
 
     def changes(self, settings: Any) -> Changes:
         """Shows `settings` in every control."""
@@ -96,6 +99,11 @@ def seed_row(panel: Panel, task: str) -> tuple[gr.Button, gr.Button]:
     return dice, reuse
 
 
+def prompt_hint(task: str) -> gr.HTML:
+    """Where it is said, below the prompt, what of it the models do not know."""
+    return gr.HTML("", apply_default_css=False, elem_id=f"{task}-prompt-hint", elem_classes="prompt-hint")
+
+
 def model_choices(panel: Panel, *more: str) -> None:
     """What is rarely changed, folded away."""
     with gr.Accordion("Model and preset", open=False):
@@ -107,6 +115,13 @@ def background_choice(task: str) -> Component:
     """The colour behind the transparent parts of an opened picture."""
     with gr.Accordion("Transparent pictures", open=False):
         return gr.ColorPicker(WHITE, label="Colour behind transparent parts", elem_id=f"{task}-background")
+
+
+def while_typing(inputs: Collection[Component]) -> dict[str, Any]:
+    """Options of an event whose handler looks at what is typed: after a moment, and again for what came meanwhile."""
+    # The function gets the outputs' values behind those of the inputs.
+    wait = f"(...values) => new Promise((done) => setTimeout(() => done(values.slice(0, {len(inputs)})), 250))"
+    return {"inputs": inputs, "js": wait, "trigger_mode": "always_last"}
 
 
 def listen(event: Callable[..., Any], handler: Callable[..., Any] | None, **options: Any) -> Any:
@@ -202,6 +217,8 @@ class Wiring:
             self._connect_presets()
         if self._has("model"):
             self._connect_models()
+        if layout.hint is not None and self._has("prompt", "model", "prompt_model"):
+            self._connect_hint()
         if self._has("prompt_model"):
             chosen = [self._token, self._control("prompt_model")]
             self._on(self._input_of("prompt_model"), self.choose_prompt_model, inputs=chosen, outputs=layout.grid)
@@ -209,6 +226,12 @@ class Wiring:
     def _connect_presets(self) -> None:
         sliders = [self._control(field) for field in FLOW_FIELDS]
         self._on(self._input_of("preset"), self.apply_preset, inputs=self._control("preset"), outputs=sliders)
+
+    def _connect_hint(self) -> None:
+        inputs = [self._control(name) for name in ("prompt", "model", "prompt_model")]
+        for chosen in inputs:
+            component: Any = chosen
+            self._on(component.change, self.hint, outputs=self._layout.hint, **while_typing(inputs))
 
     def _connect_towards(self) -> None:
         """Of tabs that have a `towards_choice`."""
@@ -325,6 +348,19 @@ class Wiring:
     def examples_of(self, examples: Sequence[str]) -> Sequence[str]:
         """The prompts to click for a model that brings some of its own."""
         return self.examples
+
+    def hint(self, prompt: str | None, model: str | None, prompt_model: str | None) -> str:
+        """What of the prompt the chosen models do not know; nothing while they are not loaded."""
+        from engine.models.domain import doubt
+
+        models = self._services.models
+        if not prompt or not model or not prompt_model or not models.is_loaded(model, prompt_model):
+            return ""
+        try:
+            found = doubt(prompt, models.generator(model), models.prompt_model(prompt_model))
+        except ModelError:  # told where it was chosen
+            return ""
+        return f"<p>{html.escape(found.text)}</p>" if found else ""
 
     def choose_prompt_model(self, token: str, name: str) -> int:
         """Loads the prompt model now, for the same reason."""

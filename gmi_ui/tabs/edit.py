@@ -22,6 +22,7 @@ from gmi_ui.tabs.common import (
     WorkspaceWiring,
     background_choice,
     model_choices,
+    prompt_hint,
     seed_row,
     towards_choice,
 )
@@ -76,6 +77,7 @@ class EditLayout(Layout):
             with gr.Row(elem_classes="studio-words"):
                 self.panel.show("neutral")
                 self.panel.show("prompt")
+            self.hint = prompt_hint("edit")
             self.bar = run_bar("edit", EXAMPLES)
         with gr.Row(elem_classes="studio-body"):
             with gr.Column(elem_classes="studio-settings", scale=0, min_width=272):

@@ -43,7 +43,7 @@ from gmi_ui.runs.run import Run
 from gmi_ui.server_functions import grid_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
-from gmi_ui.tabs.common import Changes, Page, Wiring, seed_row, towards_choice
+from gmi_ui.tabs.common import Changes, Page, Wiring, prompt_hint, seed_row, towards_choice, while_typing
 
 if TYPE_CHECKING:
     from engine.latents.classes import CloseClass
@@ -109,6 +109,7 @@ class GenerateLayout:
         self.panel.hide_rest()
         with gr.Column(elem_classes="studio-prompt"):
             self.panel.show("prompt")
+            self.hint = prompt_hint("generate")
             self.bar = run_bar("generate", models.examples(DEFAULTS.model) or EXAMPLES)
         with gr.Row(elem_classes="studio-body"):
             with gr.Column(elem_classes="studio-settings", scale=0, min_width=272):
@@ -196,8 +197,8 @@ class GenerateWiring(Wiring):
         self._on(layout.take.click, self.take_classes, inputs=self._values, outputs=[classes, layout.grid])
         prompt: Any = self._control("prompt")
         outputs = [layout.found, layout.take, classes]
-        for event in (prompt.blur, self._input_of("class_count"), self._input_of("prompt_model")):
-            self._on(event, self.find_classes, inputs=self._values, outputs=outputs, trigger_mode="always_last")
+        for event in (prompt.change, self._input_of("class_count"), self._input_of("prompt_model")):
+            self._on(event, self.find_classes, outputs=outputs, **while_typing(self._values))
         self._on(layout.bar.pick, self.find_picked, inputs=self._values, outputs=outputs)
 
     @property

@@ -17,7 +17,7 @@ from gmi_ui.runs.run import Run
 from gmi_ui.server_functions import grid_functions, workspace_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
-from gmi_ui.tabs.common import Layout, Page, WorkspaceWiring, background_choice, model_choices, seed_row
+from gmi_ui.tabs.common import Layout, Page, WorkspaceWiring, background_choice, model_choices, prompt_hint, seed_row
 
 EXAMPLES = ("sunglasses", "a beard", "a red hat", "green hair", "a big smile")
 DEFAULTS = InpaintSettings(seed=1)
@@ -56,6 +56,7 @@ class InpaintLayout(Layout):
         functions = workspace_functions(services, "inpaint")
         with gr.Column(elem_classes="studio-prompt"):
             self.panel.show("prompt")
+            self.hint = prompt_hint("inpaint")
             self.bar = run_bar("inpaint", EXAMPLES)
         with gr.Row(elem_classes="studio-body has-painter"):
             with gr.Column(elem_classes="studio-settings", scale=0, min_width=272):

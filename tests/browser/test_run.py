@@ -1,10 +1,12 @@
 """A run in the page: start, stream, tune, pause, stop, reload, wait."""
 
+import re
 from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from engine.models.domain import Doubt
 from gmi_ui.runs.run import OURS
 from gmi_ui.studio import Server
 from tests.browser.helpers import (
@@ -243,3 +245,25 @@ def test_without_the_baseline_there_is_one_grid(page: Page) -> None:
     wait_for_phase(page, "done")
     expect(page.locator(".side")).to_have_count(1)
     expect(page.locator(".cell")).to_have_count(1)
+
+
+def test_what_the_models_do_not_know_is_said_while_typing(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the prompt before the run, without a click elsewhere, and in the run's message."""
+    asked: list[str] = []
+
+    def doubt(prompt: str, *_: object) -> Doubt | None:
+        asked.append(prompt)
+        return Doubt("avatars draws blobs; it does not know “castle”.", True) if "castle" in prompt else None
+
+    monkeypatch.setattr("engine.models.domain.doubt", doubt)
+    hint = page.locator("#generate-prompt-hint")
+    page.fill("#control-prompt textarea", "")
+    page.locator("#control-prompt textarea").press_sequentially("a castle", delay=15)
+    expect(hint).to_contain_text("it does not know “castle”")
+    assert asked[-1] == "a castle" and len(asked) < len("a castle")  # not once a letter
+    start(page, "a castle on a hill", n=2, steps=2)
+    expect_notice(page, "it does not know “castle”")
+    wait_for_phase(page, "done")
+    expect(page.locator(".cell-number").first).to_have_text(re.compile(r"^\d+ %$"))
+    page.fill("#control-prompt textarea", "blue")
+    expect(hint).to_have_text("")

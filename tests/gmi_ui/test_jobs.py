@@ -13,6 +13,7 @@ from PIL import Image
 
 from engine.errors import PictureError
 from engine.families import FAMILIES
+from engine.models.domain import Doubt
 from engine.pictures.masks import decode_mask
 from engine.pictures.picture_files import Picture
 from engine.settings import EditSettings, FlowSettings, InpaintSettings
@@ -32,6 +33,7 @@ from gmi_ui.runs.job import (
     as_moved,
     can_be_edited,
     model_names,
+    tell_doubts,
     tell_what_was_cut,
 )
 from gmi_ui.runs.work import Moment, Phase, Side
@@ -95,8 +97,8 @@ def test_figures_of_two_judges_do_not_compare() -> None:
     assert GENERATE.figures(tiny_settings()) == (TEXT, DIVERSITY)
     assert GENERATE.figures(tiny_settings(baseline=False, beside=BESIDE)) == (TEXT, DIVERSITY)  # one judge
     figures = GENERATE.figures(tiny_settings(baseline=False, beside={**BESIDE, "prompt_model": "clip-wide"}))
-    assert [figure.key for figure in figures] == ["text", "diversity"]
-    assert all(figure.help.endswith(NOT_COMPARABLE) for figure in figures)
+    assert [figure.key for figure in figures] == ["fit", "diversity"]  # a place among the same captions does compare
+    assert figures[1].help.endswith(NOT_COMPARABLE) and NOT_COMPARABLE not in figures[0].help
 
 
 def test_both_sides_are_prepared_from_the_same_start() -> None:
@@ -152,8 +154,20 @@ def test_plain_runs_have_every_slider_where_it_was_last_moved() -> None:
 
 
 def test_a_step_is_measured() -> None:
-    step: Any = SimpleNamespace(text_scores=torch.tensor([0.25, 0.75]), diversity=0.125)
-    assert GENERATE.measure(SimpleNamespace(), step) == {"text": 0.5, "diversity": 0.125}  # type: ignore[arg-type]
+    step: Any = SimpleNamespace(text_scores=torch.tensor([0.25, 0.75]), fits=torch.tensor([0.8, 0.9]), diversity=0.125)
+    task: Any = SimpleNamespace()
+    assert GENERATE.measure(task, step) == {"text": 0.5, "fit": pytest.approx(0.85), "diversity": 0.125}
+    step.fits = None
+    assert GENERATE.measure(task, step) == {"text": 0.5, "diversity": 0.125}
+
+
+def test_what_the_models_do_not_know_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a warning where it is the whole prompt, in passing where it is a word; nothing where there is no doubt."""
+    for found, kind in ((Doubt("Not that.", True), "warning"), (Doubt("Not this word.", False), "info"), (None, None)):
+        monkeypatch.setattr("engine.models.domain.doubt", lambda *_, found=found: found)
+        told = Told()
+        tell_doubts("a castle", None, None, told)
+        assert [(notice.text, notice.kind) for notice in told.notices] == ([(found.text, kind)] if found else [])
 
 
 # ---- edit ------------------------------------------------------------------------------------------------
@@ -173,9 +187,11 @@ def test_the_sides_of_an_edit_are_its_methods(method: Any, beside: Any) -> None:
 def test_an_edit_measures_the_distance_too() -> None:
     job, settings = EditJob(version()), EditSettings("a hat")
     assert job.figures(settings) == (TEXT, DIVERSITY, DISTANCE) and job.origin == 7
-    step: Any = SimpleNamespace(text_scores=torch.tensor([0.25, 0.75]), diversity=0.125)
+    step: Any = SimpleNamespace(text_scores=torch.tensor([0.25, 0.75]), fits=torch.tensor([0.8, 0.9]), diversity=0.125)
     task: Any = SimpleNamespace(figures=lambda step: {"distance_to_original": [0.1, 0.2, 0.6]})
-    assert job.measure(task, step) == {"text": 0.5, "diversity": 0.125, "distance": pytest.approx(0.3)}
+    assert job.measure(task, step) == {
+        "text": 0.5, "fit": pytest.approx(0.85), "diversity": 0.125, "distance": pytest.approx(0.3),
+    }  # fmt: skip
 
 
 def test_what_an_edit_began_at_travels_with_its_pictures() -> None:

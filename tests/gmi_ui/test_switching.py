@@ -405,7 +405,9 @@ def test_another_model_runs_beside_with_its_own_settings(tab: Tab, comparison: R
 def test_both_sides_name_their_models_and_their_judges(tab: Tab, comparison: Run) -> None:
     frame = frame_of(tab.services, tab.session)
     assert frame["titles"] == {"ours": "avatars, judged by clip-mini", "baseline": f"mosaic, judged by {WIDE}"}
-    assert all(NOT_COMPARABLE in figure["help"] for figure in frame["figures"])
+    assert [NOT_COMPARABLE in figure["help"] for figure in frame["figures"]] == [False, True]
+    fits = [frame["sides"][name]["fits"] for name in ("ours", "baseline")]
+    assert all(0 <= fit <= 1 for side in fits for fit in side)
     assert frame["stage"] == {"number": 2, "text": "codes in turn (mosaic)", "begins": 0.4}
     assert [frame["sides"][name]["total"] for name in ("ours", "baseline")] == [3, 5]
     assert len(frame["sides"]["baseline"]["curves"]["text"]) == 6

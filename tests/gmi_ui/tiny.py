@@ -42,6 +42,8 @@ class TinyGenerator:
     family: str = "stylegan2"
     classes: tuple[str, ...] = ()
     references: Mapping[str, Tensor] = field(default_factory=dict)
+    domain: str = "blobs of colour"
+    domain_likeness: float | None = None
 
     def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
         """[N, 12] -> [N, 3, 32, 32] in [-1, 1]."""

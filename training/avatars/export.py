@@ -84,6 +84,7 @@ def main() -> None:
         "licence": "MIT",
         "data": "drawn by training/avatars/drawing.py (MIT)",
         "paper": "Karras et al. 2020, Analyzing and Improving the Image Quality of StyleGAN",
+        "domain": "people: their hair, glasses, beards, hats, faces and clothes",
         "default_space": "w",
         "encoder_side": encoder.SIDE,
         "in_domain_distance": IN_DOMAIN_DISTANCE,

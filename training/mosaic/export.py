@@ -93,6 +93,7 @@ def export(bundle: Path, resolution: int = pool.SIZE) -> None:
         "licence": "CC-BY-4.0",
         "data": "own drawings, 11 avatar styles, 3 sets of emoji, 5 of icons, Fashion-MNIST; see the card",
         "paper": "Ramesh et al. 2021, Zero-Shot Text-to-Image Generation; van den Oord et al. 2017",
+        "domain": "small drawings: people, emoji, icons and clothes",
         "default_space": "codes",
         "prompt_model": "clip-mosaic",
         "examples": list(EXAMPLES),

@@ -106,19 +106,28 @@ function fitCells() {
 new ResizeObserver(fitCells).observe(element);
 window.addEventListener("resize", fitCells);
 
+// How well a picture fits its words: the share of random captions that fit it worse, which means the same of every
+// prompt model; the bare cosine where that is not known.
+const FIT_HELP = "How many of 100 random captions fit this picture worse than its prompt does.";
+function fitText(side, index) {
+  if (side.fits) return `${Math.round(100 * side.fits[index])} %`;
+  return side.scores ? side.scores[index].toFixed(3) : "";
+}
+
 function paintCells(root, title, side) {
   root.querySelectorAll(".cell").forEach((cell, index) => {
     const picture = cell.firstElementChild;
     const url = pictureUrl(side.cells[index]);
     if (picture.src !== url) picture.src = url;
     picture.hidden = false;
-    const score = side.scores ? side.scores[index].toFixed(3) : "";
+    const score = fitText(side, index);
     const label = side.labels?.[index] ?? "";
     const caption = cell.lastElementChild;
     caption.querySelector(".cell-label").textContent = label;
     caption.querySelector(".cell-number").textContent = score;
     caption.hidden = !score && !label;
-    const told = [label && `, ${label}`, score && `, text score ${score}`].join("");
+    const told = [label && `, ${label}`, score && `, fit ${score}`].join("");
+    caption.title = side.fits ? FIT_HELP : "";
     cell.setAttribute("aria-label", `${title}, picture ${index + 1}${told}. Open it large.`);
   });
 }

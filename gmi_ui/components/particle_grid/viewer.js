@@ -27,7 +27,7 @@ function paintViewer() {
   const words = frame.prompt || "Without words";
   viewer.querySelector(".viewer-prompt").textContent = words;
   viewerRole("score").hidden = !side.scores;
-  viewer.querySelector('[data-fact="score"]').textContent = side.scores ? side.scores[viewed.index].toFixed(3) : "";
+  viewer.querySelector('[data-fact="score"]').textContent = scoreText(side, viewed.index);
   const label = side.labels?.[viewed.index] ?? "";
   viewerRole("label").hidden = !label;
   viewer.querySelector('[data-fact="label"]').textContent = label;
@@ -80,6 +80,12 @@ function setSplit(share) {
   split.setAttribute("aria-valuetext", share === 0 ? "after" : share === 100 ? "before" : `before up to ${share} %`);
 }
 
+function scoreText(side, index) {
+  if (!side.scores) return "";
+  const cosine = side.scores[index].toFixed(3);
+  return side.fits ? `${fitText(side, index)} (cosine ${cosine})` : cosine;
+}
+
 // The picture that grew from the same seed on the other side.
 function paintOther(frame, sides) {
   const name = viewed.side === "ours" ? "baseline" : "ours";
@@ -88,7 +94,7 @@ function paintOther(frame, sides) {
   sameSeed.hidden = !other;
   if (!other) return;
   sameSeed.querySelector("img").src = pictureUrl(other.cells[viewed.index]);
-  const score = other.scores ? `: ${other.scores[viewed.index].toFixed(3)}` : "";
+  const score = other.scores ? `: ${fitText(other, viewed.index)}` : "";
   sameSeed.querySelector("span").textContent = `${frame.titles[name]}, same seed${score}`;
 }
 

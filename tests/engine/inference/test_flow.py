@@ -26,6 +26,7 @@ from engine.inference.flow import (
     ratio_weights,
     refine,
     scheduled,
+    share_of_worse,
     typical_norm,
     without_opposition,
 )
@@ -132,6 +133,19 @@ def test_scores_are_those_of_pictures_without_augmentation():
     views = TextLikelihood(tower, problem.text, cutouts=3)
     first = next(refine(replace(problem, conditions=((views, 1.0),)), toy_particles(4), FlowSettings()))
     torch.testing.assert_close(first.text_scores, tower(first.images) @ problem.text)
+
+
+def test_fits_are_the_share_of_captions_that_fit_worse():
+    """By hand: of four captions, two worse than the text, one equal to it and one better, at lengths of their own."""
+    problem = toy_problem()
+    assert next(refine(problem, toy_particles(2), FlowSettings())).fits is None
+    first = next(refine(problem, toy_particles(1), FlowSettings()))
+    feature = F.normalize(first.features[0], dim=0)
+    captions = torch.stack([3 * feature, problem.text, -problem.text, -feature])
+    fits = next(refine(replace(problem, captions=captions), toy_particles(1), FlowSettings())).fits
+    assert fits.tolist() == [0.5]
+    torch.testing.assert_close(share_of_worse(first.features, first.text_scores, captions), fits)
+    assert share_of_worse(feature[None], torch.ones(1) + 1e-6, captions).tolist() == [1.0]
 
 
 def test_terms_of_one_name_keep_their_values_apart():

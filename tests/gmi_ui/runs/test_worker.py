@@ -31,7 +31,7 @@ def test_a_run_shows_every_step_of_both_sides(services: Services) -> None:
     run = carried_out(services, Run(tiny_settings(), GENERATE))
     assert run.moment.phase is Phase.DONE and run.moment.step == 6
     for side in (run.moment.sides[OURS], run.moment.sides[BASELINE]):
-        assert [len(curve) for curve in side.curves.values()] == [7, 7]  # the start and six steps
+        assert [len(curve) for curve in side.curves.values()] == [7, 7, 7]  # the start and six steps
         assert side.step.particles.seeds == (5, 6, 7)
         assert side.curves["text"][-1] == pytest.approx(float(side.step.text_scores.mean()))
 
