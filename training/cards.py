@@ -76,8 +76,8 @@ grey at {resolution} px, one class at a time or mixtures of them.
   seeds in the scripts; the generator is an exponential average with batch statistics of its own.
 - **`references`** holds clip-mosaic's features of 1,000 training pictures, 100 of each kind, which pictures may go
   towards.
-- **Made for** trying class-conditional latents without a GPU. It knows ten classes and no colours. The studio says so of
-  a prompt whose cosine with every one of the references is below 0.24: of 40 prompts for clothes it doubts 10 %, of 35
+- **Made for** trying class-conditional latents without a GPU. It knows ten classes and no colours. The studio says so
+  of a prompt whose cosine with every one of the references is below 0.24: of 40 prompts for clothes it doubts 10 %, of 35
   single words 94 %, of 12 sentences about other things 92 %, of 40 about people 95 % (`python -m experiments.domains`).
 
 ## Figures
@@ -108,8 +108,9 @@ another: a prompt about anything that its sources show has somewhere to go.
 - **`references`** holds clip-mosaic's features of 1,000 of them, as the decoder draws them, which pictures may go
   towards.
 - **Made for** trying code-book latents without a GPU. It has no notion of a whole picture: what is drawn where is left
-  to the prompt model (`clip-mosaic`) and the start. clip-mosaic was trained on names of nearly everything: only prompts of
-  words that it never saw are doubted (none of 60 of its own, 17 % of 12 sentences: `python -m experiments.domains`).
+  to the prompt model (`clip-mosaic`) and the start. clip-mosaic was trained on names of nearly everything: only
+  prompts of words that it never saw are doubted (none of 60 of its own, 17 % of 12 sentences;
+  `python -m experiments.domains`).
 
 ## Sources
 
