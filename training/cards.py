@@ -78,7 +78,8 @@ grey at {resolution} px, one class at a time or mixtures of them.
   towards.
 - **Made for** trying class-conditional latents without a GPU. It knows ten classes and no colours. The studio says so
   of a prompt whose cosine with every one of the references is below 0.24: of 40 prompts for clothes it doubts 10 %, of
-  35 single words 94 %, of 12 sentences about other things 92 %, of 40 about people 95 % (`python -m experiments.domains`).
+  35 single words 94 %, of 12 sentences about other things 92 %, of 40 about people 95 %
+  (`python -m experiments.domains`).
 
 ## Figures
 
