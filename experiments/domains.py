@@ -26,9 +26,9 @@ QUICK = {"prompts": 2}
 
 def sets_of(model: str) -> dict[str, Sequence[str]]:
     """Prompts of the model's own domain, and of others."""
-    others = {"single words": elsewhere.WORDS, "sentences": elsewhere.SENTENCES}
+    others: dict[str, Sequence[str]] = {"single words": elsewhere.WORDS, "sentences": elsewhere.SENTENCES}
     if model == "mosaic":
-        own = {
+        own: dict[str, Sequence[str]] = {
             split: [t for ts in prompts.mosaic_captions(split)[0].values() for t in ts]
             for split in ("tuning", "reporting")
         }
@@ -37,7 +37,7 @@ def sets_of(model: str) -> dict[str, Sequence[str]]:
         people = [prompt.text for prompt in reporting.AVATARS]
         return {"tuning": list(tuning.FASHION), "reporting": list(reporting.FASHION), **others, "people": people}
     splits = {"tuning": tuning.AVATARS, "reporting": reporting.AVATARS}
-    return {name: [prompt.text for prompt in split] for name, split in splits.items()} | others
+    return {**{name: [prompt.text for prompt in split] for name, split in splits.items()}, **others}
 
 
 def rows_of(model: str, most: int | None) -> list[str]:

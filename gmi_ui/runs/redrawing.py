@@ -27,5 +27,5 @@ def redrawn(run: Run, side: str, kept: KeptStep) -> "Step":
     with torch.no_grad():
         images = task.problem.render(kept.particles.latents)
     newest = run.moment.sides[side].step
-    scores = {"text_scores": kept.text_scores, "fits": kept.fits}
-    return task.shown(replace(newest, particles=kept.particles, images=images, step=kept.step, **scores))
+    scored = replace(newest, text_scores=kept.text_scores, fits=kept.fits)
+    return task.shown(replace(scored, particles=kept.particles, images=images, step=kept.step))

@@ -143,7 +143,7 @@ def test_fits_are_the_share_of_captions_that_fit_worse():
     feature = F.normalize(first.features[0], dim=0)
     captions = torch.stack([3 * feature, problem.text, -problem.text, -feature])
     fits = next(refine(replace(problem, captions=captions), toy_particles(1), FlowSettings())).fits
-    assert fits.tolist() == [0.5]
+    assert fits is not None and fits.tolist() == [0.5]
     torch.testing.assert_close(share_of_worse(first.features, first.text_scores, captions), fits)
     assert share_of_worse(feature[None], torch.ones(1) + 1e-6, captions).tolist() == [1.0]
 

@@ -1,5 +1,6 @@
 """What the bundled models say of prompts that they do not know, and of those that they do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -85,7 +86,7 @@ class Elsewhere:
     sha256: str = "0" * 64
     tokenizer: object = field(default_factory=object)
 
-    def text_features(self, texts: list[str]) -> Tensor:
+    def text_features(self, texts: Sequence[str]) -> Tensor:
         return torch.ones(len(texts), 2)
 
 
