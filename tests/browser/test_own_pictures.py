@@ -17,7 +17,7 @@ from gmi_ui.runs.run import Run
 from gmi_ui.studio import LaunchOptions, Server, serve
 from tests.browser.conftest import new_tab
 from tests.browser.helpers import download, drop_file, free_port
-from tests.gmi_ui.tiny import style_models
+from tests.gmi_ui.tiny import GENERATOR, style_models
 
 STEP_SECONDS = 0.01
 FINISHED = ':is([data-phase="done"], [data-phase="failed"])'
@@ -184,6 +184,20 @@ def test_an_own_picture_is_found_first_then_edited(page: Page) -> None:
     expect(workspace.locator(".workspace-status")).to_have_text(re.compile(r"Distance 0\.\d{3} "))
     for picture in ("workspace-own", "workspace-model"):
         page.wait_for_function(f"() => document.querySelector('.{picture}').naturalWidth > 0")
+    edit(page)
+
+
+def test_a_saved_w_is_dropped_and_known_at_once(page: Page, style_studio: Server) -> None:
+    go_to(page, "edit")
+    network = style_studio.services.models.generator(GENERATOR).network
+    for layers, name in ((network.num_ws, "projected_w.npz"), (network.num_ws + 1, "other.npz")):
+        file = io.BytesIO()
+        np.savez(file, w=np.full((1, layers, network.w_dim), 0.5, np.float32))
+        drop(page, "edit", name, file.getvalue(), "application/zip")
+        if layers == network.num_ws:
+            expect(page.locator("#edit-workspace")).to_contain_text("known exactly")
+    expect_notice(page, "edit", f"other.npz holds {network.num_ws + 1} w of {network.w_dim} numbers")
+    expect(page.locator("#edit-version-history .version-card")).to_have_count(1)
     edit(page)
 
 
