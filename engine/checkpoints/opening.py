@@ -10,6 +10,7 @@ themselves, small ones of the user's are read each time.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -57,6 +58,10 @@ INDEX_SUFFIXES = (".safetensors.index.json", ".bin.index.json")
 MAX_FILES = 256
 READERS_VERSION = 2  # of what the readers make of a file: what the cache keeps of another is made anew
 
+_OF_TRAINING = re.compile(
+    r"(?i)(^|[_.-])(optim|optimizer|scheduler|scaler|rng_state|training_args)([_.-]|\d|$)|^state_dict(_|$)"
+)
+_AVERAGED = re.compile(r"G_ema((?:_\w+)?)")
 _STRANGER_FILES = {
     "model_index.json": "a folder of diffusers",
     "adapter_config.json": "a LoRA (PEFT): changes to the weights of another model, which is not in it",
@@ -90,6 +95,7 @@ class Sources:
     config: Path | None = None
     description: Path | None = None
     description_is_given: bool = False
+    left_out: tuple[Path, ...] = ()  # what a training keeps beside the weights
 
 
 def open_checkpoint(
@@ -129,7 +135,11 @@ def open_checkpoint(
         configuration = complete(parts.family, parts.networks, parts.stated, given or {})
     except Refused as error:
         raise error.naming(path.name) from error
-    provenance = Provenance(path, parts.format, size, sha256, parts.notes)
+    notes = parts.notes
+    if sources.left_out:
+        names = ", ".join(printable(file.name, 40) for file in sources.left_out[:8])
+        notes = (*notes, f"not used, of the training: {names}")
+    provenance = Provenance(path, parts.format, size, sha256, notes)
     return Checkpoint(parts.family, parts.networks, configuration, provenance)
 
 
@@ -182,7 +192,22 @@ def _folder_sources(folder: Path, description: Path | None) -> Sources:
         raise ModelError(f"{folder} holds no file of weights ({', '.join(WEIGHT_SUFFIXES)}).")
     if len(weights) > MAX_FILES:
         raise ModelError(f"{folder} holds {len(weights)} files of weights; open the one that you mean.")
-    return _with_companions(Sources(folder, weights), folder, description)
+    weights, left_out = _without_training(weights)
+    return _with_companions(Sources(folder, weights, left_out=left_out), folder, description)
+
+
+def _without_training(weights: tuple[Path, ...]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """The files of weights, and those of a training beside them, both by their names.
+
+    Optimizers go where anything else is there. Where a generator and its average are there, as in folders of
+    BigGAN-PyTorch, the average is taken, the best of several, and the discriminator of the same step.
+    """
+    kept = [file for file in weights if not _OF_TRAINING.search(file.stem)] or list(weights)
+    averaged = {file: match[1] for file in kept if (match := _AVERAGED.fullmatch(file.stem))}
+    if averaged:
+        chosen = min(averaged, key=lambda file: (averaged[file] != "", "best" not in averaged[file], averaged[file]))
+        kept = [file for file in kept if file == chosen or file.stem == f"D{averaged[chosen]}"]
+    return tuple(kept), tuple(file for file in weights if file not in kept)
 
 
 def _stranger_folder(folder: Path) -> str:

@@ -45,7 +45,7 @@ def read(value: dict[str, Any]) -> Parts:
     networks, notes = dict(parts.networks), [note.replace("g_ema", "decoder") for note in parts.notes]
     encoder = tensors_of(_part(weights, _ENCODER), "encoder")
     kind = opts.get("encoder_type")
-    stated = {}
+    stated = dict(parts.stated)
     if why := _why_unused(encoder):
         named = f" ({printable(kind, 40)})" if isinstance(kind, str) else ""
         notes.append(f"opened without its encoder{named}, which {why}: pictures are searched as without one")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from engine.checkpoints.arrays import StoredArray
-from engine.checkpoints.checkpoint import Parts, is_state_dict, tensors_of
+from engine.checkpoints.checkpoint import Parts, Setting, is_state_dict, tensors_of
 from engine.checkpoints.refusal import Refused
 from engine.checkpoints.wrapping import AVERAGED, GENERATORS, Unwrapped, peeled
 from engine.networks.stylegan2 import MappingNetwork, ada_state_from_rosinality
@@ -50,7 +50,8 @@ def read(value: dict[str, Any]) -> Parts:
     others = [] if bare else sorted(str(key)[:40] for key in value if key not in (name, "d", "latent_avg"))
     if others:
         notes.append(f"not used: {', '.join(others[:8])}")
-    return Parts(FORMAT, "stylegan2", {"generator": renamed}, notes=tuple(notes))
+    stated = {"generator": {"normalization": Setting("apart", "this kind of file")}}  # there are no labels
+    return Parts(FORMAT, "stylegan2", {"generator": renamed}, stated, tuple(notes))
 
 
 def _generator(value: Any) -> Unwrapped | None:

@@ -55,7 +55,8 @@ def _generator_settings(node: Node) -> dict[str, Setting]:
     mapping, synthesis = _inner(words, "mapping_kwargs"), _inner(words, "synthesis_kwargs")
     for place in (mapping, synthesis, _inner(synthesis, "block_kwargs"), _inner(synthesis, "layer_kwargs")):
         _check_activation(place)
-    return _found({"lr_multiplier": mapping, "conv_clamp": synthesis})
+    stated = _found({"lr_multiplier": mapping, "conv_clamp": synthesis})
+    return {**stated, "normalization": Setting("apart", "this kind of file")}
 
 
 def _discriminator_settings(node: Node) -> dict[str, Setting]:

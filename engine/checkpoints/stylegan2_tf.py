@@ -6,6 +6,7 @@ the 1 that is added to them, the kernels of up-convolutions are mirrored, and no
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,6 +26,7 @@ _OLDEST = 4
 _MAX_DEPTH = 4
 _MAX_COMPONENTS = 64
 _TAPS = [1, 3, 3, 1]
+_LABELS = "mapping/LabelConcat/weight"
 
 Arrays = Mapping[str, Tensor]
 
@@ -46,10 +48,15 @@ def read(value: tuple[Node, Node, Node]) -> Parts:
     networks = {"generator": _generator(arrays), "discriminator": _discriminator(_arrays(discriminator))}
     words, judge = _words(generator), _words(discriminator)
     stated: dict[str, dict[str, Setting]] = {
-        "generator": _found(words, {"lr_multiplier": "mapping_lrmul"}),
+        "generator": _found(words, {"lr_multiplier": "mapping_lrmul"}) | _normalization(arrays),
         "discriminator": _found(judge, {"lr_multiplier": "mapping_lrmul", "mbstd_group_size": "mbstd_group_size"}),
     }
     return Parts(FORMAT, "stylegan2", networks, stated, ("not used: G",))
+
+
+def _normalization(arrays: Arrays) -> dict[str, Setting]:
+    """StyleGAN2's own networks with labels put them beside z and normalise both as one; ADA's do so apart."""
+    return {"normalization": Setting("together" if _LABELS in arrays else "apart", "this kind of file")}
 
 
 def _words(node: Node) -> dict[str, Any]:
@@ -154,6 +161,7 @@ def _generator_rules() -> list[_Rule]:
     rules: list[_Rule] = [
         (r"dlatent_avg", "mapping.w_avg", _as_it_is),
         (r"mapping/LabelEmbed/weight", "mapping.embed.weight", _transposed),
+        (_LABELS, "mapping.embed.weight", _transposed),
         (r"mapping/LabelEmbed/bias", "mapping.embed.bias", _as_it_is),
         (r"mapping/Dense(\d+)/weight", r"mapping.fc\1.weight", _transposed),
         (r"mapping/Dense(\d+)/bias", r"mapping.fc\1.bias", _as_it_is),
@@ -220,6 +228,13 @@ def _changed(name: str, array: Tensor, change: Callable[[Tensor], Tensor]) -> Te
 
 def _generator(arrays: Arrays) -> dict[str, Tensor]:
     state = _renamed(arrays, _generator_rules())
+    if _LABELS in arrays:
+        # There labels times weights, here also divided by the square root of the labels' number, and with a bias.
+        if arrays[_LABELS].ndim != 2:
+            raise Refused(f"its variable {_LABELS!r} has the wrong number of axes.")
+        count = arrays[_LABELS].shape[0]
+        state["mapping.embed.weight"] = state["mapping.embed.weight"] * math.sqrt(count)
+        state["mapping.embed.bias"] = state["mapping.embed.weight"].new_zeros(len(state["mapping.embed.weight"]))
     kernel = binomial_filter()
     for key in [key for key in state if key.endswith("noise_strength")]:
         layer = key.removesuffix(".noise_strength")

@@ -59,7 +59,7 @@ FAMILY = Family(
     networks={
         "generator": Network(
             _generator,
-            has_keys("shared.weight linear.weight blocks.0.0.conv1.weight output_layer.2.weight"),
+            has_keys("blocks.0.0.bn1.gain.weight linear.weight blocks.0.0.conv1.weight output_layer.2.weight"),
             (positive("bn_eps", 1e-5, "1e-4 in ports of TensorFlow's weights"),),
         ),
         "discriminator": Network(

@@ -190,6 +190,11 @@ _OPTIONS = (
 _ENCODER_TYPE = one_of(
     "encoder_type", (PROGRESSIVE, "GradualStyleEncoder"), "e4e's or pSp's arithmetic, of encoders with a pyramid"
 )
+_NORMALIZATION = one_of(
+    "normalization",
+    ("apart", "together"),
+    "of z and the class: each for itself, or as one vector, as in TensorFlow networks with LabelConcat",
+)
 _GROUP = count_or_none("mbstd_group_size", 4, "pictures per group of the batch statistic")
 
 FAMILY = Family(
@@ -198,7 +203,9 @@ FAMILY = Family(
     tasks=("generate", "edit", "inpaint"),
     networks={
         "generator": Network(
-            _generator, has_keys("mapping.fc0.weight synthesis.b4.const synthesis.b4.conv1.weight"), _OPTIONS
+            _generator,
+            has_keys("mapping.fc0.weight synthesis.b4.const synthesis.b4.conv1.weight"),
+            (*_OPTIONS, _NORMALIZATION),
         ),
         "discriminator": Network(
             _discriminator, has_keys("b4.conv.weight b4.fc.weight b4.out.weight b8.conv0.weight"), (*_OPTIONS, _GROUP)

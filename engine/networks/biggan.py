@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -139,23 +139,37 @@ def embed(table: Tensor, classes: Tensor) -> Tensor:
 # ---- generator -------------------------------------------------------------------------------------------
 
 
+class ClassTable(nn.Embedding):
+    """Class weights [N, classes] -> [N, features]: a row for each class, without a spectral norm."""
+
+    def forward(self, classes: Tensor) -> Tensor:
+        return embed(self.weight, classes)
+
+
 class BatchNorm(nn.Module):
-    """Batch norm with a scale 1 + gain(y) and an offset bias(y), linear in the condition y."""
+    """Batch norm with a scale 1 + gain(y) and an offset bias(y), linear in the condition y.
+
+    is_shared: whether y is an embedding that all layers share; otherwise it is the weights of the classes.
+    """
 
     stored_mean: Tensor
     stored_var: Tensor
 
-    def __init__(self, channels: int, condition_dim: int, eps: float) -> None:
+    def __init__(self, channels: int, condition_dim: int, eps: float, *, is_shared: bool = True) -> None:
         super().__init__()
         self.eps = eps
-        self.gain = Linear(condition_dim, channels, bias=False)
-        self.bias = Linear(condition_dim, channels, bias=False)
+        self.gain: Any = _condition(condition_dim, channels, is_shared)
+        self.bias: Any = _condition(condition_dim, channels, is_shared)
         self.register_buffer("stored_mean", torch.zeros(channels))
         self.register_buffer("stored_var", torch.ones(channels))
 
     def forward(self, x: Tensor, y: Tensor, gain: Tensor) -> Tensor:
         """relu(norm(x)) * gain; x: [N, C, H, W], y: [N, condition_dim], gain: a positive scalar tensor."""
         return normalised_relu(self, x, (1 + self.gain(y)) * gain, self.bias(y) * gain)
+
+
+def _condition(condition_dim: int, channels: int, is_shared: bool) -> nn.Module:
+    return Linear(condition_dim, channels, bias=False) if is_shared else ClassTable(condition_dim, channels)
 
 
 class OutputBatchNorm(nn.Module):
@@ -217,13 +231,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 class GeneratorBlock(nn.Module):
     """Two 3 x 3 convolutions at twice the side, and a 1 x 1 shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int, condition_dim: int, bn_eps: float) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, condition_dim: int, bn_eps: float, *, is_shared: bool = True
+    ) -> None:
         super().__init__()
         self.conv1 = Convolution(in_channels, out_channels, 3)
         self.conv2 = Convolution(out_channels, out_channels, 3)
         self.conv_sc = Convolution(in_channels, out_channels, 1)
-        self.bn1 = BatchNorm(in_channels, condition_dim, bn_eps)
-        self.bn2 = BatchNorm(out_channels, condition_dim, bn_eps)
+        self.bn1 = BatchNorm(in_channels, condition_dim, bn_eps, is_shared=is_shared)
+        self.bn2 = BatchNorm(out_channels, condition_dim, bn_eps, is_shared=is_shared)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """x: [N, in, H, W], y: [N, condition_dim] -> [N, out, 2H, 2W]."""
@@ -237,6 +253,7 @@ class Generator(nn.Module):
 
     channels: (in, out) of each block; attention: the blocks followed by it. Hierarchical generators cut z into
     equal chunks, one for the linear layer and one for each block's condition; others give all of z to the first.
+    shared_dim: of the embedding that all layers share; 0 where each has one of its own (without G_shared).
     """
 
     def __init__(
@@ -253,18 +270,23 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         slots = len(channels) + 1
+        if hierarchical and not shared_dim:
+            raise ValueError("generators with an embedding for each layer give all of z to the first layer")
         if hierarchical and dim_z % slots:
             raise ValueError(f"dim_z must be a multiple of {slots}, one chunk for each of them; got {dim_z}")
         self.dim_z, self.n_classes, self.shared_dim = dim_z, n_classes, shared_dim
         self.img_channels = img_channels
         self.img_resolution = BOTTOM_WIDTH * 2 ** len(channels)
         self.chunk = dim_z // slots if hierarchical else 0
-        self.shared = nn.Embedding(n_classes, shared_dim)
-        nn.init.normal_(self.shared.weight, std=0.02)
+        if shared_dim:
+            self.shared = nn.Embedding(n_classes, shared_dim)
+            nn.init.normal_(self.shared.weight, std=0.02)
+        condition_dim = shared_dim + self.chunk if shared_dim else n_classes
         self.linear = Linear(self.chunk or dim_z, channels[0][0] * BOTTOM_WIDTH**2)
         self.blocks = nn.ModuleList()
         for i, (before, after) in enumerate(channels):
-            stage = nn.ModuleList([GeneratorBlock(before, after, shared_dim + self.chunk, bn_eps)])
+            block = GeneratorBlock(before, after, condition_dim, bn_eps, is_shared=shared_dim > 0)
+            stage = nn.ModuleList([block])
             if i in attention:
                 stage.append(Attention(after))
             self.blocks.append(stage)
@@ -274,8 +296,11 @@ class Generator(nn.Module):
         )
 
     def embed_classes(self, classes: Tensor) -> Tensor:
-        """Class indices [N] or class weights [N, n_classes] -> the condition y [N, shared_dim]."""
-        return embed(self.shared.weight, classes)
+        """Class indices [N] or class weights [N, n_classes] -> the condition y [N, shared_dim], or such weights."""
+        if self.shared_dim:
+            return embed(self.shared.weight, classes)
+        is_mixed = classes.is_floating_point()
+        return classes if is_mixed else F.one_hot(classes, self.n_classes).to(self.linear.weight.dtype)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """z: [N, dim_z], y: [N, shared_dim] of `embed_classes` -> images [N, img_channels, H, W] in [-1, 1]."""
@@ -385,7 +410,7 @@ def draw_weights(network: nn.Module, generator: torch.Generator) -> None:
 
 # ---- building from a state dict --------------------------------------------------------------------------
 
-_GENERATOR = "a BigGAN generator under ajbrock's names (with G_shared)"
+_GENERATOR = "a BigGAN generator under ajbrock's names"
 _DISCRIMINATOR = "a BigGAN discriminator under ajbrock's names"
 
 
@@ -396,12 +421,16 @@ def generator_from_shapes(
 
     Shapes cannot tell bn_eps; ports of the TensorFlow weights need 1e-4. Raises ValueError where a key is missing.
     """
-    n_classes, shared_dim = shape_of(state, "shared.weight", _GENERATOR)
+    norm = "blocks.0.0.bn1.gain.weight"
+    is_shared = "shared.weight" in state or norm.replace("weight", "u0") in state
+    n_classes, shared_dim = (
+        shape_of(state, "shared.weight", _GENERATOR) if is_shared else (shape_of(state, norm, _GENERATOR)[0], 0)
+    )
     blocks = count_keys(state, "blocks.{}.0.conv1.weight")
     channels = [_in_and_out(state, f"blocks.{i}.0.conv1.weight", _GENERATOR) for i in range(max(blocks, 1))]
-    condition_dim = shape_of(state, "blocks.0.0.bn1.gain.weight", _GENERATOR)[1]
+    condition_dim = shape_of(state, norm, _GENERATOR)[1]
     first = shape_of(state, "linear.weight", _GENERATOR)[1]
-    hierarchical = condition_dim > shared_dim
+    hierarchical = is_shared and condition_dim > shared_dim
     with torch.device(device if device is not None else "cpu"):
         return Generator(
             first * (blocks + 1) if hierarchical else first,

@@ -31,6 +31,7 @@ from engine.networks.derived import Derived, count_keys, shape_of
 
 Architecture = Literal["skip", "orig", "resnet"]
 NoiseMode = Literal["const", "random", "none"]
+Normalization = Literal["apart", "together"]  # of z and the label's embedding
 
 ARCHITECTURES = ("skip", "orig", "resnet")
 NOISE_MODES = ("const", "random", "none")
@@ -461,7 +462,8 @@ class MappingNetwork(nn.Module):
     """z (and a class label) -> w, by fully connected layers.
 
     `w_avg`, the running mean of w used for truncation, exists where `num_ws` is given; call `track_average`
-    while training.
+    while training. normalizes_together: z and the label's embedding are normalised as one vector, as the TensorFlow
+    original does, not each for itself.
     """
 
     w_avg: Tensor
@@ -477,8 +479,10 @@ class MappingNetwork(nn.Module):
         embed_features: int | None = None,
         layer_features: int | None = None,
         lr_multiplier: float = 0.01,
+        normalizes_together: bool = False,
     ) -> None:
         super().__init__()
+        self.normalizes_together = normalizes_together
         if z_dim == 0 and c_dim == 0:
             raise ValueError("a mapping network needs a latent (z_dim > 0) or labels (c_dim > 0)")
         self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
@@ -498,17 +502,19 @@ class MappingNetwork(nn.Module):
     def to_w(self, z: Tensor | None, c: Tensor | None = None) -> Tensor:
         """z: [N, z_dim] normal (None where z_dim is 0), c: [N, c_dim] one-hot or mixed -> w: [N, w_dim]."""
         parts = []
+        apart = not self.normalizes_together
         if self.z_dim > 0:
             if z is None or z.ndim != 2 or z.shape[1] != self.z_dim:
                 found = None if z is None else list(z.shape)
                 raise ValueError(f"expected z of shape [N, {self.z_dim}], got {found}")
-            parts.append(normalize_second_moment(z))
+            parts.append(normalize_second_moment(z) if apart else z)
         if self.c_dim > 0:
             if c is None or c.ndim != 2 or c.shape[1] != self.c_dim:
                 found = None if c is None else list(c.shape)
                 raise ValueError(f"a conditional network: expected c of shape [N, {self.c_dim}], got {found}")
-            parts.append(normalize_second_moment(self.embed(c)))
+            parts.append(normalize_second_moment(self.embed(c)) if apart else self.embed(c))
         x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        x = x if apart else normalize_second_moment(x)
         for i in range(self.num_layers):
             x = self.get_submodule(f"fc{i}")(x)
         return x
@@ -700,6 +706,7 @@ class Generator(nn.Module):
         lr_multiplier: float = 0.01,
         conv_clamp: float | None = None,
         architecture: Architecture = "skip",
+        normalizes_together: bool = False,
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
@@ -723,6 +730,7 @@ class Generator(nn.Module):
             embed_features=embed_features,
             layer_features=layer_features,
             lr_multiplier=lr_multiplier,
+            normalizes_together=normalizes_together,
         )
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
@@ -928,13 +936,15 @@ def generator_from_shapes(
     *,
     lr_multiplier: float = 0.01,
     conv_clamp: float | None = None,
+    normalization: Normalization = "apart",
     architecture: Architecture | None = None,
     device: torch.device | str | None = None,
 ) -> Generator:
     """An untrained `Generator` with the keys and shapes of a StyleGAN2-ADA `G` or `G_ema` state dict.
 
-    What shapes cannot tell (lr_multiplier, conv_clamp) is an argument; the architecture is read from the key
-    names unless given. With device="meta" nothing is allocated. Raises ValueError where a key is missing.
+    What shapes cannot tell (lr_multiplier, conv_clamp, normalization of z and label) is an argument; the architecture
+    is read from the key names unless given. With device="meta" nothing is allocated. Raises ValueError where a key is
+    missing.
     """
     channels = _channels(state, "synthesis.b", ".conv1.weight")
     resolution = max(channels)
@@ -952,6 +962,7 @@ def generator_from_shapes(
             lr_multiplier=lr_multiplier,
             conv_clamp=conv_clamp,
             architecture=architecture or found,
+            normalizes_together=normalization == "together",
             **layers,
         )
 

@@ -24,7 +24,10 @@ from torch import Tensor, nn
 
 from engine import __main__ as cli
 from engine.checkpoints import open_checkpoint
+from engine.checkpoints.arrays import ArrayShell
 from engine.models.loading import load_generator
+from engine.networks.biggan import Discriminator as BigGANDiscriminator
+from engine.networks.biggan import Generator as BigGAN
 from engine.networks.stylegan2 import Discriminator, Generator
 from tests.engine.checkpoints import expected
 from tests.engine.checkpoints.ada_pickle import write_ada_pickle
@@ -340,6 +343,121 @@ def test_classes_of_a_conditional_pickle(tmp_path: Path, capsys: pytest.CaptureF
     assert "space 'w' has none; leave them out, or use z" in capsys.readouterr().err
 
 
+# ---- TensorFlow's, BigGAN's ----------------------------------------------------------------------------------
+
+
+def test_tensorflow_networks_with_labels(tmp_path: Path) -> None:
+    """mapping/LabelConcat: labels times weights beside z, both normalised as one vector; a logit for each class."""
+    from engine.checkpoints import stylegan2_tf
+    from engine.checkpoints.arrays import Storage, StoredArray
+    from engine.checkpoints.building import build_network
+    from engine.checkpoints.content import read_content
+    from engine.checkpoints.pickle_machine import Node
+
+    def array(values: Tensor) -> ArrayShell:
+        shell = ArrayShell()
+        data = memoryview(bytearray(values.contiguous().numpy().tobytes()))
+        storage = Storage(torch.float32, values.numel(), data)
+        shell.stored = StoredArray(storage, 0, tuple(values.shape), values.contiguous().stride())
+        return shell
+
+    _, discriminator, generator = read_content(expected.path("sg2_tf_legacy32.pkl")).value
+    random = torch.Generator().manual_seed(1)
+    mapping: Node = generator.state["components"]["mapping"]
+    variables = dict(mapping.state["variables"])
+    first = variables["Dense0/weight"].stored.tensor()
+    z_dim, labels = first.shape[0], torch.randn(3, first.shape[0], generator=random)
+    wide = torch.randn(2 * z_dim, first.shape[1], generator=random)
+    mapping.state["variables"] = [
+        *((name, one) for name, one in variables.items() if name != "Dense0/weight"),
+        ("Dense0/weight", array(wide)),
+        ("LabelConcat/weight", array(labels)),
+    ]
+    judge = dict(discriminator.state["variables"])
+    last = judge["Output/weight"].stored.tensor()
+    judge |= {"Output/weight": array(last.repeat(1, 3)), "Output/bias": array(torch.zeros(3))}
+    discriminator.state["variables"] = list(judge.items())
+    parts = stylegan2_tf.read((generator, discriminator, generator))
+    settings = {role: {name: one.value for name, one in stated.items()} for role, stated in parts.stated.items()}
+    assert settings["generator"]["normalization"] == "together"
+    network: Any = build_network(
+        "stylegan2", "generator", parts.networks["generator"], settings["generator"], place="x"
+    )
+    z, c = torch.randn(2, z_dim, generator=random), torch.eye(3)[[2, 0]]
+    x = torch.cat([z, c @ labels], dim=1)
+    x = x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+    step = settings["generator"].get("lr_multiplier", 0.01)
+    bias = variables["Dense0/bias"].stored.tensor()
+    y = torch.nn.functional.leaky_relu(x @ wide * (step / wide.shape[0] ** 0.5) + bias * step, 0.2) * 2**0.5
+    assert torch.allclose(network.mapping.fc0(x), y, atol=1e-5)
+    assert network.c_dim == 3 and torch.allclose(network.mapping.to_w(z, c), rest_of(network.mapping, y), atol=1e-5)
+    judged: Any = build_network("stylegan2", "discriminator", parts.networks["discriminator"], {}, place="x")
+    assert judged.judges_by_class and judged.of_any_class(torch.zeros(1, 3, 32, 32)).shape == (1, 1)
+
+
+def rest_of(mapping: Any, y: Tensor) -> Tensor:
+    """The layers of a mapping network behind the first."""
+    for i in range(1, mapping.num_layers):
+        y = mapping.get_submodule(f"fc{i}")(y)
+    return y
+
+
+def biggan(shared_dim: int = 4) -> BigGAN:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = BigGAN(6 if shared_dim else 5, 3, shared_dim, channels=[(4, 4), (4, 4)], hierarchical=shared_dim > 0)
+    return made
+
+
+def test_a_biggan_with_an_embedding_for_each_layer(tmp_path: Path) -> None:
+    """Without G_shared: scales and offsets of a layer are rows of its own tables, which mix as classes do."""
+    network = biggan(shared_dim=0).eval()
+    tables = [key for key in network.state_dict() if ".bn1.gain." in key]
+    assert tables == [f"blocks.{i}.0.bn1.gain.weight" for i in range(2)]
+    torch.save(network.state_dict(), tmp_path / "G_ema.pth")
+    opened = open_checkpoint(tmp_path / "G_ema.pth")
+    assert opened.family == "biggan"
+    model = load_generator(str(tmp_path / "G_ema.pth"))
+    assert model.classes == ("0", "1", "2")
+    z, one = torch.randn(2, 5, generator=torch.Generator().manual_seed(0)), torch.eye(3)[[1, 2]]
+    with torch.no_grad():
+        images = model.network(z, model.network.embed_classes(one))
+        assert torch.allclose(images, network(z, network.embed_classes(torch.tensor([1, 2]))), atol=1e-5)
+        norm: Any = network.get_submodule("blocks.0.0.bn1")
+        mixed = norm.gain(torch.tensor([[0.25, 0.75, 0.0]]))
+        assert torch.allclose(mixed[0], 0.25 * norm.gain.weight[0] + 0.75 * norm.gain.weight[1])
+    for picture in drawn(tmp_path / "G_ema.pth", tmp_path / "out"):
+        assert picture.shape == (16, 16, 3)
+
+
+def test_a_folder_of_a_biggan_training(tmp_path: Path) -> None:
+    """The averaged generator and the discriminator of the same step; optimizers and the rest are left out, and said."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    averaged, judge = biggan(), BigGANDiscriminator(3, channels=[(3, 4, 4), (4, 4, 4)], down=[True, False])
+    optimizer = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 1e-4, "params": [0]}]}
+    best = {key: 2 * value for key, value in averaged.state_dict().items()}
+    for name, value in {
+        "G": best, "G_ema": averaged.state_dict(), "D": judge.state_dict(), "G_optim": optimizer, "D_optim": optimizer,
+        "state_dict": {"itr": 5, "epoch": 1}, "G_ema_copy0": best, "D_copy0": best, "G_optim_copy0": optimizer,
+    }.items():  # fmt: skip
+        torch.save(value, folder / f"{name}.pth")
+    opened = open_checkpoint(folder)
+    assert (opened.family, set(opened.networks)) == ("biggan", {"generator", "discriminator"})
+    assert torch.equal(opened.networks["generator"]["linear.weight"], averaged.linear.weight)
+    (note,) = (note for note in opened.provenance.notes if note.startswith("not used, of the training: "))
+    assert "G_optim.pth" in note and "state_dict.pth" in note and "G.pth" in note and "G_ema_copy0.pth" in note
+    load_generator(str(folder))
+    for name in ("G_ema", "D"):
+        (folder / f"{name}.pth").unlink()
+    torch.save(best, folder / "G_ema_best1.pth")
+    best_one = open_checkpoint(folder).networks["generator"]
+    assert torch.equal(best_one["linear.weight"], 2 * averaged.linear.weight)
+    (tmp_path / "alone").mkdir()
+    torch.save(averaged.state_dict(), tmp_path / "alone" / "state_dict.pth")
+    assert open_checkpoint(tmp_path / "alone").family == "biggan"
+
+
 # ---- weights that are no numbers to compute with ---------------------------------------------------------
 
 
@@ -456,7 +574,7 @@ def test_models_of_other_kinds_are_named(
         said = refused(tmp_path / "x.pt", capsys)
     assert name in said
     if kind != "nothing known":
-        assert "is not supported here. These are: StyleGAN2, BigGAN" in said
+        assert "is not supported here. These are: StyleGAN2, " in said
 
 
 def test_lucidrains_models_by_their_own_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

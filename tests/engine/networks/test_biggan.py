@@ -230,7 +230,7 @@ def test_gradients_by_z_and_class() -> None:
 
 
 def test_wrong_input_is_explained() -> None:
-    with pytest.raises(ValueError, match="lacks 'shared.weight'"):
+    with pytest.raises(ValueError, match="lacks 'blocks.0.0.bn1.gain.weight'"):
         generator_from_shapes({})
     with pytest.raises(ValueError, match="lacks 'blocks.0.0.conv1.weight'"):
         discriminator_from_shapes({})

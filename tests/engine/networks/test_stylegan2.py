@@ -394,6 +394,20 @@ def test_a_picture_is_as_real_as_its_class_makes_it(c_dim: int, logits: int) -> 
     assert_near(judge.of_any_class(images), by_class.exp().mean(1, keepdim=True).log(), 1e-12)
 
 
+def test_labels_are_normalised_with_z_or_apart() -> None:
+    """TensorFlow's own: x = (z, c W), then x / sqrt(mean x^2); ADA's: each for itself."""
+    network = stylegan2.MappingNetwork(3, 2, 4, num_ws=None, num_layers=1, normalizes_together=True).double()
+    z, c = normal(5, 3), torch.eye(2, dtype=torch.float64)[[0, 1, 0, 1, 0]]
+    embedded = c @ network.embed.weight.t() / 2**0.5 + network.embed.bias
+    x = torch.cat([z, embedded], dim=1)
+    x = x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+    layer = network.get_submodule("fc0")
+    assert_near(network.to_w(z, c), layer(x), 1e-14)
+    apart = stylegan2.MappingNetwork(3, 2, 4, num_ws=None, num_layers=1).double()
+    apart.load_state_dict(network.state_dict())
+    assert not torch.allclose(apart.to_w(z, c), network.to_w(z, c))
+
+
 def test_errors_say_what_to_do() -> None:
     network = tiny_generator(c_dim=2)
     with pytest.raises(ValueError, match=r"expected c of shape \[N, 2\], got None"):
