@@ -38,7 +38,9 @@ _STRIP = 2_000_000  # pixels converted at once
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # bytes a pixel in Pillow; 4 of other modes
 _RESULT, _TRANSPARENT_RESULT = 3, 7  # bytes a pixel; see `Layers` and `picture_files.Picture`
 _WEBP_DECODER = 16  # bytes a pixel: two canvases, the frame, and its copy
-_TIFF_STRIPS = (273, 279, 324, 325)  # tags with an entry for each strip or tile
+_TIFF_BYTES = (1, 2, 7)  # kinds of tags that are kept as they are: bytes, text, anything
+_MOST_TAGS = 1_000  # looked at; a picture has some 20
+_MOST_EXIF = 1 << 20  # bytes; cameras write up to 64 kB
 _ROWS_A_STRIP = 278
 
 # How files begin that people take for pictures: (offset, bytes, what it is, what to do).
@@ -92,6 +94,7 @@ def read_layers(source: Path | bytes, name: str) -> Layers:
         profile, depth = None, 8
         if data.startswith(png_chunks.SIGNATURE):
             data, profile, depth = _png_parts(data, name)
+        _check_tiff_tags(data, name)
         picture = _open(data, name)
         _check_needs(picture, data, name)
         profile = profile if profile is not None else picture.info.get("icc_profile")
@@ -128,6 +131,25 @@ def _png_parts(data: bytes, name: str) -> tuple[bytes, bytes | None, int]:
         return png_chunks.without_extras(data), png_chunks.profile_of(data), depth
     except ValueError as error:
         raise PictureError(f"{name} is no picture that can be read: {error}. Save it again as PNG.") from error
+
+
+def _check_tiff_tags(data: bytes, name: str) -> None:
+    """Raises PictureError for a TIFF with more numbers in a tag than any picture needs: each would become an object."""
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None or len(data) < 16:
+        return
+    is_big = data[2:4] in (b"+\0", b"\0+")
+    entry, counted = (order + ("HHQQ" if is_big else "HHII")), order + ("Q" if is_big else "H")
+    try:
+        (place,) = struct.unpack_from(order + ("Q" if is_big else "I"), data, 8 if is_big else 4)
+        (count,) = struct.unpack_from(counted, data, place)
+        place += struct.calcsize(counted)
+        for index in range(min(count, _MOST_TAGS)):
+            _, kind, numbers, _ = struct.unpack_from(entry, data, place + index * struct.calcsize(entry))
+            if numbers > MAX_STRIPS and kind not in _TIFF_BYTES:
+                raise PictureError(f"{name} has over {MAX_STRIPS:,} strips. Open it elsewhere and save it as PNG.")
+    except struct.error:
+        return  # damaged, which opening it tells
 
 
 def _open(data: bytes, name: str) -> Image.Image:
@@ -203,21 +225,12 @@ def _decoder_bytes(picture: Image.Image, data: bytes, pixels: int, name: str) ->
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         tags: Any = picture.tag_v2
         turning = 0 if tags.get(ExifTags.Base.Orientation, 1) == 1 else _STORED.get(picture.mode, 4) * pixels
-        if any(_entries(picture, tag) > MAX_STRIPS for tag in _TIFF_STRIPS):
-            raise PictureError(
-                f"{name} is damaged: it has over {MAX_STRIPS:,} strips. Open it elsewhere and save it as PNG."
-            )
         if tags.get(259, 1) == 1:
             return turning  # not compressed: read into place
         rows = min(int(tags.get(_ROWS_A_STRIP) or picture.height), picture.height)
         bits = tags.get(258, (8,))
         return turning + rows * picture.width * max(sum(map(int, bits)), 8) // 8  # the decoder unpacks whole strips
     return 0
-
-
-def _entries(picture: TiffImagePlugin.TiffImageFile, tag: int) -> int:
-    value: Any = picture.tag_v2.get(tag, ())
-    return len(value) if isinstance(value, tuple) else 1
 
 
 def _may_be_transparent(picture: Image.Image) -> bool:
@@ -326,6 +339,8 @@ def _converted(picture: Image.Image, conversion: _Conversion, is_lossy: bool, na
 
 
 def _orientation(picture: Image.Image) -> int:
+    if len(picture.info.get("exif", b"")) > _MOST_EXIF:
+        return 1
     try:
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged ones raise every kind

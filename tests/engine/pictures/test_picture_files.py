@@ -678,13 +678,18 @@ def webp_by_hand(width: int, height: int) -> bytes:
     return b"RIFF" + (4 + len(chunk)).to_bytes(4, "little") + b"WEBP" + chunk
 
 
-def tiff_by_hand(mode: str, side: int) -> bytes:
+def tiff_by_hand(mode: str, side: int, *, strips: int = 1) -> bytes:
     """A TIFF of one deflated strip, whose size is then said to be side x side."""
     data = encoded(Image.new(mode, (10, 10)), "TIFF", compression="tiff_deflate", tiffinfo={278: 10})
     made = bytearray(data)
     for tag in (256, 257, 278):
         place = max(data.find(struct.pack("<HHI", tag, kind, 1)) for kind in (3, 4))
         made[place : place + 12] = struct.pack("<HHII", tag, 4, 1, side)
+    place = max(data.find(struct.pack("<HHI", 273, kind, 1)) for kind in (3, 4))
+    made[place + 4 : place + 8] = struct.pack("<I", strips)
+    if strips > 1:
+        made[place + 8 : place + 12] = struct.pack("<I", len(made))
+        made += bytes(8 * strips)
     return bytes(made)
 
 
@@ -697,10 +702,11 @@ def tiff_by_hand(mode: str, side: int) -> bytes:
         (lambda: png_by_hand(9_500, 9_500, colour_type=6), "993 MB of memory.*PNG"),
         (lambda: tiff_by_hand("LAB", 6_400), r"41 megapixels in L\*a"),
         (lambda: tiff_by_hand("RGB", 9_500), "903 MB of memory.*TIFF"),
+        (lambda: tiff_by_hand("RGB", 10, strips=1_000_001), "over 1,000,000 strips"),
         (lambda: png_by_hand(100_000_000, 1, rows=b""), "100,000,000 x 1 pixels; at most 60,000 a side"),
         (lambda: png_by_hand(1, 1, rows=b"\0\0", before=[(b"teXt", b"")] * 200_001), "more than 200,000 parts"),
     ],
-    ids=["scans", "progressive", "WebP", "transparent", "L*a*b*", "one strip", "long", "chunks"],
+    ids=["scans", "progressive", "WebP", "transparent", "L*a*b*", "one strip", "strips", "long", "chunks"],
 )
 def test_what_would_take_too_much_is_refused_before_it_is_decoded(
     make: Callable[[], bytes], message: str, monkeypatch: pytest.MonkeyPatch
@@ -709,6 +715,16 @@ def test_what_would_take_too_much_is_refused_before_it_is_decoded(
     monkeypatch.setattr(decoding, "_load", lambda *_: pytest.fail("decoded"))
     with pytest.raises(PictureError, match=message):
         read_picture(data)
+
+
+def test_where_it_was_held_is_not_looked_for_in_endless_metadata() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    row = b"\0" + bytes([1, 2, 3, 4, 5, 6])
+    for padding, first in ((0, [4, 5, 6]), (2 << 20, [1, 2, 3])):
+        extra = [(b"eXIf", exif.tobytes()[6:] + bytes(padding))]
+        read = read_picture(png_by_hand(2, 1, colour_type=2, rows=row, before=extra))
+        assert read.pixels[0, 0].tolist() == first
 
 
 def test_a_fifo_is_no_picture(tmp_path: Path) -> None:
