@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gmi_ui.guard import name_of
 from gmi_ui.studio import LaunchOptions, OptionsError, launch
 
 
@@ -21,6 +22,14 @@ def parse(arguments: Sequence[str] | None = None) -> LaunchOptions:
     parser.add_argument("--threads", type=_count, help="processor threads (default: all cores but one)")
     parser.add_argument("--auth", type=_user, metavar="USER:PASSWORD", help="ask for this name and password")
     parser.add_argument("--share", action="store_true", help="a public address through gradio; needs --auth")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        type=_host_name,
+        default=[],
+        metavar="NAME",
+        help="another name under which the page is reached, as behind a reverse proxy; may be given several times",
+    )
     parser.add_argument(
         "--root-path",
         type=_root_path,
@@ -38,6 +47,7 @@ def parse(arguments: Sequence[str] | None = None) -> LaunchOptions:
             browser=not chosen.no_browser,
             share=chosen.share,
             auth=chosen.auth,
+            allow_hosts=tuple(chosen.allow_host),
             root_path=chosen.root_path,
         )
     except OptionsError as error:
@@ -61,6 +71,12 @@ def _user(text: str) -> tuple[str, str]:
     if not (name and colon and password):
         raise argparse.ArgumentTypeError("write it as user:password")
     return name, password
+
+
+def _host_name(text: str) -> str:
+    if not name_of(text) or not re.fullmatch(r"[\w.:\[\]-]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name: write it like studio.example.org")
+    return text.lower()
 
 
 def _root_path(text: str) -> str:

@@ -20,7 +20,8 @@ from gmi_ui.pictures.workspace import SHOWN_SIDE, picture_jpeg
 from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import Run
 from gmi_ui.services import Services
-from gmi_ui.sessions import Session, is_token
+from gmi_ui.sessions import Session
+from gmi_ui.tokens import is_token
 
 HOLD = 1.0  # seconds a request waits for something new; a browser has only six connections for all its tabs
 LOOK_EVERY = 0.02  # seconds

@@ -1,11 +1,10 @@
 """What the server remembers of each browser tab, by a token that it keeps: for each tab of the page a session.
 
-The token is drawn by the page and kept in the browser tab's own storage, so it survives a reload; it is as long
-as a password, and nothing else gives access to a run.
+The token is made by the server for the page (`gmi_ui.tokens`, `gmi_ui.guard`) and kept in the browser tab's own
+storage, so it survives a reload; nothing else gives access to a run.
 """
 
 import itertools
-import re
 import threading
 import time
 from collections import OrderedDict
@@ -18,11 +17,11 @@ from gmi_ui.notices import Notice
 from gmi_ui.pictures.workspace import Room, Workspace
 from gmi_ui.runs.run import Run
 from gmi_ui.runs.work import Work
+from gmi_ui.tokens import is_token
 
 REMEMBERED = 16  # browser tabs; the one unseen for longest is forgotten first, never one whose run goes on
 KEPT_MODELS = 64  # models whose settings are kept
 TABS = ("generate", "edit", "inpaint")  # of the engine's own tasks; others make themselves known
-_TOKEN = re.compile(r"[0-9a-f]{32}")
 # Not from 1: pages outlive a restart of the server, and have taken numbers of the one before.
 _arrivals = itertools.count(time.time_ns() // 1_000_000)
 
@@ -134,8 +133,3 @@ class Sessions:
         ]
         for token in idle[: max(0, len(self._sessions) - self._remembered)]:
             del self._sessions[token]
-
-
-def is_token(token: object) -> bool:
-    """Whether `token` looks like what a page draws."""
-    return isinstance(token, str) and _TOKEN.fullmatch(token) is not None

@@ -5,18 +5,17 @@
   const TOKEN_KEY = "studio-token";
   const THEME_KEY = "studio-theme";
 
-  // randomUUID needs a secure context, which http on a local network is not.
-  function drawToken() {
-    const bytes = crypto.getRandomValues(new Uint8Array(16));
-    return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  }
+  // The server puts a new token here whenever it sends the page. It is kept for a reload only while the page is left: a
+  // tab that is opened from this one copies its storage, and must not find this one's token there.
+  const ISSUED = "a-token-that-the-server-has-made";
+  const ALIKE = 6; // letters that all tokens of one studio and login begin with
 
   function tabToken() {
-    const kept = sessionStorage.getItem(TOKEN_KEY);
-    if (kept && /^[0-9a-f]{32}$/.test(kept)) return kept;
-    const fresh = drawToken();
-    sessionStorage.setItem(TOKEN_KEY, fresh);
-    return fresh;
+    const kept = sessionStorage.getItem(TOKEN_KEY) ?? "";
+    sessionStorage.removeItem(TOKEN_KEY);
+    if (/^[0-9a-f]{32}$/.test(kept) && kept.slice(0, ALIKE) === ISSUED.slice(0, ALIKE)) return kept;
+    for (const key of Object.keys(sessionStorage)) if (key.startsWith("studio-run")) sessionStorage.removeItem(key);
+    return ISSUED;
   }
 
   const settled = new Set(); // tabs whose controls show what was kept of them
@@ -115,6 +114,8 @@
     if (!document.hidden) ended = "";
     showTitle();
   });
+  window.addEventListener("pagehide", () => sessionStorage.setItem(TOKEN_KEY, window.studio.token));
+  window.addEventListener("pageshow", () => sessionStorage.removeItem(TOKEN_KEY));
 
   // --- keys: Ctrl+Enter (or Enter in the prompt) runs, Esc stops
 

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from engine.settings import SettingsError
+from engine.system.folders import cache_folder
 from gmi_ui.components import model_library, painter, particle_grid, run_bar, version_history, workspace_view
+from gmi_ui.guard import Gate, Guard, Names
 from gmi_ui.listening import LOOPBACK, OptionsError, Place, free_place, without_proxies
 from gmi_ui.models.models import Models, engine_loaders
 from gmi_ui.services import Services
@@ -15,9 +18,10 @@ from gmi_ui.tabs import TABS
 from gmi_ui.tabs.common import Page
 from gmi_ui.tabs.generate import DEFAULTS
 from gmi_ui.theme import studio_theme
+from gmi_ui.tokens import Tokens
 
 TITLE = "GMI Studio"
-MAX_UPLOAD = "2gb"  # what is too large for the engine it says itself, and better
+MAX_UPLOAD = 2 << 30  # bytes; what is too large for the engine it says itself, and better
 PARTS = (run_bar, particle_grid, version_history, workspace_view, painter, model_library)  # the components of our own
 _HERE = Path(__file__).parent
 _HEADER_JS = """window.studio.applyTheme();
@@ -36,6 +40,7 @@ class LaunchOptions:
     browser: bool = True
     share: bool = False
     auth: tuple[str, str] | None = None
+    allow_hosts: tuple[str, ...] = ()  # more names under which the page is reached
     root_path: str = ""  # below which a reverse proxy serves the page: /PATH, or https://NAME/PATH
 
     def __post_init__(self) -> None:
@@ -119,7 +124,15 @@ def _launch(page: gr.Blocks, services: Services, options: LaunchOptions, place: 
         css_paths=[_HERE / "studio.css", *(part.CSS for part in PARTS)],
         head=f"<script>{(_HERE / 'studio.js').read_text(encoding='utf-8')}</script>",
         root_path=options.root_path,
+        app_kwargs={"middleware": [Middleware(Guard, gate=gate_of(options))]},
     )
+
+
+def gate_of(options: LaunchOptions) -> Gate:
+    """What the studio lets through."""
+    names = Names(options.host, options.allow_hosts, options.root_path, is_shared=options.share)
+    tokens = Tokens(cache_folder())
+    return Gate(names, tokens, options.root_path, has_login=options.auth is not None, upload=MAX_UPLOAD)
 
 
 def check_device(device: str) -> None:

@@ -23,7 +23,8 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("__init__", "__main__"),
     ),
     "gmi_ui": (
-        ("listening", "notices", "theme"),
+        ("listening", "notices", "theme", "tokens"),
+        ("guard",),
         ("models",),
         ("runs",),
         ("pictures",),

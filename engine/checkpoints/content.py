@@ -289,16 +289,20 @@ def _torch(read: Callable[[memoryview, Ledger], Any], on_arrival: _OnArrival | N
 
 
 def _read_probable_pickle(data: memoryview, ledger: Ledger) -> Any:
-    """Pickles of protocol 2 and later begin with byte 0x80; older ones, and anything else, cannot be told apart."""
+    """Pickles of protocol 2 and later begin with byte 0x80. Older ones end with a point, and so do few other files.
+
+    Of what is no pickle nothing is said that stands in it: it may be any file of this machine.
+    """
+    stranger = Refused("it is no model file that is known here (safetensors, torch, pickle).")
+    is_certain = data[0] == 0x80
+    if not is_certain and bytes(data[-1:]) != b".":
+        raise stranger
     try:
         return read_pickle(data, ledger)
     except Refused as error:
-        if error.wants or data[0] == 0x80:
+        if error.wants or is_certain:
             raise
-        raise Refused(
-            "it is no model file that is known here (safetensors, torch, pickle). "
-            + f"Read as a pickle, {error.reason}"
-        ) from error
+        raise Refused(f"{stranger.reason} Read as a pickle, {error.reason}") from error
 
 
 def _safetensors(container: str, taken: _Taken) -> Content:

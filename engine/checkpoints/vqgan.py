@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.checkpoints.checkpoint import Parts, Setting, is_state_dict, tensors_of
 from engine.checkpoints.refusal import Refused, checked
-from engine.system.fields import FieldError, part_of, read_bytes, whole
+from engine.system.fields import FieldError, or_none, part_of, read_bytes, whole
 
 FORMAT = "VQGAN checkpoint"
 MAX_YAML = 1 << 14
@@ -32,7 +32,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 _SIZE = whole(1, 1 << 20)
 # Of a training's settings; the classes that they name, and everything else, are not read.
-_DETAILS = {"z_channels": _SIZE, "out_ch": _SIZE, "resolution": whole(1, 1 << 14)}
+_DETAILS = {"z_channels": _SIZE, "out_ch": _SIZE, "resolution": or_none(whole(1, 1 << 14))}
 _WORDS = {"ddconfig": part_of(_DETAILS), "n_embed": _SIZE}
 _PARAMS = {**_WORDS, "params": part_of(_WORDS)}
 _DESCRIPTION = part_of({**_PARAMS, "model": part_of(_PARAMS)})
@@ -88,7 +88,8 @@ def settings_of(state: Mapping[str, Tensor], description: Mapping[str, Any]) -> 
     codes = _axis(state, "quantize.embedding.weight", 0) or _axis(state, "quantize.embed.weight", 0)
     if "n_embed" in words and words["n_embed"] != codes:
         raise Refused(f"its yaml says n_embed {str(words['n_embed'])[:20]}, the weights have {codes}: another model's.")
-    return {"resolution": Setting(details["resolution"], "the yaml")} if "resolution" in details else {}
+    resolution = details.get("resolution")
+    return {} if resolution is None else {"resolution": Setting(resolution, "the yaml")}
 
 
 def _axis(state: Mapping[str, Tensor], key: str, axis: int) -> int | None:

@@ -229,6 +229,13 @@ class Library:
         self._begin("open", str(place), open_upload)
 
     def _open(self, transfer: Transfer, place: Path, architecture: str) -> str:
+        from engine.checkpoints.opening import WEIGHT_SUFFIXES
+
+        if not may_hold_a_model(place):
+            raise ModelError(
+                f"No model opens at {place}. Models are files that end in {', '.join(WEIGHT_SUFFIXES)}, or folders "
+                "that hold such files; look at the path again."
+            )
         if not place.exists():
             raise ModelError(f"There is no file {place}.")
         place = place.resolve()
@@ -415,6 +422,21 @@ def _is_accepted(model: PublicModel) -> bool:
     try:
         return store.is_accepted(model)
     except ModelError:  # a damaged list is told when something is fetched
+        return False
+
+
+def may_hold_a_model(place: Path) -> bool:
+    """Whether a path is that of a model, by its name and what a folder holds.
+
+    Whoever may open models learns nothing of other files by it, not even whether they are there.
+    """
+    from engine.checkpoints.opening import INDEX_SUFFIXES, WEIGHT_SUFFIXES
+
+    if place.name.endswith((*WEIGHT_SUFFIXES, *INDEX_SUFFIXES)):
+        return True
+    try:
+        return place.is_dir() and any(file.name.endswith(WEIGHT_SUFFIXES) for file in place.iterdir())
+    except OSError:
         return False
 
 

@@ -6,6 +6,7 @@ built.
 """
 
 import logging
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -154,18 +155,31 @@ class Models:
         self.gallery: tuple[bytes, ...] = ()  # JPEGs of random samples, once warm: see `random_latents`
 
     def generator(self, name: str) -> "GeneratorModel":
-        """Raises engine.errors.ModelError for a missing or damaged file."""
+        """Raises engine.errors.ModelError for a missing or damaged file, and one that nobody opened here."""
+        self._check_listed(name)
         self._prepare()
         model = self._loaders.generator(name)
         self._hashes[name] = model.sha256
         return model
 
     def prompt_model(self, name: str) -> "PromptModel":
-        """Raises engine.errors.ModelError for a missing or damaged file."""
+        """Raises as `generator`."""
+        self._check_listed(name)
         self._prepare()
         model = self._loaders.prompt_model(name)
         self._hashes[name] = model.sha256
         return model
+
+    def _check_listed(self, name: str) -> None:
+        """Raises ModelError for a file, or a model to be fetched, that is not in the list.
+
+        A saved picture, and whoever talks to the server, can name any.
+        """
+        if not re.fullmatch(r"[\w-]+", name) and all(row.name != name for row in self._rows()):
+            raise ModelError(
+                f"{shown_name(name)} is not among the models here. If you trust where it comes from, open or download "
+                "it in the Models tab first, then try again."
+            )
 
     @contextmanager
     def serving(self, served: Served) -> Iterator[None]:

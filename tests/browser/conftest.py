@@ -25,6 +25,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
 )
+STRANGE_NAMES = "--host-resolver-rules=MAP *.test 127.0.0.1"  # as who rebinds a name has it
 STEP_SECONDS = 0.01  # of one side: long enough to press a button during a run
 TIMEOUT = 60_000  # ms; a second is enough on an idle machine
 STOP = "{ action: 'stop' }"
@@ -58,7 +59,7 @@ def chromium() -> str:
 @pytest.fixture(scope="session")
 def browser(chromium: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS.split())
+        browser = playwright.chromium.launch(executable_path=chromium, args=[*FLAGS.split(), STRANGE_NAMES])
         yield browser
         browser.close()
 

@@ -8,7 +8,8 @@ from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.notices import BusyError, Notice, NotPossibleError, explain
 from gmi_ui.runs.run import Run
 from gmi_ui.services import Services
-from gmi_ui.sessions import Arrival, Session, Sessions, is_token
+from gmi_ui.sessions import Arrival, Session, Sessions
+from gmi_ui.tokens import is_token
 from tests.gmi_ui.tiny import tiny_settings
 from tests.gmi_ui.waiting import wait_for_end, wait_until
 

@@ -6,7 +6,7 @@ from typing import Any
 from engine.errors import ModelError
 from gmi_ui.notices import NotPossibleError, explain
 from gmi_ui.services import Services
-from gmi_ui.sessions import is_token
+from gmi_ui.tokens import is_token
 
 LONGEST_NAME = 4_000  # characters
 

@@ -526,7 +526,7 @@ def resources() -> Iterator[tuple[str, Case]]:
     yield "LONG4 of negative length", (PROTO2 + b"\x8b\xff\xff\xff\xff.", "an integer of its pickle takes")
     yield "LONG1 of 255 bytes", (PROTO2 + b"\x8a\xff" + b"\x7f" * 255 + b".", "an integer of its pickle takes 255")
     yield "LONG of 4000 digits", (b"L" + b"9" * 4000 + b"L\n.", "is no integer")
-    yield "a line without end", (b"V" + b"a" * 10_000, "does not end within")
+    yield "a line without end", (b"V" + b"a" * 10_000 + b".", "does not end within")
     depth = 200_000
     yield "lists in lists", (pickled(EMPTY_LIST * depth, b"a" * (depth - 1)), "no model that is known")
     yield "tuples in tuples", (pickled(EMPTY_TUPLE, TUPLE1 * depth), "no model that is known")

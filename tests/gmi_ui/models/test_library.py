@@ -75,7 +75,7 @@ class Machine:
         raise AssertionError("nobody let it go on")
 
     def inspect(self, path: Path, architecture: str) -> OwnModel:
-        if path.suffix == ".bad":
+        if "bad" in path.name:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         self.load(path.name)
         family = "stargan2" if path.suffix == ".ckpt" else "stylegan2"
@@ -204,18 +204,42 @@ def test_a_missing_file_and_a_full_disk_are_told(machine: Machine, tmp_path: Pat
     library = Library(machine.models())
     library.open(str(tmp_path / "nothing.pt"))
     assert end_of(library).message == f"There is no file {tmp_path / 'nothing.pt'}."
-    (tmp_path / "x.bad").write_bytes(b"x")
-    library.open(str(tmp_path / "x.bad"))
+    (tmp_path / "x-bad.pt").write_bytes(b"x")
+    library.open(str(tmp_path / "x-bad.pt"))
     assert "The disk is full" in end_of(library).message and end_of(library).state == "failed"
     assert "not enough memory to load it" in told(RuntimeError("DefaultCPUAllocator: not enough memory"))
 
 
+def test_the_path_box_does_not_tell_what_files_there_are(machine: Machine, tmp_path: Path) -> None:
+    """Of what is no model the answer is the same whether it is there or not, and says nothing that stands in it."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "secret.txt").write_text("secret")
+    (tmp_path / "notes.txt").write_text("secret")
+    answers = set()
+    for place in (tmp_path / "notes.txt", tmp_path / "nothing.txt", folder, tmp_path / "nowhere", Path("/dev/zero")):
+        library = Library(machine.models())
+        library.open(str(place))
+        answers.add(end_of(library).message.replace(str(place), "PLACE"))
+    assert len(answers) == 1
+    assert answers.pop().startswith("No model opens at PLACE. Models are files that end in .safetensors")
+
+
+def test_only_models_of_the_list_are_loaded(machine: Machine, tmp_path: Path) -> None:
+    """A picture's settings, and whoever talks to the server, can name any file and any model to be fetched."""
+    models = machine.models()
+    for name in (str(tmp_path / "x.pt"), "x.pt", "../x", "open_clip:ViT-B-32/openai"):
+        for load in (models.generator, models.prompt_model):
+            with pytest.raises(ModelError, match="is not among the models here. If you trust"):
+                load(name)
+
+
 def test_an_upload_that_is_refused_is_not_kept(machine: Machine, tmp_path: Path, own_folder: Path) -> None:
     library = Library(machine.models())
-    for name in ("good.pt", "evil.bad"):
+    for name in ("good.pt", "evil-bad.pt"):
         (tmp_path / name).write_bytes(b"12")
     machine.go_on.set()
-    library.take({"evil.bad": tmp_path / "evil.bad"})
+    library.take({"evil-bad.pt": tmp_path / "evil-bad.pt"})
     assert end_of(library).state == "failed"
     library.take({"good.pt": tmp_path / "good.pt"})
     assert end_of(library).state == "done"
