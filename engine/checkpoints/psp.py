@@ -19,6 +19,7 @@ from engine.checkpoints.wrapping import without_wrappers
 
 FORMAT = "file of a StyleGAN2 with encoder (pSp, e4e)"
 PYRAMIDS = ("Encoder4Editing", "GradualStyleEncoder")  # equal in all but their arithmetic, which `opts` tells
+CARS = "cars_encode"  # the one training whose pictures are no squares
 _DECODER = "decoder.conv1.conv.weight"
 _ENCODER = "encoder."
 _BODY = "input_layer.0.weight"
@@ -53,10 +54,17 @@ def read(value: dict[str, Any]) -> Parts:
         if opts.get("start_from_latent_avg", True) is not False:
             encoder["latent_avg"] = networks["generator"]["mapping.w_avg"][None] if average is None else average
         networks["encoder"] = encoder
-        if kind in PYRAMIDS:
-            stated["encoder"] = {"encoder_type": Setting(kind, "the file's opts")}
+        stated["encoder"] = _stated(opts)
     notes += _left_out(value, weights)
     return Parts(FORMAT, "stylegan2", networks, stated, tuple(notes))
+
+
+def _stated(opts: Mapping[str, Any]) -> dict[str, Setting]:
+    """What the training's options tell of the encoder."""
+    told = {"encoder_type": opts["encoder_type"]} if opts.get("encoder_type") in PYRAMIDS else {}
+    if opts.get("dataset_type") == CARS:
+        told["encoder_view"] = "wide"
+    return {name: Setting(value, "the file's opts") for name, value in told.items()}
 
 
 def _why_unused(encoder: Mapping[str, Tensor]) -> str:

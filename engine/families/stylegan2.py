@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from engine.networks import stylegan2
 
 PROGRESSIVE = "Encoder4Editing"
+WIDE = "wide"
 STATISTICS = ("mean", "factor", "radius", "low", "high")  # of w, as the `latents` file of a model keeps them
 
 
@@ -43,11 +44,11 @@ def _discriminator(state: State, **options: Any) -> nn.Module:
     return stylegan2.discriminator_from_shapes(state, **options)
 
 
-def _encoder(state: State, *, encoder_type: str) -> nn.Module:
+def _encoder(state: State, *, encoder_type: str, encoder_view: str) -> nn.Module:
     if "head.weight" not in state:
         from engine.networks.irse_encoder import encoder_from_shapes
 
-        return encoder_from_shapes(state, progressive=encoder_type == PROGRESSIVE)
+        return encoder_from_shapes(state, progressive=encoder_type == PROGRESSIVE, is_wide=encoder_view == WIDE)
     from engine.networks.mini_tower import MiniTower  # brings timm, about 2 seconds
 
     return MiniTower(num_classes=len(state["head.weight"]))
@@ -195,6 +196,7 @@ _NORMALIZATION = one_of(
     ("apart", "together"),
     "of z and the class: each for itself, or as one vector, as in TensorFlow networks with LabelConcat",
 )
+_ENCODER_VIEW = one_of("encoder_view", ("square", WIDE), "wide: 4 : 3, without the bars above and below, as of cars")
 _GROUP = count_or_none("mbstd_group_size", 4, "pictures per group of the batch statistic")
 
 FAMILY = Family(
@@ -210,7 +212,7 @@ FAMILY = Family(
         "discriminator": Network(
             _discriminator, has_keys("b4.conv.weight b4.fc.weight b4.out.weight b8.conv0.weight"), (*_OPTIONS, _GROUP)
         ),
-        "encoder": Network(_encoder, options=(_ENCODER_TYPE,)),
+        "encoder": Network(_encoder, options=(_ENCODER_TYPE, _ENCODER_VIEW)),
     },
     assemble=assemble,
     bytes_per_pixel=1650.0,  # fitted to 470 MB a picture at 256 px and 2.1 GB at 1024 px, in float32 on the CPU

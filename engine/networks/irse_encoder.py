@@ -93,13 +93,16 @@ class Head(nn.Module):
 class Backbone(nn.Module):
     """The body that all encoders here share. `state` tells the widths; its weights are not read.
 
-    input_side: pixels of the pictures that it was trained on; num_ws: how many w it gives, 1 for one for all layers.
+    input_side: pixels of the pictures that it was trained on; num_ws: how many w it gives, 1 for one for all layers;
+    is_wide: whether it looks at the middle three quarters of the height alone, as e4e's encoder of cars does, whose
+    generator draws bars above and below.
     """
 
     latent_avg: Tensor
     input_side: int = USUAL_SIDE
     num_ws: int = 1
     w_dim: int
+    is_wide: bool = False
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -113,6 +116,9 @@ class Backbone(nn.Module):
 
     def stages(self, images: Tensor) -> list[Tensor]:
         """images [N, 3, S, S] to what each stage gives: [N, widths[i], S / 2^(i + 1), S / 2^(i + 1)]."""
+        if self.is_wide:
+            bar = images.shape[2] // 8
+            images = images[:, :, bar : images.shape[2] - bar]
         x, results, done = self.input_layer(images), [], 0
         for count in UNITS:
             for unit in self.body[done : done + count]:
@@ -195,19 +201,26 @@ class GridEncoder(Backbone):
 
 
 def encoder_from_shapes(
-    state: Mapping[str, Tensor], *, progressive: bool = True, device: torch.device | str | None = None
+    state: Mapping[str, Tensor],
+    *,
+    progressive: bool = True,
+    is_wide: bool = False,
+    device: torch.device | str | None = None,
 ) -> Backbone:
     """An untrained encoder with the keys and shapes of the `encoder.` part of a pSp or e4e file.
 
-    progressive: see `PyramidEncoder`, the only one of which shapes do not tell all. With device="meta" nothing is
-    allocated. Raises ValueError for a state dict of no such encoder.
+    What shapes cannot tell is an argument: progressive, see `PyramidEncoder`; is_wide, see `Backbone`. With
+    device="meta" nothing is allocated. Raises ValueError for a state dict of no such encoder.
     """
     with torch.device(device if device is not None else "cpu"):
         if "latlayer1.weight" in state:
-            return PyramidEncoder(state, progressive=progressive)
-        if "output_layer_2.3.weight" in state:
-            return GridEncoder(state)
-        return MeanEncoder(state)
+            network: Backbone = PyramidEncoder(state, progressive=progressive)
+        elif "output_layer_2.3.weight" in state:
+            network = GridEncoder(state)
+        else:
+            network = MeanEncoder(state)
+    network.is_wide = is_wide
+    return network
 
 
 def _level(head: int) -> int:

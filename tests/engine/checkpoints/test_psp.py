@@ -71,6 +71,16 @@ def test_every_tensor_of_the_file_is_one_of_the_networks(tmp_path: Path) -> None
     assert (setting.value, setting.source) == ("Encoder4Editing", "the file's opts")
 
 
+def test_an_encoder_of_cars_looks_at_the_middle(tmp_path: Path) -> None:
+    opened = open_checkpoint(saved(encoder_file(dataset_type="cars_encode"), tmp_path))
+    setting = opened.configuration["encoder"]["encoder_view"]
+    assert (setting.value, setting.source) == ("wide", "the file's opts")
+    pictures = PICTURES.clone()
+    pictures[:, :, : INPUT // 8], pictures[:, :, -INPUT // 8 :] = 9, -9
+    encoder = build(opened, "encoder")
+    assert torch.equal(encoder(pictures), encoder(PICTURES))
+
+
 def test_options_as_argparse_makes_them(tmp_path: Path) -> None:
     """With a path among them; wrapped as another program's file of models is, too."""
     file = encoder_file("GradualStyleEncoder", exp_dir=Path("runs"))

@@ -76,15 +76,18 @@ def maps_of(images: Tensor, state: State) -> dict[int, Tensor]:
     return maps
 
 
-def between_corners(x: Tensor, side: int) -> Tensor:
+def between_corners(x: Tensor, shape: torch.Size) -> Tensor:
     """Linear interpolation: pixel i of the result lies at i (n - 1) / (side - 1) of the n pixels."""
-    size = x.shape[-1]
-    matrix = torch.zeros(side, size, dtype=x.dtype)
-    for i in range(side):
-        place = i * (size - 1) / (side - 1)
-        below = min(int(place), size - 2)
-        matrix[i, below], matrix[i, below + 1] = 1 - (place - below), place - below
-    return matrix @ x @ matrix.T
+
+    def matrix(size: int, side: int) -> Tensor:
+        weights = torch.zeros(side, size, dtype=x.dtype)
+        for i in range(side):
+            place = i * (size - 1) / (side - 1)
+            below = min(int(place), size - 2)
+            weights[i, below], weights[i, below + 1] = 1 - (place - below), place - below
+        return weights
+
+    return matrix(x.shape[2], shape[2]) @ x @ matrix(x.shape[3], shape[3]).T
 
 
 def head(x: Tensor, state: State, name: str) -> Tensor:
@@ -101,9 +104,9 @@ def pyramid_heads(images: Tensor, state: State, layers: int) -> list[Tensor]:
     maps = maps_of(images, state)
     coarse, middle, fine = maps[23], maps[20], maps[6]
     middle = F.conv2d(middle, state["latlayer1.weight"], state["latlayer1.bias"])
-    middle = middle + between_corners(coarse, middle.shape[-1])
+    middle = middle + between_corners(coarse, middle.shape)
     fine = F.conv2d(fine, state["latlayer2.weight"], state["latlayer2.bias"])
-    fine = fine + between_corners(middle, fine.shape[-1])
+    fine = fine + between_corners(middle, fine.shape)
     return [head(coarse if i < 3 else middle if i < 7 else fine, state, f"styles.{i}") for i in range(layers)]
 
 
@@ -127,6 +130,17 @@ def test_the_pyramid(progressive: bool, with_average: bool, layers: int, halving
     average = state["latent_avg"] if with_average else torch.zeros(layers, W_DIM)
     assert_near(network(images), torch.stack(expected, 1) + average, TOLERANCE)
     assert (network.num_ws, network.w_dim, network.input_side) == (layers, W_DIM, side)
+
+
+def test_a_wide_encoder_does_not_look_at_the_bars() -> None:
+    """Of 64 x 64 pixels it sees rows 8 to 55, as of e4e's cars 192 x 256 of 256 x 256."""
+    state = seeded(encoder_files.pyramid_state, layers=6, halvings=2)
+    network = encoder_from_shapes(state, is_wide=True).double()
+    network.load_state_dict(state)
+    network.eval()
+    images = normal(2, 3, 64, 64, seed=1)
+    heads = pyramid_heads(images[:, :, 8:56], state, 6)
+    assert_near(network(images), torch.stack([heads[0]] + [one + heads[0] for one in heads[1:]], 1), TOLERANCE)
 
 
 @pytest.mark.parametrize("rows", [0, 1, LAYERS])
