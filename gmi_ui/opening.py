@@ -17,7 +17,7 @@ from gmi_ui.services import BUSY, Services
 from gmi_ui.sessions import Arrival, Session
 
 if TYPE_CHECKING:
-    from engine.pictures.picture_files import Picture
+    from engine.pictures.picture_files import Picture, Pixels
     from engine.tasks.inversion import Start
     from gmi_ui.runs.run import Run
 
@@ -92,6 +92,8 @@ class Opening:
 
         model = restored.settings.model
         saved = picture_files.read_picture(Path(path), background=background_of(restored.extra), name=restored.text)
+        if restored.scale > 1:  # saved larger than it was made, and than its mask is
+            saved = reduced(saved, restored.scale)
         if self._finds and "start" in restored.extra:
             start = start_from_dict(restored.extra["start"], self._services.models.generator(model))
             picture = picture_files.redrawn(saved, _drawn(start, restored.text).pixels)
@@ -143,6 +145,22 @@ def _drawn(start: "Start", name: str) -> "Picture":
     from engine.pictures.picture_files import Picture
 
     return Picture(imaging.to_uint8(start.image)[0], name)
+
+
+def reduced(picture: "Picture", scale: int) -> "Picture":
+    """A picture that was saved `scale` times as large, at its own size again."""
+    import numpy as np
+    from PIL import Image
+
+    size = picture.width // scale, picture.height // scale
+
+    def smaller(pixels: "Pixels") -> "Pixels":
+        return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+    whole = picture.transparency
+    if whole is not None:
+        whole = replace(whole, colours=smaller(whole.colours), alpha=smaller(whole.alpha))
+    return replace(picture, pixels=smaller(picture.pixels), transparency=whole)
 
 
 def colour_of(text: str | None) -> tuple[int, int, int]:

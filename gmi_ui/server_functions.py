@@ -79,7 +79,8 @@ def grid_functions(services: Services, task: str = "generate") -> list[Callable[
                 raise NotPossibleError("There are no pictures to save yet.")
             step = step_in(request)
             if "index" in request:
-                return str(services.pictures.save_one(session.run, str(request.get("side")), index_in(request), step))
+                side, index, scale = str(request.get("side")), index_in(request), int(request.get("scale", 1))
+                return str(services.pictures.save_one(session.run, side, index, step, scale=scale))
             return str(services.pictures.save_all(session.run, step))
 
         path = told(session, save)

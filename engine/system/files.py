@@ -7,6 +7,7 @@ import io
 import os
 import secrets
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -91,15 +92,18 @@ def sha256_of(path: Path, watch: Watch | None = None) -> str:
         return found.hexdigest()
 
 
-def save_zip(path: Path, files: Mapping[str, bytes]) -> None:
+def save_zip(path: Path, files: Mapping[str, bytes], *, made: float | None = None) -> None:
     """Writes files, keyed by their path inside, as one zip atomically; equal files give equal bytes.
+
+    made: the time that they are dated with, in seconds since 1970; as early as a zip can say where none is given.
 
     Stored, not deflated: PNGs are compressed already. Raises SaveError.
     """
+    date = _ZIP_TIME if made is None else max(time.localtime(made)[:6], _ZIP_TIME)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():
-            archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), data)
+            archive.writestr(zipfile.ZipInfo(name, date), data)
     save_file(path, buffer.getvalue())
 
 

@@ -28,6 +28,12 @@ class Restored:
         return text[:200] if isinstance(text, str) else "Restored"
 
     @property
+    def scale(self) -> int:
+        """How many times as large the picture was saved as it was made."""
+        scale = self.extra.get("scale", 1)
+        return scale if type(scale) is int and 1 <= scale <= 8 else 1
+
+    @property
     def mask(self) -> bytes | None:
         """The mask of an inpainting. Raises MetadataError for a forged one."""
         try:

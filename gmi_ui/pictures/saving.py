@@ -1,13 +1,18 @@
 """Pictures as files to download: PNGs with everything that made them inside, alone or in a zip."""
 
 import atexit
+import json
 import re
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from engine.version import VERSION
 from gmi_ui.models.models import shown_name
 from gmi_ui.notices import Notice, NotPossibleError
 from gmi_ui.runs.job import model_names
@@ -16,7 +21,12 @@ from gmi_ui.runs.run import OURS, Run
 
 if TYPE_CHECKING:
     from engine.inference.flow import Step
+    from engine.pictures.picture_files import Picture, Pixels
 
+SCALES = (1, 2, 4)  # sizes that a picture can be saved at
+MOST_PIXELS = 120_000_000  # of one that is saved larger than it is
+SHEET, REPORT = "contact-sheet.png", "run.json"  # beside the pictures, where all of a run are saved
+SHEET_CELL, SHEET_COLUMNS = 256, 8  # pixels of a small picture, how many in a row
 KEPT_FOR = 3600.0  # seconds
 
 
@@ -29,37 +39,37 @@ class Pictures:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or temporary_folder()
 
-    def save_one(self, run: Run, side: str, index: int, step: int | None = None) -> Path:
-        """One picture, of the newest step or a kept one.
+    def save_one(self, run: Run, side: str, index: int, step: int | None = None, *, scale: int = 1) -> Path:
+        """One picture, of the newest step or a kept one, `scale` times as large.
 
-        Raises NotPossibleError if it is not there, SaveError if it cannot be written.
+        Raises NotPossibleError if it is not there or would be too large, SaveError if it cannot be written.
         """
         from engine.system import files
 
         check_picture(run, side, index)
-        data = png(run, side, index, step_of(run, side, step))
+        drawn = step_of(run, side, step)
+        data = png(run, side, index, drawn, scale=scale)
         suffix = f"_{place_of(run, side)}" if side != OURS else ""
-        name = f"{name_of(run)}_{seed_of(run, side, index)}{suffix}.png"
+        size = f"_{scale}x" if scale > 1 else ""
+        name = f"{name_of(run)}_{origin_of(index, drawn)}{suffix}{size}.png"
         path = self.folder / run.id / name
         self._forget_old()
         files.save_file(path, data)
         return path
 
     def save_all(self, run: Run, step: int | None = None) -> Path:
-        """Every picture of every side, those beside ours in a folder of their own. Raises as `save_one`."""
+        """Every picture of every side, those beside ours in a folder of their own, with all of them on one sheet, and
+        what made them in one file. Raises as `save_one`.
+        """
         from engine.system import files
 
-        pictures = {}
-        for side, shown in run.moment.sides.items():
-            folder = f"{place_of(run, side)}/" if side != OURS else ""
-            drawn = step_of(run, side, step)
-            for index in range(len(shown.step.images)):
-                pictures[f"{folder}{index:02d}.png"] = png(run, side, index, drawn)
+        pictures = archive_of(run, step)
         if not pictures:
             raise NotPossibleError("There are no pictures to save yet.")
-        path = self.folder / run.id / f"{name_of(run)}_{run.settings.seed}.zip"
+        at = run.moment.step if step is None else step
+        path = self.folder / run.id / f"{name_of(run)}_seed-{run.settings.seed}_step-{at}.zip"
         self._forget_old()
-        files.save_zip(path, pictures)
+        files.save_zip(path, pictures, made=time.time())
         return path
 
     def _forget_old(self) -> None:
@@ -82,8 +92,93 @@ def check_picture(run: Run, side: str, index: int) -> None:
         raise NotPossibleError("That picture is not there any more.")
 
 
-def png(run: Run, side: str, index: int, drawn: "Step") -> bytes:
-    """A picture at full size with its settings, all seeds, its index and the models' hashes inside."""
+def archive_of(run: Run, step: int | None = None) -> dict[str, bytes]:
+    """Every picture as a PNG, SHEET and REPORT, by their names; nothing where there are no pictures yet."""
+    pictures: dict[str, bytes] = {}
+    told: dict[str, Any] = {}
+    shown: list[tuple[str, list[Picture]]] = []
+    for side in [name for name in run.titles if name in run.moment.sides]:
+        folder = f"{place_of(run, side)}/" if side != OURS else ""
+        drawn = step_of(run, side, step)
+        indices = range(len(drawn.images))
+        names = [f"{folder}{index:02d}_{origin_of(index, drawn)}.png" for index in indices]
+        for index, name in zip(indices, names, strict=True):
+            pictures[name] = png(run, side, index, drawn)
+        shown.append((run.titles[side], [run.tasks[side].picture(drawn, index) for index in indices]))
+        scores = drawn.text_scores.tolist() if run.settings.prompt else []
+        told[side] = {
+            "title": run.titles[side],
+            "step": drawn.step,
+            "of": drawn.total,
+            "pictures": [
+                {"file": name, "seed": int(seed), **({"text_score": round(score, 6)} if score is not None else {})}
+                for name, seed, score in zip_longest(names, drawn.particles.seeds, scores)
+            ],
+            "settings": run.settings_at(side, drawn.step).to_dict(),
+        }
+    if not pictures:
+        return {}
+    report = {
+        "program": f"gmi-studio {VERSION}",
+        "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "task": run.settings.task,
+        "prompt": run.settings.prompt,
+        "models": dict(run.model_hashes),
+        "sides": told,
+    }
+    text = json.dumps(report, indent=1, ensure_ascii=False)
+    return {REPORT: text.encode(), SHEET: contact_sheet(shown), **pictures}
+
+
+def contact_sheet(sides: Sequence[tuple[str, Sequence["Picture"]]]) -> bytes:
+    """A PNG of all pictures, a row or more of small ones for each side."""
+    import numpy as np
+    from PIL import Image
+
+    from engine.pictures import png_files
+
+    columns = min(SHEET_COLUMNS, max(len(pictures) for _, pictures in sides))
+    rows = [-(-len(pictures) // columns) for _, pictures in sides]
+    gap, between = 8, 24
+    width = columns * (SHEET_CELL + gap) + gap
+    height = sum(count * (SHEET_CELL + gap) for count in rows) + between * (len(sides) - 1) + gap
+    sheet = Image.new("RGB", (width, height), "white")
+    top = gap
+    for (_, pictures), count in zip(sides, rows, strict=True):
+        for index, picture in enumerate(pictures):
+            small = Image.fromarray(picture.pixels)
+            small.thumbnail((SHEET_CELL, SHEET_CELL), reducing_gap=2.0)
+            row, column = divmod(index, columns)
+            left = gap + column * (SHEET_CELL + gap) + (SHEET_CELL - small.width) // 2
+            sheet.paste(small, (left, top + row * (SHEET_CELL + gap) + (SHEET_CELL - small.height) // 2))
+        top += count * (SHEET_CELL + gap) + between
+    return png_files.encode_png(np.asarray(sheet), None)
+
+
+def enlarged(picture: "Picture", scale: int) -> "Picture":
+    """`scale` times as wide and high, by Lanczos' filter. Raises NotPossibleError where that is too large."""
+    import numpy as np
+    from PIL import Image
+
+    if scale == 1:
+        return picture
+    width, height = picture.width * scale, picture.height * scale
+    if scale not in SCALES or width * height > MOST_PIXELS:
+        raise NotPossibleError(f"A picture of {width} x {height} is too large to be saved. Choose a smaller size.")
+
+    def larger(pixels: "Pixels") -> "Pixels":
+        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+    whole = picture.transparency
+    if whole is not None:
+        whole = replace(whole, colours=larger(whole.colours), alpha=larger(whole.alpha))
+    return replace(picture, pixels=larger(picture.pixels), transparency=whole)
+
+
+def png(run: Run, side: str, index: int, drawn: "Step", *, scale: int = 1) -> bytes:
+    """A picture at full size, or `scale` times that, with its settings, all seeds, its index and the models' hashes
+    inside.
+    """
     from engine.pictures import picture_files, png_files
 
     settings = run.settings_at(side, drawn.step)
@@ -92,17 +187,17 @@ def png(run: Run, side: str, index: int, drawn: "Step") -> bytes:
         seeds=drawn.particles.seeds,
         index=index,
         models={name: run.model_hashes[name] for name in model_names(settings) if name in run.model_hashes},
-        extra=run.job.extras(settings),
+        extra={**run.job.extras(settings), **({"scale": scale} if scale > 1 else {})},
     )
     metadata = png_files.fitting(metadata)
     if told := png_files.left_out_of(metadata):
         run.say(Notice(told, "warning"))
-    return picture_files.encode_picture(run.tasks[side].picture(drawn, index), metadata)
+    return picture_files.encode_picture(enlarged(run.tasks[side].picture(drawn, index), scale), metadata)
 
 
-def seed_of(run: Run, side: str, index: int) -> int:
-    """The seed that a picture grew from."""
-    return run.moment.sides[side].step.particles.seeds[index]
+def origin_of(index: int, drawn: "Step") -> str:
+    """The seed that a picture grew from and the step it is of, for its file's name."""
+    return f"seed-{drawn.particles.seeds[index]}_step-{drawn.step}"
 
 
 def name_of(run: Run) -> str:

@@ -70,7 +70,7 @@ def test_a_saved_picture_dropped_on_the_page_restores_every_control(page: Page, 
     finished(page, n=2, steps=5)
     page.locator(".cell").nth(1).click()
     path = download(page, '[data-role="save"]', tmp_path)
-    assert path.name == "blue-and-green_78.png"
+    assert path.name == "blue-and-green_seed-78_step-5.png"
     metadata = png_files.read_metadata(path)
     assert metadata["index"] == 1 and metadata["seeds"] == [77, 78]
     page.keyboard.press("Escape")
@@ -149,8 +149,14 @@ def test_all_pictures_come_as_a_zip(page: Page, tmp_path: Path) -> None:
     finished(page)
     path = download(page, '[data-role="save-all"]', tmp_path)
     with zipfile.ZipFile(path) as archive:
-        assert len(archive.namelist()) == 6
-        assert png_files.read_metadata(archive.read("02.png"))["index"] == 2
+        names = archive.namelist()
+        assert len(names) == 8 and {"run.json", "contact-sheet.png"} < set(names)
+        third = next(name for name in names if name.startswith("02_"))
+        assert png_files.read_metadata(archive.read(third))["index"] == 2
+    page.locator(".cell").first.click()
+    page.select_option(".viewer-scale", "2")
+    larger = download(page, '[data-role="save"]', tmp_path)
+    assert larger.name.endswith("_2x.png") and png_files.read_metadata(larger)["index"] == 0
 
 
 def test_no_space_is_told_and_the_pictures_stay(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,8 @@ const NARROW = window.matchMedia("(max-width: 860px)");
 const GAP = 8; // px, as in the style sheet
 const SMALLEST_CELL = 72; // px; a page that needs smaller ones to fit the window scrolls instead
 const SMALLEST_SIDE = 230; // px; where two do not fit beside each other, one goes below the other
-const BELOW = 44; // px kept free below the grids
+const WIDE_SIDE = 520; // px; from which a grid's title stands in line with its figures
+const BELOW = 28; // px kept free below the grids
 const pictureUrl = (cell) => `data:image/jpeg;base64,${cell}`;
 
 function usualColumns(count) {
@@ -90,6 +91,7 @@ function fitCells() {
   const sides = [...sidesPlace.children];
   if (!sides.length || !isShown()) return;
   const count = sides[0].querySelectorAll(".cell").length;
+  sidesPlace.classList.toggle("is-wide", sidesPlace.clientWidth >= sides.length * WIDE_SIDE);
   sidesPlace.classList.toggle("is-narrow", sidesPlace.clientWidth < 2 * SMALLEST_SIDE);
   const besides = bestIn(sides, false);
   const isTight = sidesPlace.clientWidth < sides.length * SMALLEST_SIDE;

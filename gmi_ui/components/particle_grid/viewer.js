@@ -150,7 +150,9 @@ viewerRole("previous").addEventListener("click", () => moveViewer(-1));
 viewerRole("next").addEventListener("click", () => moveViewer(1));
 viewerRole("other").addEventListener("click", switchSide);
 viewerRole("close").addEventListener("click", closeViewer);
-viewerRole("save").addEventListener("click", () => savePictures(viewedPicture()));
+viewerRole("save").addEventListener("click", () => {
+  savePictures({ ...viewedPicture(), scale: Number(viewer.querySelector(".viewer-scale").value) });
+});
 split.addEventListener("input", () => setSplit(Number(split.value)));
 viewer.addEventListener("cancel", (event) => {
   event.preventDefault();

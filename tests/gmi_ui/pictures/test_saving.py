@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import time
 import zipfile
@@ -16,12 +17,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from engine.errors import MetadataError, SaveError
 from engine.pictures import imaging, png_files
+from engine.pictures.picture_files import Picture
 from engine.settings import EditSettings, GenerateSettings, InpaintSettings, RunSettings, SettingsError
 from engine.system import files
 from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.notices import Notice, NotPossibleError, explain
+from gmi_ui.opening import reduced
 from gmi_ui.pictures.restoring import Restored, carries_settings, restored, without_equal_side
-from gmi_ui.pictures.saving import KEPT_FOR, Pictures, name_of, slug
+from gmi_ui.pictures.saving import KEPT_FOR, REPORT, SHEET, Pictures, name_of, slug
 from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import BASELINE, OURS, Run
 from gmi_ui.runs.work import Phase
@@ -48,7 +51,7 @@ def test_a_picture_carries_everything_that_made_it(run: Run, tmp_path: Path) -> 
     expected = imaging.to_uint8(run.moment.sides[OURS].step.images)[2]
     with Image.open(saved) as picture:
         assert (expected == picture).all()
-    assert saved.name == "blue_7.png"
+    assert saved.name == "blue_seed-7_step-3.png"
 
 
 def test_a_baseline_picture_says_that_it_had_no_repulsion(run: Run, services: Services, tmp_path: Path) -> None:
@@ -57,7 +60,7 @@ def test_a_baseline_picture_says_that_it_had_no_repulsion(run: Run, services: Se
     assert settings.flow.diversity == 0 and settings.flow.estimator == "kde"
     assert not settings.is_compared  # beside it the same would run once more
     assert Run(settings, GENERATE).titles == {OURS: "Without repulsion"}
-    assert saved.name == "blue_5_baseline.png"
+    assert saved.name == "blue_seed-5_step-3_baseline.png"
 
 
 @pytest.mark.parametrize(
@@ -85,8 +88,42 @@ def test_what_would_run_twice_is_restored_alone(settings: RunSettings, is_alone:
 def test_all_pictures_go_into_one_zip(run: Run, tmp_path: Path) -> None:
     saved = Pictures(tmp_path).save_all(run)
     with zipfile.ZipFile(saved) as archive:
-        assert sorted(archive.namelist()) == [f"{d}{i:02d}.png" for d in ("", "baseline/") for i in range(3)]
-        assert png_files.read_metadata(archive.read("baseline/01.png"))["index"] == 1
+        names = {
+            side: [f"{folder}{i:02d}_seed-{5 + i}_step-3.png" for i in range(3)]
+            for side, folder in ((OURS, ""), (BASELINE, "baseline/"))
+        }
+        assert set(archive.namelist()) == {*names[OURS], *names[BASELINE], REPORT, SHEET}
+        assert png_files.read_metadata(archive.read(names[BASELINE][1]))["index"] == 1
+        assert all(abs(time.mktime((*entry.date_time, 0, 0, -1)) - time.time()) < 3600 for entry in archive.infolist())
+        report = json.loads(archive.read(REPORT))
+        assert [one["file"] for one in report["sides"][BASELINE]["pictures"]] == names[BASELINE]
+        assert GenerateSettings.from_dict(report["sides"][OURS]["settings"]) == run.settings
+        assert report["sides"][OURS]["pictures"][2]["seed"] == 7 and report["models"] == dict(run.model_hashes)
+        sheet = Image.open(io.BytesIO(archive.read(SHEET)))
+        assert sheet.width > 3 * 32 and sheet.getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_picture_is_saved_larger_and_restores_as_well(
+    scale: int, run: Run, services: Services, tmp_path: Path
+) -> None:
+    plain, large = (Pictures(tmp_path).save_one(run, OURS, 1, scale=one) for one in (1, scale))
+    assert large.name == f"blue_seed-6_step-3_{scale}x.png"
+    small, big = Image.open(plain), Image.open(large)
+    assert big.size == (32 * scale, 32 * scale)
+    expected = small.resize(big.size, Image.Resampling.LANCZOS)
+    assert (np.asarray(big) == np.asarray(expected)).all()
+    found = restored(large, services.models)
+    assert found.settings == run.settings and found.scale == scale
+    again = np.asarray(reduced(Picture(np.asarray(big)), scale).pixels, dtype=int)
+    assert np.abs(again - np.asarray(small, dtype=int)).mean() < 2  # of 255; blobs are smooth
+
+
+@pytest.mark.parametrize("scale", [0, 3, 100])
+def test_other_sizes_are_refused(scale: int, run: Run, tmp_path: Path) -> None:
+    with pytest.raises(NotPossibleError, match="too large"):
+        Pictures(tmp_path).save_one(run, OURS, 0, scale=scale)
+    assert not list(tmp_path.rglob("*.png"))
 
 
 def test_a_saved_picture_restores_its_settings(run: Run, services: Services, tmp_path: Path) -> None:
@@ -185,18 +222,18 @@ def test_the_zip_of_an_earlier_step_holds_its_pictures(run: Run, tmp_path: Path)
     pictures = Pictures(tmp_path)
     with zipfile.ZipFile(pictures.save_all(run, 1)) as archive:
         early = {name: archive.read(name) for name in archive.namelist()}
-    assert len(early) == 6
+    assert len(early) == 8
     for side, folder in ((OURS, ""), (BASELINE, "baseline/")):
         expected = imaging.to_uint8(step_of(run, side, 1).images)
         for index in range(3):
-            data = early[f"{folder}{index:02d}.png"]
+            data = early[f"{folder}{index:02d}_seed-{5 + index}_step-1.png"]
             assert (np.asarray(Image.open(io.BytesIO(data))) == expected[index]).all()
             metadata = png_files.read_metadata(data)
             assert metadata["settings"]["flow"]["until"] == 1 and metadata["index"] == index
     saved = pictures.save_all(run)
-    assert saved.name == "blue_5.zip"
+    assert saved.name == "blue_seed-5_step-3.zip"
     with zipfile.ZipFile(saved) as archive:
-        assert archive.read("00.png") != early["00.png"]
+        assert archive.read("00_seed-5_step-3.png") != early["00_seed-5_step-1.png"]
 
 
 def test_pictures_of_another_model_beside_are_told_by_its_name(tmp_path: Path) -> None:
@@ -216,10 +253,10 @@ def test_pictures_of_another_model_beside_are_told_by_its_name(tmp_path: Path) -
     wait_for_end(run)
     pictures = Pictures(tmp_path)
     with zipfile.ZipFile(pictures.save_all(run)) as archive:
-        assert sorted(archive.namelist()) == [f"{d}{i:02d}.png" for d in ("", "fashion/") for i in range(3)]
-        theirs = png_files.read_metadata(archive.read("fashion/02.png"))
+        assert sum(name.startswith("fashion/") for name in archive.namelist()) == 3
+        theirs = png_files.read_metadata(archive.read("fashion/02_seed-7_step-2.png"))
     saved = pictures.save_one(run, BASELINE, 2)
-    assert saved.name == "a-bag_7_fashion.png"
+    assert saved.name == "a-bag_seed-7_step-2_fashion.png"
     assert set(theirs["models"]) == {"fashion", WIDE} and theirs["settings"]["model"] == "fashion"
     ours = png_files.read_metadata(pictures.save_one(run, OURS, 2))
     assert set(ours["models"]) == {"avatars", "clip-mini", "fashion", WIDE}
