@@ -2,6 +2,7 @@
 
     python -m experiments.examples                      # every example of every bundled model, as the page runs it
     python -m experiments.examples --model avatars --seeds 1 2 3
+    python -m experiments.examples --out experiments/results/examples.json    # what the tests compare with
 
 avatars: all requested attributes at once. fashion: the class. mosaic: the prompt fits the picture, drawn from the
 nearest codes, better than 95 % of other held-out captions do, by the second prompt model.
@@ -10,11 +11,12 @@ nearest codes, better than 95 % of other held-out captions do, by the second pro
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +34,8 @@ from training.avatars import classifier, traits
 from training.fashion import data
 from training.figures import clip_features
 
+RESULTS = Path(__file__).parent / "results" / "examples.json"
+ENOUGH = 0.75  # of the pictures of an example
 FIRST_SEED = 1  # of the page
 QUANTILE = 0.95
 QUICK = {"n": 2, "steps": 2, "candidates": 4}
@@ -105,7 +109,9 @@ def settings_of(model: str, prompt: str, seed: int = FIRST_SEED) -> GenerateSett
     return replace(first_settings(model, row.family, row), prompt=prompt, seed=seed, baseline=False)
 
 
-def shorter(settings: GenerateSettings, *, steps: int | None, n: int | None, candidates: int | None = None):
+def shorter(
+    settings: GenerateSettings, *, steps: int | None, n: int | None, candidates: int | None = None
+) -> GenerateSettings:
     """The same run with fewer steps, pictures or starts."""
     flow = settings.flow
     if steps:
@@ -117,11 +123,17 @@ def shorter(settings: GenerateSettings, *, steps: int | None, n: int | None, can
 
 def share_shown(settings: GenerateSettings) -> float:
     """Runs an example; the share of its pictures that show it."""
-    models = engine.load_generator(settings.model), engine.load_prompt_model(settings.prompt_model)
-    task = engine.generate(settings, *models)
+    return float(judge_of(settings.model)(pictures_of(settings), settings.prompt).double().mean())
+
+
+def pictures_of(settings: GenerateSettings) -> Tensor:
+    """What a run ends with: [N, 3, H, W] in [-1, 1]."""
+    task = engine.generate(
+        settings, engine.load_generator(settings.model), engine.load_prompt_model(settings.prompt_model)
+    )
     for step in task.steps():
         last = step
-    return float(judge_of(settings.model)(_pictures(task, last), settings.prompt).double().mean())
+    return _pictures(task, last)
 
 
 def _pictures(task: Task, step: Step) -> Tensor:
@@ -153,6 +165,20 @@ def table(results: Mapping[tuple[str, str], list[float]]) -> str:
     return "\n".join(lines)
 
 
+def report(results: Mapping[tuple[str, str], list[float]]) -> dict[str, dict[str, Any]]:
+    """Of each model its generator's sha256, and the least share of each example."""
+    made: dict[str, dict[str, Any]] = {}
+    for (model, prompt), shares in results.items():
+        made.setdefault(model, {"sha256": sha256_of(model), "shown": {}})["shown"][prompt] = min(shares)
+    return made
+
+
+def sha256_of(model: str) -> str:
+    """Of the file that draws."""
+    files = find_row(model, "generator").files
+    return (files.get("generator") or files["decoder"]).sha256
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=MODELS, help="only this one's")
@@ -160,17 +186,18 @@ def main() -> None:
     parser.add_argument("--n", type=int, help="pictures (the page's)")
     parser.add_argument("--steps", type=int, help="of every run, both stages together (the page's)")
     parser.add_argument("--candidates", type=int, help="starts that each particle of mosaic tries (the page's)")
-    parser.add_argument("--out", type=Path, help="also write the table there")
+    parser.add_argument(
+        "--out", type=Path, help="also write the shares there, with the hashes of the models, as RESULTS has them"
+    )
     arguments = options.parse(parser, QUICK)
     engine.set_threads(None)
     found: dict[tuple[str, str], list[float]] = {}
     for result in measure(arguments):
         found.setdefault((result.model, result.prompt), []).append(result.shown)
         print(f"{result.model}: {result.prompt}, seed {result.seed}: {100 * result.shown:.0f} %", flush=True)
-    text = table(found)
-    print(f"\n{text}")
+    print(f"\n{table(found)}")
     if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
+        arguments.out.write_text(json.dumps(report(found), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

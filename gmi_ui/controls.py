@@ -225,7 +225,7 @@ _SHARED = _by_field(
 CONTROLS: Mapping[str, Mapping[str, Control]] = {
     "generate": _SHARED
     | _by_field(
-        Control("prompt", "Prompt", "a woman with pink hair and sunglasses", text(autofocus=True)),
+        Control("prompt", "Prompt", "a woman with pink hair and a big smile", text(autofocus=True)),
         Control(
             "spread", "Distance from it", "Small stays close to the kept picture, 1 starts anywhere.", slider(0.05)
         ),

@@ -13,6 +13,7 @@ import ipaddress
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import ssl
@@ -27,12 +28,14 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ModelError
-from engine.system.files import beginning, replace, sha256_of, write_atomic
+from engine.system.files import beginning, locked, replace, sha256_of, write_atomic
 
 MIRROR_VARIABLE = "GMI_MODEL_MIRROR"
 CHUNK = 1 << 18
 MAX_REDIRECTS = 8
 SPARE_BYTES = 64 << 20  # of the disk, left to others
+DISK_EVERY = 16 << 20  # bytes after which the disk is looked at again: others write to it too
+MOST_DIGITS = 15  # of a length
 _REPORT_SECONDS = 0.2
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 _PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml")
@@ -120,24 +123,51 @@ def download(
     """
     address = mirrored(url)
     check_address(address)
+    address = _sendable(address)
     patience = patience or Patience()
     cancel = cancel or threading.Event()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = _open_part(target, url)
-        _fetch(address, part, max_bytes, on_progress or (lambda _: None), cancel, patience)
-        found = sha256_of(part.path)
-        if sha256 is not None and found != sha256:
-            part.restart()
-            raise DownloadError(
-                f"{target.name} from {_host(address)} has the sha256 {found[:12]}…, expected {sha256[:12]}…: it is "
-                "damaged or was exchanged. It was deleted; try again, or take it from another place."
-            )
-        os.chmod(part.path, 0o644)
-        replace(part.path, target)
-        part.about.unlink(missing_ok=True)
+        with locked(_lock_of(target, url), lambda: _check_cancel(cancel)) as is_alone:
+            if not is_alone and target.is_file():  # another studio fetched it meanwhile
+                found = sha256_of(target)
+                if sha256 in (None, found):
+                    return found
+            return _fetch_alone(address, url, target, max_bytes, sha256, on_progress, cancel, patience)
     except OSError as error:
         raise DownloadError(f"{target} cannot be written: {error.strerror or error}.") from error
+
+
+def _lock_of(target: Path, url: str) -> Path:
+    return target.with_name(f".{beginning(target.name)}.{_mark(url)}.lock")
+
+
+def _mark(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()[:12]
+
+
+def _fetch_alone(
+    address: str,
+    url: str,
+    target: Path,
+    max_bytes: int,
+    sha256: str | None,
+    on_progress: Callable[[Progress], None] | None,
+    cancel: threading.Event,
+    patience: Patience,
+) -> str:
+    """As `download`, where nobody else fetches the file. Raises OSError too."""
+    part = _open_part(target, url)
+    _fetch(address, part, max_bytes, on_progress or (lambda _: None), cancel, patience)
+    found = sha256_of(part.path)
+    if sha256 is not None and found != sha256:
+        part.restart()
+        raise DownloadError(
+            f"{target.name} from {_host(address)} has the sha256 {found[:12]}…, expected {sha256[:12]}…: it is "
+            "damaged or was exchanged. It was deleted; try again, or take it from another place."
+        )
+    os.chmod(part.path, 0o644)
+    replace(part.path, target)
+    part.about.unlink(missing_ok=True)
     return found
 
 
@@ -153,11 +183,35 @@ def mirrored(url: str) -> str:
 
 def check_address(url: str) -> None:
     """Raises DownloadError unless the address is https, or http of this machine."""
-    parts = urllib.parse.urlsplit(url)
-    if not parts.hostname or parts.scheme not in ("http", "https"):
-        raise DownloadError(f"{url!r} is no https address.")
+    try:
+        parts = urllib.parse.urlsplit(url)
+        parts.port  # noqa: B018  (raises for one that is none)
+        whole = _sendable(url)
+    except ValueError as error:
+        raise DownloadError(f"{_shown(url)} is no address that can be fetched: {error}.") from error
+    if not parts.hostname or parts.scheme not in ("http", "https") or not whole:
+        raise DownloadError(f"{_shown(url)} is no https address.")
     if parts.scheme == "http" and not is_this_machine(parts.hostname):
         raise DownloadError(f"{url} is not encrypted, so what it gives can be exchanged on the way; use https.")
+
+
+def _sendable(url: str) -> str:
+    """The address in ASCII: the path's other letters as bytes, the host by its IDNA name. Raises ValueError."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.hostname or ""
+    if ":" not in host:
+        host = host.encode("idna").decode()
+        if not re.fullmatch(r"[\w.-]*", host):
+            raise ValueError(f"{host!r} is no name of a host")
+    place = f"[{host}]" if ":" in host else host
+    place = f"{place}:{parts.port}" if parts.port else place
+    path = urllib.parse.quote(parts.path, safe="/%:=&?~#+!$,;'@()*[]")
+    query = urllib.parse.quote(parts.query, safe="/%:=&?~+!$,;'@()*[]")
+    return urllib.parse.urlunsplit((parts.scheme, place, path, query, ""))
+
+
+def _shown(url: str) -> str:
+    return repr(url if len(url) <= 120 else url[:117] + "...")
 
 
 def is_this_machine(host: str) -> bool:
@@ -175,8 +229,7 @@ def is_this_machine(host: str) -> bool:
 
 def _open_part(target: Path, url: str) -> _Part:
     """The part of an earlier try, if it is of the same address; otherwise an empty one."""
-    mark = hashlib.sha256(url.encode()).hexdigest()[:12]
-    name = f".{beginning(target.name)}.{mark}"
+    name = f".{beginning(target.name)}.{_mark(url)}"
     part = _Part(target.with_name(f"{name}.part"), target.with_name(f"{name}.json"))
     try:
         about = json.loads(part.about.read_bytes())
@@ -260,7 +313,7 @@ def _begin(response: http.client.HTTPResponse, part: _Part, address: str) -> tup
         raise _Broken(f"it answers {status} {response.reason}")
     if status == 416:  # there is nothing behind what has arrived: all is here, or it is another file
         whole = response.headers.get("Content-Range", "").rpartition("/")[2]
-        if whole.isdecimal() and int(whole) == part.size:
+        if _length(whole) == part.size:
             return -1, part.size
         part.restart()
         raise _Broken("the file has changed meanwhile")
@@ -276,19 +329,25 @@ def _begin(response: http.client.HTTPResponse, part: _Part, address: str) -> tup
     length = response.headers.get("Content-Length", "")
     if status == 200:
         part.restart()
-        return 0, int(length) if length.isdecimal() else None
+        return 0, _length(length)
     return _range(response, part)
+
+
+def _length(text: str) -> int | None:
+    """A length that a server told; one of more digits than any file has is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS else None
 
 
 def _range(response: http.client.HTTPResponse, part: _Part) -> tuple[int, int | None]:
     unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
     span, _, whole = rest.partition("/")
     start = span.partition("-")[0]
-    fits = unit == "bytes" and start.isdecimal() and int(start) == part.size and whole.isdecimal()
-    if not fits or (part.total is not None and int(whole) != part.total):
+    total = _length(whole)
+    fits = unit == "bytes" and total is not None and _length(start) == part.size
+    if not fits or (part.total is not None and total != part.total):
         part.restart()
         raise _Broken("the file has changed meanwhile, or another part of it came than was asked for")
-    return int(start), int(whole)
+    return part.size, total
 
 
 def _append(
@@ -299,7 +358,7 @@ def _append(
     cancel: threading.Event,
     start: int,
 ) -> None:
-    done = start
+    done = looked = start
     with part.path.open("ab") as file:
         while True:
             _check_cancel(cancel)
@@ -316,6 +375,10 @@ def _append(
                 file.close()
                 part.restart()
                 raise _too_large(done, max_bytes)
+            if done - looked >= DISK_EVERY:
+                looked = done
+                file.flush()
+                _check_disk(part, part.total or done, done - len(data))
             file.write(data)
             meter.show(done, part.total)
     _check_cancel(cancel)
@@ -412,11 +475,14 @@ def _response(
 
 def _redirected(address: str, location: str) -> str:
     """Where a redirection leads. Raises DownloadError where that is not encrypted, or leads into this machine."""
-    following = urllib.parse.urljoin(address, location)
+    try:
+        following = urllib.parse.urljoin(address, location)
+    except ValueError as error:
+        raise DownloadError(f"{_host(address)} leads to {_shown(location)}, which is no address.") from error
     check_address(following)
     if is_this_machine(urllib.parse.urlsplit(following).hostname or "") and not is_this_machine(_host(address)):
         raise DownloadError(f"{_host(address)} leads to an address of this machine, which is not its business.")
-    return following
+    return _sendable(following)
 
 
 def _connect(address: str, timeout: float) -> http.client.HTTPConnection:
@@ -425,13 +491,30 @@ def _connect(address: str, timeout: float) -> http.client.HTTPConnection:
     if parts.scheme == "http":  # this machine only, so never through a proxy
         return http.client.HTTPConnection(host, port, timeout=timeout)
     context = ssl.create_default_context()
-    proxy = urllib.request.getproxies().get("https")
+    proxies = urllib.request.getproxies()
+    variable = "HTTPS_PROXY" if proxies.get("https") else "ALL_PROXY"
+    proxy = proxies.get("https") or proxies.get("all")
     if not proxy or is_this_machine(host) or urllib.request.proxy_bypass(host):
         return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
-    way = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    way = _way(proxy, variable, host)
     connection = http.client.HTTPSConnection(way.hostname or "", way.port or 3128, timeout=timeout, context=context)
     connection.set_tunnel(host, port or 443, headers=_proxy_headers(way))
     return connection
+
+
+def _way(proxy: str, variable: str, host: str) -> urllib.parse.SplitResult:
+    """The proxy's address. Raises DownloadError for one of another kind."""
+    try:
+        way = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
+        is_usable = way.scheme in ("", "http", "https") and bool(way.hostname) and (way.port or 1) > 0
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise DownloadError(
+            f"The proxy that {variable} names is none that downloads can use: write http://NAME:PORT into HTTPS_PROXY, "
+            f"or {host} into NO_PROXY to go without one."
+        )
+    return way
 
 
 def _proxy_headers(way: urllib.parse.SplitResult) -> dict[str, str]:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import threading
@@ -25,13 +26,14 @@ from engine.errors import ModelError
 from engine.models.downloads import Patience, Progress, download
 from engine.models.public import PUBLIC_MODELS, PublicFile, PublicModel
 from engine.models.table import ModelKind, ModelRow
-from engine.system.files import sha256_of, write_atomic
+from engine.system.files import locked, replace, sha256_of, write_atomic
 from engine.system.folders import models_folder
 
 INSTALLED = "installed.json"
 OWN, UPLOADS = "own.json", "own"
 OWN_LICENCE = "unknown: the user's own file"
-_own_lock = threading.Lock()
+LOCK = ".lock"  # held while a list is changed: two studios may share a folder
+_log = logging.getLogger(__name__)
 
 OnProgress = Callable[[PublicFile, Progress], None]
 Check = Callable[[Path], str]  # opens what is in a folder and gives its family
@@ -96,7 +98,7 @@ def find_installed(name: str, folder: Path | None = None) -> Installed | None:
 def accept_licence(model: PublicModel, folder: Path | None = None) -> None:
     """Remembers that the user accepts the model's conditions. Raises ModelError if that cannot be kept."""
     path = (folder or models_folder()) / "licences.json"
-    _write(path, {**_read(path), model.name: f"{model.licence}, accepted {_now()}"})
+    _update(path, lambda values: {**values, model.name: f"{model.licence}, accepted {_now()}"})
 
 
 def is_accepted(model: PublicModel, folder: Path | None = None) -> bool:
@@ -220,7 +222,7 @@ def own_models(folder: Path | None = None) -> tuple[OwnModel, ...]:
     """The files of the user's own that were opened and still are where they were, the newest first."""
     found = []
     for values in _read((folder or models_folder()) / OWN).values():
-        with suppress(TypeError):  # what another version wrote is left out
+        with suppress(TypeError, AttributeError):  # what another version wrote is left out
             model = OwnModel(**{**values, "classes": tuple(values.get("classes", ()))})
             if os.path.exists(model.path):  # also of one that may not be looked at
                 found.append(model)
@@ -230,10 +232,12 @@ def own_models(folder: Path | None = None) -> tuple[OwnModel, ...]:
 def remember_own(model: OwnModel, folder: Path | None = None) -> None:
     """Lists a file from now on. Raises ModelError if that cannot be kept."""
     path = (folder or models_folder()) / OWN
-    with _own_lock:
-        values = _read(path)
+
+    def last(values: dict[str, Any]) -> dict[str, Any]:
         values.pop(model.name, None)
-        _write(path, {**values, model.name: asdict(model)})
+        return {**values, model.name: asdict(model)}
+
+    _update(path, last)
 
 
 def take_upload(files: dict[str, Path], folder: Path | None = None) -> Path:
@@ -266,13 +270,17 @@ def forget_own(name: str, folder: Path | None = None) -> int:
     Raises ModelError for a name that is not listed.
     """
     root = folder or models_folder()
-    with _own_lock:
-        values = _read(root / OWN)
+    freed = 0
+
+    def without(values: dict[str, Any]) -> dict[str, Any]:
+        nonlocal freed
         entry = values.pop(name, None)
         if not isinstance(entry, dict):
             raise ModelError(f"{name} is not in the list of own files.")
         freed = discard_upload(Path(str(entry.get("path"))), root)
-        _write(root / OWN, values)
+        return values
+
+    _update(root / OWN, without)
     return freed
 
 
@@ -323,7 +331,7 @@ def _fetch_file(
         patience=patience,
     )
     if expected is None:
-        _write(hashes_path, {**_read(hashes_path), file.url: found})
+        _update(hashes_path, lambda values: {**values, file.url: found})
     return found
 
 
@@ -332,20 +340,44 @@ def _discard(model: PublicModel, place: Path, hashes_path: Path) -> None:
     with suppress(ModelError):  # why they do not open is told, not that they could not be deleted
         _delete(place)
         addresses = {file.url for file in model.files}
-        _write(hashes_path, {url: sha256 for url, sha256 in _read(hashes_path).items() if url not in addresses})
+        _update(hashes_path, lambda values: {url: sha for url, sha in values.items() if url not in addresses})
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The values of a JSON file of ours; none where it is missing. Raises ModelError for a damaged one."""
+    """The values of a JSON file of ours; none where it is missing, or damaged: then it is set aside, and said.
+
+    Raises ModelError for one that cannot be read.
+    """
     try:
         values = json.loads(path.read_bytes())
+        if isinstance(values, dict):
+            return values
+        reason = "it holds no list of names"
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is damaged: {error}. Delete it, or restore it from a copy.") from error
-    if not isinstance(values, dict):
-        raise ModelError(f"{path} is damaged. Delete it, or restore it from a copy.")
-    return values
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        reason = str(error) or type(error).__name__
+    _set_aside(path, reason)
+    return {}
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    """A damaged list must not be in the way of all else; what is left of it can be looked at."""
+    kept = path.with_name(f"{path.name}.damaged")
+    with suppress(OSError):
+        replace(path, kept)
+    _log.warning("%s is damaged (%s): it was set aside as %s, and a new one begins.", path, reason, kept.name)
+
+
+def _update(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Reads the values, changes them, writes them: whole, whoever else does so. Raises ModelError."""
+    try:
+        with locked(path.with_name(LOCK)):
+            _write(path, change(_read(path)))
+    except OSError as error:
+        raise ModelError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import secrets
+import sys
 import tempfile
 import time
 import zipfile
@@ -15,10 +16,16 @@ from pathlib import Path
 
 from engine.errors import SaveError
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
 # Told what is being done and the share of it that is done, None where that is unknown; may raise to end it.
 Watch = Callable[[str, float | None], None]
 _CHUNK = 1 << 23
 _ASIDE = ".old"
+_LOCK_EVERY = 0.05  # seconds
 _LONGEST = 100  # characters of a file's name in those of temporary files beside it: 255 bytes are a name's limit
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: equal pictures give an equal file
 
@@ -69,6 +76,54 @@ def replace(source: Path, target: Path) -> None:
             raise
         with suppress(OSError):
             aside.unlink()
+
+
+@contextmanager
+def locked(path: Path, wait: Callable[[], None] = lambda: None) -> Iterator[bool]:
+    """Holds the lock that the file stands for, against threads and other programs; True where it was free at once.
+
+    wait: called while another has it; may raise to give up. The system frees it when a program ends, however it does;
+    the file goes with the last who held it. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_free, is_held, file = True, False, path.open("a+b")
+    try:
+        while not (_try_lock(file.fileno()) and _is_still(path, file.fileno())):
+            is_free = False
+            wait()
+            time.sleep(_LOCK_EVERY)
+            file.close()  # who held it may have taken the file away
+            file = path.open("a+b")
+        is_held = True
+        yield is_free
+    finally:
+        if is_held and sys.platform != "win32":  # where a file that is open stays
+            path.unlink(missing_ok=True)
+        file.close()
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    """Whether the open file is the one of that name: a lock on one that was deleted keeps nobody out."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            os.lseek(handle, 0, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            return False
+        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            return True  # a file system without locks: as good as alone
+        raise
+    return True
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -49,10 +49,10 @@ if TYPE_CHECKING:
     from engine.latents.classes import CloseClass
 
 EXAMPLES = (
-    "a woman with pink hair and sunglasses",
-    "a bald man with a beard",
-    "someone smiling in a red hoodie",
-    "a person with a hat and round glasses",
+    "a woman with pink hair and a big smile",
+    "a sad man with glasses",
+    "a person with a green mohawk",
+    "a bearded man with glasses",
 )
 DEFAULTS = GenerateSettings(prompt=EXAMPLES[0], seed=1)
 TEXTS = GridTexts(

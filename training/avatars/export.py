@@ -21,13 +21,13 @@ BUNDLE = Path("assets/avatars")
 IN_DOMAIN_DISTANCE = 0.04
 FRAMED_DISTANCE = 0.06  # of the encoder's guess, when the square of a picture is as the avatars are framed
 EXAMPLES = (
-    "a woman with pink hair and sunglasses",
-    "a bearded man in a suit",
+    "a woman with pink hair and a big smile",
+    "a sad man with glasses",
     "a person with a green mohawk",
-    "a smiling woman with a red hat",
-    "an old man with white hair and round glasses",
-    "a surprised girl with blue pigtails",
-    "a person in a yellow hoodie on a purple background",
+    "a bearded man with glasses",
+    "a man with grey hair and round glasses",
+    "a surprised person with blue hair",
+    "a person in a yellow hoodie",
 )
 
 

@@ -22,11 +22,9 @@ EXAMPLES = (
     "a cat face",
     "a pizza",
     "a pixel art person with glasses",
-    "a blue house icon on a yellow background",
     "a woman with pink hair",
     "a pair of ankle boots",
     "a black and white portrait with a beard",
-    "a smiling sun",
 )
 
 

@@ -10,6 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ import pytest
 
 from engine.models import downloads
 from engine.models.downloads import Cancelled, DownloadError, Patience, Progress, check_address, download, mirrored
+from engine.system.files import locked
 
 CONTENT = random.Random(0).randbytes(1_500_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -798,3 +800,97 @@ def test_ways_through_a_proxy(
     monkeypatch.delenv("https_proxy")
     found = downloads._connect("https://example.com/x", 7)
     assert (found.host, found.port, found.timeout, found._tunnel_host) == ("example.com", 443, 7, None)
+
+
+def test_two_that_fetch_one_file_get_it_once(server: Server, tmp_path: Path) -> None:
+    """The second waits for the first, and takes what that fetched."""
+    began = threading.Event()
+
+    def slow(handler: Handler) -> None:
+        began.set()
+        time.sleep(0.4)
+        whole(handler)
+
+    found: list[str] = []
+    server.answers = [slow]
+    ones = [threading.Thread(target=lambda: found.append(fetch(server, tmp_path, slow, sha256=SHA256))) for _ in "ab"]
+    ones[0].start()
+    began.wait()
+    ones[1].start()
+    for one in ones:
+        one.join()
+    assert found == [SHA256, SHA256] and len(server.requests) == 1
+    assert_whole(tmp_path)
+
+
+def test_who_waits_for_another_download_can_stop(server: Server, tmp_path: Path) -> None:
+    cancel = threading.Event()
+    lock = downloads._lock_of(tmp_path / "model.pkl", server.url)
+    with locked(lock):
+        threading.Timer(0.2, cancel.set).start()
+        with pytest.raises(downloads.Cancelled):
+            download(server.url, tmp_path / "model.pkl", max_bytes=LIMIT, cancel=cancel)
+        assert lock.exists()  # it is the other's
+    assert not lock.exists() and server.requests == []
+
+
+def test_without_a_length_the_disk_keeps_its_reserve(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server tells no length, and others write to the disk meanwhile."""
+
+    def endless(handler: Handler) -> None:
+        handler.begin(200, None, ETag='"v1"')
+        handler.wfile.write(CONTENT)
+
+    monkeypatch.setattr(downloads, "DISK_EVERY", 1 << 18)
+    free = iter([downloads.SPARE_BYTES + (1 << 19), *[downloads.SPARE_BYTES - 1] * 99])
+    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free)))
+    with pytest.raises(DownloadError, match="of disk"):
+        fetch(server, tmp_path, endless)
+    assert sum(path.stat().st_size for path in parts(tmp_path)) < len(CONTENT)
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-5", "٣", "1e9", "0x10"])
+def test_a_length_that_is_none_is_no_length(server: Server, tmp_path: Path, length: str) -> None:
+    def answer(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.wfile.write(b"Content-Length: " + length.encode() + b"\r\n\r\n" + CONTENT)
+        handler.break_off()
+
+    with suppress(DownloadError):  # in words, where the library itself makes something else of it
+        assert fetch(server, tmp_path, answer) == SHA256
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:99999/x", "https://[::1/x", "https://example.org:port/x", "https://" + "a" * 300 + ".org/x",
+     "https://exa mple.org/x", "ftp://example.org/x", "", "https:///x", "https://\u0130" + "\u0130" * 80 + ".org/"],
+)  # fmt: skip
+def test_addresses_that_are_none_are_refused_in_words(url: str, server: Server, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="address"):
+        download(url, tmp_path / "model.pkl", max_bytes=LIMIT, patience=QUICK)
+    if url:
+        with pytest.raises(DownloadError):
+            fetch(
+                server, tmp_path, lambda handler: handler.begin(302, 0, Location=url.encode("ascii", "ignore").decode())
+            )
+
+
+def test_letters_of_any_script_are_sent_as_bytes(server: Server, tmp_path: Path) -> None:
+    server.answers = [whole]
+    download(f"http://127.0.0.1:{server.server_port}/modèle ü%20.pkl?für=ß", tmp_path / "m", max_bytes=LIMIT)
+    assert server.requests[0][0] == "/mod%C3%A8le%20%C3%BC%20.pkl?f%C3%BCr=%C3%9F"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("HTTPS_PROXY", "socks5://127.0.0.1:9"), ("HTTPS_PROXY", "http://127.0.0.1:99999"), ("HTTPS_PROXY", "nonsense://x"),
+     ("ALL_PROXY", "socks5h://127.0.0.1:9")],
+)  # fmt: skip
+def test_a_proxy_that_cannot_be_used_is_said(
+    variable: str, value: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(DownloadError, match=f"(?s){variable}.*NO_PROXY"):
+        download("https://example.invalid/x", tmp_path / "x", max_bytes=LIMIT, patience=QUICK)

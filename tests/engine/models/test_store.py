@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -188,11 +190,58 @@ def test_removing_a_link_leaves_what_it_points_to(place: Path, tiny: PublicModel
     assert (elsewhere / "config.json").exists() and not (place / "tiny").exists()
 
 
-def test_damaged_notes_are_told(place: Path, tiny: PublicModel) -> None:
-    place.mkdir(parents=True)
-    (place / "licences.json").write_text("{")
-    with pytest.raises(ModelError, match=r"licences\.json is damaged"):
-        is_accepted(tiny)
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\0", '"x"'])
+def test_a_damaged_list_is_set_aside_and_said(
+    text: str, place: Path, tiny: PublicModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is blocked by it, and what is left of it is kept."""
+    place.mkdir(parents=True, exist_ok=True)
+    for name in ("licences.json", "memory.json", "own.json"):
+        (place / name).write_text(text)
+    assert not is_accepted(tiny) and store.stored_budget() is None and store.own_models() == ()
+    for name in ("licences.json", "memory.json", "own.json"):
+        assert (place / f"{name}.damaged").read_text() == text and f"{name} is damaged" in caplog.text
+    accept_licence(tiny)
+    assert is_accepted(tiny)
+
+
+def test_one_damaged_prompt_model_hides_no_other(place: Path) -> None:
+    for name, text in (
+        ("broken", ""),
+        ("fine", '{"name": "open_clip:A/B", "licence": "MIT", "sha256": {"w.pt": "0"}}'),
+    ):
+        folder = place / f"open_clip--{name}"
+        folder.mkdir(parents=True)
+        (folder / "w.pt").write_bytes(b"x")
+        (folder / store.INSTALLED).write_text(text)
+    assert [prompt.name for prompt in store.prompt_models()] == ["open_clip:A/B"]
+
+
+@pytest.mark.parametrize("entry", [5, "x", None, [], {"name": "a"}, {"classes": 3}])
+def test_an_entry_that_is_none_hides_no_other(entry: object, place: Path, tmp_path: Path) -> None:
+    (tmp_path / "g.pt").write_bytes(b"x")
+    mine = store.OwnModel("mine", "generator", "stylegan2", 16, 1, "x", str(tmp_path / "g.pt"))
+    store.remember_own(mine)
+    values = json.loads((place / "own.json").read_text())
+    (place / "own.json").write_text(json.dumps({"other": entry, **values}))
+    assert store.own_models() == (mine,)
+
+
+def test_two_studios_lose_no_entry_of_each_other(place: Path, tmp_path: Path) -> None:
+    """Two programs that list 20 files each at the same time."""
+    code = """
+import sys
+from pathlib import Path
+from engine.models import store
+for number in range(20):
+    path = Path(sys.argv[1]) / f"{sys.argv[2]}{number}.pt"
+    path.write_bytes(b"x")
+    store.remember_own(store.OwnModel(str(path), "generator", "stylegan2", 16, 1, "x", str(path)))
+"""
+    studios = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in "ab"]
+    assert [studio.wait() for studio in studios] == [0, 0]
+    assert len(store.own_models()) == 40
+    assert [path.name for path in place.iterdir()] == ["own.json"]
 
 
 # ---- the commands ----------------------------------------------------------------------------------------
