@@ -12,12 +12,13 @@ from PIL import Image
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from engine.pictures import imaging, png_files
-from engine.pictures.masks import decode_mask, encode_mask
+from engine.pictures.masks import decode_mask, encode_mask, mask_share
 from gmi_ui.runs.run import Run
 from gmi_ui.studio import LaunchOptions, Server, serve
 from tests.browser.conftest import new_tab
 from tests.browser.helpers import download, drop_file, free_port
 from tests.gmi_ui.tiny import GENERATOR, style_models
+from tests.gmi_ui.waiting import wait_until
 
 STEP_SECONDS = 0.01
 FINISHED = ':is([data-phase="done"], [data-phase="failed"])'
@@ -320,13 +321,29 @@ def test_a_mask_is_painted_undone_inverted_and_survives_a_reload(page: Page, sty
     expect(told).to_contain_text(f"{round(100 * (1 - one))} % is repainted")
     page.locator("#inpaint-control-invert input").uncheck()
     session = style_studio.services.sessions.get(page.evaluate("window.studio.token"), "inpaint")
-    page.wait_for_timeout(700)  # the brush rests
     version = session.workspace.current
-    assert version and version.mask
+    assert version
+
+    def kept() -> float:
+        return mask_share(decode_mask(version.mask, version.picture.size)) if version.mask else 0.0
+
+    wait_until(lambda: kept() == pytest.approx(one, abs=0.03), 30)  # the brush rests
     page.reload()
     go_to(page, "inpaint")
     page.wait_for_function("() => document.querySelector('.painter-status').textContent.includes('% is repainted')")
     assert painted_share(page) == pytest.approx(one, abs=0.02)
+
+
+def hand_in(page: Page) -> None:
+    """As before a run: the mask is on the server then."""
+    page.evaluate(
+        """async () => {
+            const waits = [];
+            const detail = { task: "inpaint", waitUntil: (wait) => waits.push(wait) };
+            document.dispatchEvent(new CustomEvent("studio:before-run", { detail }));
+            await Promise.all(waits);
+        }"""
+    )
 
 
 def stage_stroke(page: Page, *points: tuple[float, float], button: Literal["left", "middle"] = "left") -> None:
@@ -369,7 +386,7 @@ def test_the_picture_is_zoomed_and_moved_and_painted_where_the_brush_is(page: Pa
     session = style_studio.services.sessions.get(page.evaluate("window.studio.token"), "inpaint")
 
     def mask() -> np.ndarray:
-        page.wait_for_timeout(700)  # the brush rests
+        hand_in(page)
         version = session.workspace.current
         assert version and version.mask
         return decode_mask(version.mask, (600, 400)) > 0
@@ -418,7 +435,7 @@ def test_a_soft_mask_stays_soft_when_it_is_painted_on(page: Page, style_studio: 
     chooser.value.set_files({"name": "soft.png", "mimeType": "image/png", "buffer": encode_mask(soft)})
     expect(page.locator(".painter-status")).to_contain_text("% is repainted")
     paint(page, (0.7, 0.8), (0.9, 0.8))
-    page.wait_for_timeout(700)  # the brush rests
+    hand_in(page)
     version = style_studio.services.sessions.get(page.evaluate("window.studio.token"), "inpaint").workspace.current
     assert version and version.mask
     mask = decode_mask(version.mask, (60, 40)).astype(int)
@@ -427,7 +444,7 @@ def test_a_soft_mask_stays_soft_when_it_is_painted_on(page: Page, style_studio: 
     page.click('[data-role="undo"]')
     assert painted_share(page) == 0
     page.click('[data-role="redo"]')
-    page.wait_for_timeout(700)
+    hand_in(page)
     assert version.mask and np.abs(decode_mask(version.mask, (60, 40)).astype(int) - soft).max() <= 1
 
 

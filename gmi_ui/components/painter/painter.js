@@ -86,8 +86,15 @@ function changed() {
   requestAnimationFrame(paintHalo);
 }
 
-async function handIn() {
+// One after the other: an older mask must not arrive after a newer one.
+let handing = Promise.resolve();
+function handIn() {
   clearTimeout(current.timer);
+  handing = handing.catch(() => {}).then(sendMask);
+  return handing;
+}
+
+async function sendMask() {
   if (!current.dirty || current.number === null) return;
   current.dirty = false;
   const { number } = current;
