@@ -10,11 +10,13 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from gmi_ui.models.models import Models, shown_name
 from gmi_ui.models.timing import TURN_COST
 from gmi_ui.notices import Notice
+from gmi_ui.pictures.last_runs import LastRuns
 from gmi_ui.pictures.workspace import PictureVersion, Workspace
 from gmi_ui.runs import redrawing
 from gmi_ui.runs.job import Variation
@@ -41,8 +43,9 @@ LOST = Notice(
 class Painter:
     """Makes frames; keeps the encoded cells of the newest steps, which several pages may ask for."""
 
-    def __init__(self, models: Models, queue: RunQueue, kept: int = 8) -> None:
+    def __init__(self, models: Models, queue: RunQueue, last_runs: LastRuns | None = None, kept: int = 8) -> None:
         self._models = models
+        self._last_runs = last_runs or LastRuns()
         self._queue = queue
         self._kept = kept
         self._cells: OrderedDict[tuple[int, int], tuple[Step, tuple[str, ...]]] = OrderedDict()
@@ -54,7 +57,8 @@ class Painter:
         parts: list[object] = [notice.number if notice else 0, session.workspace.revision]
         parts += [session.arrival.number if session.arrival else 0, session.shown_model]
         if session.run is None:
-            parts += [len(self._models.gallery), self._models.is_warm]
+            last = self._last_runs.find(session.before, session.tab)
+            parts += [len(self._models.gallery), self._models.is_warm, last.number if last else 0]
         for work in session.works:
             parts += [work.id, work.moment.revision, self._queue.place(work), self._queue.is_held]
         return ".".join(map(str, parts))
@@ -102,10 +106,12 @@ class Painter:
 
     def _idle(self, session: Session) -> dict[str, Any]:
         is_empty = session.workspace.current is None
+        last = self._last_runs.find(session.before, session.tab)
         return {
             "phase": "idle",
             "gallery": [encoded(jpeg) for jpeg in self._models.gallery] if is_empty else [],
             "warming": not self._models.is_warm,
+            "last": asdict(last) if last else None,
         }
 
     def _of_run(self, run: Run) -> dict[str, Any]:

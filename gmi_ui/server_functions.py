@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import Response
 
+from engine.settings import RunSettings, settings_from_dict
 from gmi_ui.notices import NotPossibleError, explain
 from gmi_ui.opening import Opening
 from gmi_ui.pictures.saving import check_picture
@@ -20,9 +21,10 @@ from gmi_ui.pictures.workspace import SHOWN_SIDE, picture_jpeg
 from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import Run
 from gmi_ui.services import Services
-from gmi_ui.sessions import Session
+from gmi_ui.sessions import Arrival, Session
 from gmi_ui.tokens import is_token
 
+ALIKE = 6  # letters that all tokens of one studio and login begin with
 HOLD = 1.0  # seconds a request waits for something new; a browser has only six connections for all its tabs
 LOOK_EVERY = 0.02  # seconds
 MOST_MASK = 8_000_000  # characters of a painted mask
@@ -38,6 +40,8 @@ def grid_functions(services: Services, task: str = "generate") -> list[Callable[
         if session is None:
             return Response(status_code=400)
         run_id, seen = str(request.get("run", "")), request.get("seen")
+        before = str(request.get("before") or "")
+        session.before = before if is_token(before) and before[:ALIKE] == session.token[:ALIKE] else session.token
         until = time.monotonic() + HOLD
         while (revision := services.painter.revision(session, run_id)) == seen and goes_on(session):
             seen_by_a_page(session)
@@ -120,7 +124,25 @@ def grid_functions(services: Services, task: str = "generate") -> list[Callable[
 
         return told(session, open_) is True
 
-    return [newest_frame, command, save_pictures, past_frame, large_picture, open_cell]
+    def last_run(request: dict) -> dict[str, Any]:
+        """Of the run that was kept of the page before: a sheet of its pictures, its zip, or its settings."""
+        session = session_of(services, request, task)
+        if session is None or services.last_runs.find(session.before, task) is None:
+            return {}
+        kept, token = services.last_runs, session.before
+
+        def act() -> dict[str, Any]:
+            if request.get("what") == "sheet":
+                return {"png": base64.b64encode(kept.sheet(token, task)).decode()}
+            if request.get("what") == "zip":
+                return {"path": str(kept.copy(token, task, services.pictures.folder))}
+            settings = restored_bytes(kept.first_picture(token, task))
+            session.arrival = Arrival(settings)
+            return {"done": True}
+
+        return told(session, act) or {}
+
+    return [newest_frame, command, save_pictures, past_frame, large_picture, open_cell, last_run]
 
 
 def workspace_functions(services: Services, task: str) -> list[Callable[..., Any]]:
@@ -169,6 +191,13 @@ def workspace_functions(services: Services, task: str) -> list[Callable[..., Any
         return {"png": base64.b64encode(version.mask).decode()} if version and version.mask else {}
 
     return [version_picture, go_to_version, start_from_example, put_mask, mask_of_version]
+
+
+def restored_bytes(data: bytes) -> RunSettings:
+    """The settings inside a PNG that was saved here. Raises MetadataError or SettingsError."""
+    from engine.pictures import png_files
+
+    return settings_from_dict(png_files.read_metadata(data)["settings"])
 
 
 def large(run: Run, side: str, index: int, step: int | None) -> dict[str, str]:

@@ -1,12 +1,14 @@
 """What the tabs of the page share."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from gmi_ui.frames import Painter
 from gmi_ui.models.library import Library
 from gmi_ui.models.models import Models
 from gmi_ui.notices import BusyError, NotPossibleError
 from gmi_ui.pictures.example_sets import ExampleSets
+from gmi_ui.pictures.last_runs import LastRuns
 from gmi_ui.pictures.saving import Pictures
 from gmi_ui.pictures.workspace import PictureVersion
 from gmi_ui.runs.inversion import Inversion
@@ -28,17 +30,21 @@ class Services:
     pictures: Pictures
     library: Library
     examples: ExampleSets
+    last_runs: LastRuns
 
     @classmethod
-    def around(cls, models: Models) -> "Services":
-        queue = RunQueue(models)
-        return cls(models, queue, Sessions(), Painter(models, queue), Pictures(), Library(models), ExampleSets())
+    def around(cls, models: Models, *, kept: Path | None = None) -> "Services":
+        """kept: the folder for the last run of each page; without one they go with the studio."""
+        queue, last_runs = RunQueue(models), LastRuns(kept)
+        painter = Painter(models, queue, last_runs)
+        return cls(models, queue, Sessions(), painter, Pictures(), Library(models), ExampleSets(), last_runs)
 
     def start(self, session: Session, run: Run) -> None:
         """Queues a run for a tab. Raises NotPossibleError while the tab's last one goes on."""
         if not session.begin(run):
             raise BusyError(BUSY)
         self.queue.submit(run)
+        self.last_runs.follow(session.token, session.tab, run)
 
     def go_on(self, session: Session) -> None:
         """Queues the tab's stopped run again. Raises NotPossibleError if there is none."""
@@ -46,6 +52,7 @@ class Services:
             raise NotPossibleError("There is no run to continue.")
         session.run.reopen()
         self.queue.submit(session.run)
+        self.last_runs.follow(session.token, session.tab, session.run)
 
     def find(self, version: PictureVersion, model: str, prompt_model: str, *, task: str = "edit") -> None:
         """Queues the inversion of a version's picture; to inpaint, a look at it where that can tell anything."""

@@ -38,7 +38,9 @@ class Arrival:
 class Session:
     """One tab of the page in one browser tab."""
 
-    def __init__(self, room: Room | None = None) -> None:
+    def __init__(self, room: Room | None = None, *, token: str = "", tab: str = "") -> None:
+        self.token, self.tab = token, tab
+        self.before = token  # the token of the page whose last run this one goes on from
         self.run: Run | None = None
         self.workspace = Workspace(room)
         self.notice: Notice | None = None  # about something that is not a run
@@ -123,7 +125,7 @@ class Sessions:
             self._forget(besides=token)
             for session in sessions.values():
                 session.workspace.seen()
-            return sessions.setdefault(tab, Session(self._room))
+            return sessions.setdefault(tab, Session(self._room, token=token, tab=tab))
 
     def _forget(self, *, besides: str) -> None:
         idle = [

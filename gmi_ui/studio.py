@@ -23,6 +23,7 @@ from gmi_ui.tokens import Tokens
 TITLE = "GMI Studio"
 MAX_UPLOAD = 2 << 30  # bytes; what is too large for the engine it says itself, and better
 PARTS = (run_bar, particle_grid, version_history, workspace_view, painter, model_library)  # the components of our own
+LAST_RUNS = "last-runs"  # the folder for the last run of each page
 _HERE = Path(__file__).parent
 _HEADER_JS = """window.studio.applyTheme();
 element.querySelector('[data-role="theme"]').addEventListener("click", window.studio.toggleTheme);
@@ -60,9 +61,9 @@ def _header() -> gr.HTML:
     )
 
 
-def build(models: Models) -> tuple[gr.Blocks, Services]:
-    """The page around the given models."""
-    services = Services.around(models)
+def build(models: Models, *, kept: Path | None = None) -> tuple[gr.Blocks, Services]:
+    """The page around the given models. kept: the folder for the last run of each page."""
+    services = Services.around(models, kept=kept)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
         switch = _header()
         token = gr.Textbox(visible="hidden", elem_id="token", show_label=False)
@@ -94,7 +95,7 @@ class Server:
 def serve(models: Models, options: LaunchOptions) -> Server:
     """Builds the page, serves it, and loads the default models meanwhile. Raises OptionsError."""
     place = free_place(options.host, options.port)
-    page, services = build(models)
+    page, services = build(models, kept=cache_folder() / LAST_RUNS)
     with without_proxies(place.host, besides_others=options.share):
         _launch(page, services, options, place)
     models.warm(DEFAULTS)

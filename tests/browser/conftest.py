@@ -74,8 +74,10 @@ def context(browser: Browser) -> BrowserContext:
 
 
 @pytest.fixture(scope="session")
-def studio(chromium: str) -> Iterator[Server]:
-    server = serve(three_models(delay=STEP_SECONDS), LaunchOptions(port=free_port(), browser=False))
+def studio(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GMI_CACHE", str(tmp_path_factory.mktemp("cache")))
+        server = serve(three_models(delay=STEP_SECONDS), LaunchOptions(port=free_port(), browser=False))
     yield server
     server.close()
 

@@ -131,6 +131,22 @@ def test_what_was_typed_and_not_run_survives_a_reload(page: Page) -> None:
     expect(page.locator("#control-beside input")).to_have_value("Nothing")
 
 
+def test_a_new_page_is_offered_the_last_run_of_one_that_was_closed(open_tab: Callable[..., Page]) -> None:
+    first = open_tab()
+    start(first, "blue and yellow", n=3, steps=4)
+    wait_for_phase(first, "done")
+    first.wait_for_timeout(1500)  # it is written
+    second = open_tab()
+    offered = second.locator(".last-run")
+    expect(offered).to_contain_text("blue and yellow: 3 pictures, step 4 of 4")
+    second.wait_for_function("() => document.querySelector('.last-run img').naturalWidth > 0")
+    second.fill("#control-prompt textarea", "something else")
+    offered.get_by_role("button", name="Take its settings").click()
+    expect(second.locator("#control-prompt textarea")).to_have_value("blue and yellow")
+    offered.get_by_role("button", name="Put away").click()
+    expect(offered).to_be_hidden()
+
+
 def test_what_a_run_does_not_follow_is_marked_and_the_results_keep_their_words(page: Page) -> None:
     start(page, "blue", steps=600)
     wait_for_phase(page, "running")

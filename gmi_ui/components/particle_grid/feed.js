@@ -22,6 +22,13 @@ const pause = (ms) => new Promise((resolve) => {
   setTimeout(resolve, Math.max(0, ms));
 });
 const isShown = () => element.offsetParent !== null;
+// The page that made this browser's last run in this tab: once it is closed, or the studio was killed, a page can have it.
+const LAST_KEY = `studio-last-${task}`;
+
+function rememberLast(frame) {
+  if (frame.run && Object.keys(frame.sides ?? {}).length) localStorage.setItem(LAST_KEY, window.studio.token);
+}
+
 const request = (more = {}) => ({ token: window.studio.token, ...more });
 
 // The run that this tab believes to be going on: after a reload the server is asked for it by name.
@@ -49,7 +56,11 @@ async function pullUntilQuiet() {
     const started = performance.now();
     feed.again = false;
     const answer = await server.newest_frame(
-      request({ seen: feed.revision, run: sessionStorage.getItem(RUN_KEY) ?? "" }),
+      request({
+        seen: feed.revision,
+        run: sessionStorage.getItem(RUN_KEY) ?? "",
+        before: localStorage.getItem(LAST_KEY) ?? "",
+      }),
     );
     if (!answer) { // gradio's client logs the failure and returns nothing
       feed.onSilence(true);
@@ -62,6 +73,7 @@ async function pullUntilQuiet() {
       feed.revision = answer.revision;
       feed.frame = answer;
       rememberRun(answer);
+      rememberLast(answer);
       feed.onFrame(answer);
       document.dispatchEvent(new CustomEvent("studio:frame", { detail: answer }));
     }

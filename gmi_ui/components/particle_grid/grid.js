@@ -52,8 +52,40 @@ async function paintReady(frame, hasRun) {
   if (answer?.jpeg && ready.dataset.number === String(number)) picture.src = pictureUrl(answer.jpeg);
 }
 
+// The run of the page before, offered until there is another one.
+const lastRun = element.querySelector(".last-run");
+
+async function paintLastRun({ run, last, workspace }) {
+  lastRun.hidden = Boolean(run || workspace) || !last || sessionStorage.getItem(`${LAST_KEY}-away`) === String(last.number);
+  if (lastRun.hidden || lastRun.dataset.number === String(last.number)) return;
+  lastRun.dataset.number = last.number;
+  const made = new Date(1000 * last.made).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  const pictures = last.count === 1 ? "1 picture" : `${last.count} pictures`;
+  const words = last.prompt || "Without words";
+  lastRun.querySelector("p").textContent = `${words}: ${pictures}, step ${last.step} of ${last.total}, ${made}`;
+  const answer = await server.last_run(request({ what: "sheet" }));
+  const sheet = lastRun.querySelector("img");
+  sheet.hidden = !answer?.png;
+  if (answer?.png) Object.assign(sheet, { src: `data:image/png;base64,${answer.png}`, alt: `The pictures of “${words}”` });
+}
+
+function putLastRunAway() {
+  sessionStorage.setItem(`${LAST_KEY}-away`, lastRun.dataset.number);
+  lastRun.hidden = true;
+}
+
+element.querySelector('[data-role="last-away"]').addEventListener("click", putLastRunAway);
+element.querySelector('[data-role="last-settings"]').addEventListener("click", async () => {
+  await server.last_run(request({ what: "settings" }));
+  wakeFeed();
+});
+element.querySelector('[data-role="last-zip"]').addEventListener("click", async () => {
+  fetchFile(await server.last_run(request({ what: "zip" })));
+});
+
 function paintFrame(frame) {
   const hasRun = Boolean(frame.run);
+  paintLastRun(frame);
   welcome.hidden = hasRun || Boolean(frame.workspace);
   paintReady(frame, hasRun);
   sidesPlace.hidden = !hasRun;
@@ -72,7 +104,10 @@ function takeArrival(frame) {
 }
 
 async function savePictures(which) {
-  const answer = await server.save_pictures(request({ step: shownStep(feed.frame), ...which }));
+  fetchFile(await server.save_pictures(request({ step: shownStep(feed.frame), ...which })));
+}
+
+function fetchFile(answer) {
   if (answer?.path) {
     const { root, api_prefix: prefix } = window.gradio_config;
     const link = document.createElement("a");
