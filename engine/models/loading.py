@@ -170,7 +170,8 @@ def inspect_file(path: Path, *, architecture: str = "", device: Device = "cpu", 
     else:
         networks = load_other(str(path), device, watch=watch).networks
         side = max((int(getattr(network, "img_size", 0)) for network in networks.values()), default=0)
-    return _own_model(str(path), path, opened.family, side, opened.provenance.format, classes)
+    provenance = opened.provenance
+    return _own_model(str(path), path, opened.family, side, provenance.format, classes, provenance.notes)
 
 
 def _own_model(
@@ -180,8 +181,9 @@ def _own_model(
     resolution: int,
     form: str = "folder with a description",
     classes: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> OwnModel:
-    return OwnModel(name, "generator", family, resolution, _bytes_on_disk(path), form, str(path), classes)
+    return OwnModel(name, "generator", family, resolution, _bytes_on_disk(path), form, str(path), classes, notes)
 
 
 def _own_prompt_model(name: str, path: Path, model: PromptModel) -> OwnModel:

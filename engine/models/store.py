@@ -73,6 +73,7 @@ class OwnModel:
     format: str
     path: str
     classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was taken off, made up or left out when it was opened
 
     @property
     def label(self) -> str:
@@ -223,7 +224,8 @@ def own_models(folder: Path | None = None) -> tuple[OwnModel, ...]:
     found = []
     for values in _read((folder or models_folder()) / OWN).values():
         with suppress(TypeError, AttributeError):  # what another version wrote is left out
-            model = OwnModel(**{**values, "classes": tuple(values.get("classes", ()))})
+            lists = {name: tuple(values.get(name, ())) for name in ("classes", "notes")}
+            model = OwnModel(**{**values, **lists})
             if os.path.exists(model.path):  # also of one that may not be looked at
                 found.append(model)
     return tuple(reversed(found))

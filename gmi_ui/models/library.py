@@ -33,6 +33,7 @@ TASK_NAMES = {"generate": "Generate", "edit": "Edit", "inpaint": "Inpaint"}
 MOST_PICTURES = 64
 MOST_TRANSFERS = 24  # of those that are over, the oldest are forgotten
 GIGABYTE = 10**9
+NOTES_SHOWN = 3  # of what was taken off a file, made up for it, or left out
 LONGEST_PATH = 2000  # characters
 
 
@@ -243,7 +244,8 @@ class Library:
         with self._models.serving(transfer):
             model = self._models.inspect(place, architecture)
         store.remember_own(model)
-        return f"{model.label}: {_description(model)}. {_where_to_choose(model.family, model.kind)}"
+        notes = "".join(f" {note[:1].upper()}{note[1:]}." for note in model.notes[:NOTES_SHOWN])
+        return f"{model.label}: {_description(model)}. {_where_to_choose(model.family, model.kind)}{notes}"
 
     # ---- removing, and the memory
 

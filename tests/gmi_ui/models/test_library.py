@@ -79,7 +79,8 @@ class Machine:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         self.load(path.name)
         family = "stargan2" if path.suffix == ".ckpt" else "stylegan2"
-        return OwnModel(str(path), "generator", family, 32, path.stat().st_size, "a format", str(path))
+        notes = ("found under params_ema", "not used: epoch") if path.suffix == ".pth" else ()
+        return OwnModel(str(path), "generator", family, 32, path.stat().st_size, "a format", str(path), notes=notes)
 
     def models(self) -> Models:
         return Models(
@@ -107,6 +108,17 @@ def end_of(library: Library) -> Transfer:
 
 
 # ---- what is shown ---------------------------------------------------------------------------------------
+
+
+def test_opening_a_file_says_what_was_made_of_it(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "x.pth").write_bytes(b"1")
+    library = Library(machine.models())
+    machine.go_on.set()
+    library.open(str(tmp_path / "x.pth"))
+    end_of(library)
+    said = library.state(1)["transfers"][-1]
+    assert "Found under params_ema. Not used: epoch." in str(said)
+    assert store.own_models()[0].notes == ("found under params_ema", "not used: epoch")
 
 
 def test_every_family_is_named_and_says_what_it_is_for() -> None:
