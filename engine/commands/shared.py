@@ -239,13 +239,16 @@ def run_tasks(
         )
         if side == "ours":
             seconds_per_step = seconds / max(last.total, 1)
+    from engine.pictures import png_files
     from engine.system import files
+    from engine.system.runtime import threads_in_use
 
     values = {
         "version": VERSION,
         "settings": ours.to_dict(),
         "models": hashes(ours, models),
         "seconds_per_step": seconds_per_step,
+        png_files.THREADS: threads_in_use(),
         **parts,
     }
     files.save_file(folder / output.REPORT, json.dumps(values, indent=2, allow_nan=False).encode() + b"\n")
@@ -256,6 +259,7 @@ def _metadata(
 ) -> dict[str, Any]:
     """What one picture carries, as far as that fits into it."""
     from engine.pictures import png_files
+    from engine.system.runtime import threads_in_use
 
     return png_files.fitting(
         png_files.picture_metadata(
@@ -263,7 +267,7 @@ def _metadata(
             seeds=seeds,
             index=index,
             models=hashes(task.settings, models),
-            extra=extra,
+            extra={**(extra or {}), png_files.THREADS: threads_in_use()},
         )
     )
 

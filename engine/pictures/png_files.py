@@ -25,7 +25,9 @@ from engine.version import VERSION
 Pixels = NDArray[np.uint8]
 
 TEXT_KEY = "gmi"
+MOST_THREADS = 4096
 MAX_METADATA_BYTES = 1 << 19  # a kept latent of the largest public generator takes 200 kB
+THREADS = "threads"  # among the extras: how many computed the picture
 LEFT_OUT = "left_out"  # among the extras: names of those that were too large
 _LEFT_OUT_TEXTS = {
     "mask": "The mask is too detailed to be kept inside the saved picture: keep its file, and upload it again when the "
@@ -71,6 +73,12 @@ def fitting(metadata: Mapping[str, Any]) -> dict[str, Any]:
         left_out.append(name)
         fitted["extra"] = {**extra, LEFT_OUT: sorted(left_out)}
     return fitted
+
+
+def threads_of(metadata: Mapping[str, Any]) -> int | None:
+    """How many threads computed a picture; None where it does not say."""
+    threads = metadata.get("extra", {}).get(THREADS)
+    return threads if type(threads) is int and 0 < threads <= MOST_THREADS else None
 
 
 def left_out_of(metadata: Mapping[str, Any]) -> str:

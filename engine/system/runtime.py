@@ -46,6 +46,11 @@ def set_threads(count: int | None = None) -> int:
     return count
 
 
+def threads_in_use() -> int:
+    """How many threads torch computes with: another number sums in another order, and gives slightly other pictures."""
+    return torch.get_num_threads()
+
+
 def keep_freed_memory() -> bool:
     """Tells glibc to keep freed memory for the next tensor; False where the C library has no such switch.
 

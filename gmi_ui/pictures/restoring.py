@@ -52,9 +52,24 @@ def restored(path: str | Path, models: Models) -> Restored:
     metadata = png_files.read_metadata(Path(path))
     settings = without_equal_side(settings_from_dict(metadata["settings"]))
     notice = _notice(metadata, settings, models)
-    if told := png_files.left_out_of(metadata):
+    for told in filter(None, (png_files.left_out_of(metadata), _other_threads(metadata))):
         notice = Notice(f"{notice.text} {told}", "warning")
-    return Restored(settings, notice, metadata.get("extra", {}))
+    extra = {name: value for name, value in metadata.get("extra", {}).items() if name != png_files.THREADS}
+    return Restored(settings, notice, extra)
+
+
+def _other_threads(metadata: dict[str, Any]) -> str:
+    """What is not exact where another number of threads computes."""
+    from engine.pictures import png_files
+    from engine.system.runtime import threads_in_use
+
+    made, here = png_files.threads_of(metadata), threads_in_use()
+    if made in (None, here):
+        return ""
+    return (
+        f"It was computed by {made} thread{'s' if made != 1 else ''}, here {here} would: the pictures can differ by a "
+        f"few levels. Start the studio with --threads {made} for the same ones."
+    )
 
 
 def without_equal_side(settings: RunSettings) -> RunSettings:

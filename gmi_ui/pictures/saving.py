@@ -180,6 +180,7 @@ def png(run: Run, side: str, index: int, drawn: "Step", *, scale: int = 1) -> by
     inside.
     """
     from engine.pictures import picture_files, png_files
+    from engine.system.runtime import threads_in_use
 
     settings = run.settings_at(side, drawn.step)
     metadata = png_files.picture_metadata(
@@ -187,7 +188,11 @@ def png(run: Run, side: str, index: int, drawn: "Step", *, scale: int = 1) -> by
         seeds=drawn.particles.seeds,
         index=index,
         models={name: run.model_hashes[name] for name in model_names(settings) if name in run.model_hashes},
-        extra={**run.job.extras(settings), **({"scale": scale} if scale > 1 else {})},
+        extra={
+            **run.job.extras(settings),
+            **({"scale": scale} if scale > 1 else {}),
+            png_files.THREADS: threads_in_use(),
+        },
     )
     metadata = png_files.fitting(metadata)
     if told := png_files.left_out_of(metadata):

@@ -38,7 +38,8 @@ def test_generate_writes_pictures_and_a_report(tmp_path: Path, tiny_assets: Path
     report = json.loads((tmp_path / "run.json").read_text())
     settings = GenerateSettings.from_dict(report["settings"])
     assert (settings.n, settings.seed, settings.flow.steps, settings.flow.diversity) == (3, 5, 4, 0.7)
-    assert report["seconds_per_step"] > 0
+    assert report["seconds_per_step"] > 0 and report["threads"] == 1
+    assert png_files.threads_of(png_files.read_metadata(tmp_path / "00.png")) == 1
     assert report["models"] == {
         "avatars": load_generator("avatars", assets=tiny_assets).sha256,
         "clip-mini": load_prompt_model("clip-mini", assets=tiny_assets).sha256,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -329,3 +330,21 @@ def test_what_is_said_of_a_restored_picture(
             assert whole.text.endswith("Press Run to make it again.")
             assert "picture 3 of 3, which is step 1 of 3." in stopped.text and "stops there" in stopped.text
     assert restored(last, services.models).extra == {}
+
+
+@pytest.mark.parametrize(
+    ("threads", "told"), [(None, False), (True, False), (0, False), ("2", False), (10**9, False), (7, True), (1, True)]
+)
+def test_other_threads_are_said(
+    threads: Any, told: bool, run: Run, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums in another order: what is not exact is said, and what makes it so. Forged numbers say nothing."""
+    path = Pictures(tmp_path).save_one(run, OURS, 0)
+    metadata = png_files.read_metadata(path)
+    assert metadata["extra"]["threads"] == torch.get_num_threads()
+    assert "thread" not in restored(path, services.models).notice.text
+    metadata["extra"]["threads"] = threads
+    path.write_bytes(png_files.encode_png(np.zeros((2, 2, 3), np.uint8), metadata))
+    monkeypatch.setattr("engine.system.runtime.threads_in_use", lambda: 3)
+    notice = restored(path, services.models).notice
+    assert (f"--threads {threads}" in notice.text and notice.kind == "warning") == told
