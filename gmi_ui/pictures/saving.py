@@ -140,18 +140,19 @@ def contact_sheet(sides: Sequence[tuple[str, Sequence["Picture"]]]) -> bytes:
     columns = min(SHEET_COLUMNS, max(len(pictures) for _, pictures in sides))
     rows = [-(-len(pictures) // columns) for _, pictures in sides]
     gap, between = 8, 24
-    width = columns * (SHEET_CELL + gap) + gap
-    height = sum(count * (SHEET_CELL + gap) for count in rows) + between * (len(sides) - 1) + gap
+    cell = min(SHEET_CELL, max(max(picture.size) for _, pictures in sides for picture in pictures))
+    width = columns * (cell + gap) + gap
+    height = sum(count * (cell + gap) for count in rows) + between * (len(sides) - 1) + gap
     sheet = Image.new("RGB", (width, height), "white")
     top = gap
     for (_, pictures), count in zip(sides, rows, strict=True):
         for index, picture in enumerate(pictures):
             small = Image.fromarray(picture.pixels)
-            small.thumbnail((SHEET_CELL, SHEET_CELL), reducing_gap=2.0)
+            small.thumbnail((cell, cell), reducing_gap=2.0)
             row, column = divmod(index, columns)
-            left = gap + column * (SHEET_CELL + gap) + (SHEET_CELL - small.width) // 2
-            sheet.paste(small, (left, top + row * (SHEET_CELL + gap) + (SHEET_CELL - small.height) // 2))
-        top += count * (SHEET_CELL + gap) + between
+            left = gap + column * (cell + gap) + (cell - small.width) // 2
+            sheet.paste(small, (left, top + row * (cell + gap) + (cell - small.height) // 2))
+        top += count * (cell + gap) + between
     return png_files.encode_png(np.asarray(sheet), None)
 
 

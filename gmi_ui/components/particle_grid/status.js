@@ -61,7 +61,7 @@ function numbersText(frame) {
 function wordsText(frame) {
   if (!frame.run) return "";
   const words = frame.prompt || "Without words";
-  return `${frame.neutral ? `${frame.neutral} \u2192 ${words}` : words}  \u00b7  seed ${frame.seed}`;
+  return frame.neutral ? `${frame.neutral} \u2192 ${words}` : words;
 }
 
 function paintProgress(frame) {
