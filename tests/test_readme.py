@@ -63,7 +63,11 @@ def quick(command: str) -> list[str]:
     program, *words = shlex.split(command)
     assert program == "python", f"{command!r} can only be tried if it is Python"
     words = [PLACEHOLDERS.get(word, word) for word in words]
-    return words if words[1:3] == ["engine", "models"] else [*words, "--quick"]
+    if words[1:3] == ["engine", "models"]:
+        return words
+    # The folder may hold what an earlier command wrote, beside which a person's next run would get a new name.
+    over = ["--overwrite"] if words[1] == "engine" and words[2] in ("generate", "edit", "inpaint") else []
+    return [*words, "--quick", *over]
 
 
 @pytest.fixture(scope="module")
