@@ -117,10 +117,17 @@ def background_choice(task: str) -> Component:
         return gr.ColorPicker(WHITE, label="Colour behind transparent parts", elem_id=f"{task}-background")
 
 
-def while_typing(inputs: Collection[Component]) -> dict[str, Any]:
-    """Options of an event whose handler looks at what is typed: after a moment, and again for what came meanwhile."""
-    # The function gets the outputs' values behind those of the inputs.
-    wait = f"(...values) => new Promise((done) => setTimeout(() => done(values.slice(0, {len(inputs)})), 250))"
+def while_typing(name: str, inputs: Collection[Component]) -> dict[str, Any]:
+    """Options of an event whose handler looks at what is typed, once nothing was typed for a moment.
+
+    name: of all events of which only the newest counts.
+    """
+    # The function gets the outputs' values behind those of the inputs. What is typed on is never answered.
+    wait = f"""(...values) => new Promise((done) => {{
+        const timers = (window.studio.timers ??= {{}});
+        clearTimeout(timers["{name}"]);
+        timers["{name}"] = setTimeout(() => done(values.slice(0, {len(inputs)})), 250);
+    }})"""
     return {"inputs": inputs, "js": wait, "trigger_mode": "always_last"}
 
 
@@ -231,7 +238,9 @@ class Wiring:
         inputs = [self._control(name) for name in ("prompt", "model", "prompt_model")]
         for chosen in inputs:
             component: Any = chosen
-            self._on(component.change, self.hint, outputs=self._layout.hint, **while_typing(inputs))
+            self._on(
+                component.change, self.hint, outputs=self._layout.hint, **while_typing(f"{self.name}-hint", inputs)
+            )
 
     def _connect_towards(self) -> None:
         """Of tabs that have a `towards_choice`."""

@@ -198,7 +198,7 @@ class GenerateWiring(Wiring):
         prompt: Any = self._control("prompt")
         outputs = [layout.found, layout.take, classes]
         for event in (prompt.change, self._input_of("class_count"), self._input_of("prompt_model")):
-            self._on(event, self.find_classes, outputs=outputs, **while_typing(self._values))
+            self._on(event, self.find_classes, outputs=outputs, **while_typing("classes", self._values))
         self._on(layout.bar.pick, self.find_picked, inputs=self._values, outputs=outputs)
 
     @property
