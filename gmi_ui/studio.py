@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
-from starlette.middleware import Middleware
+from fastapi.middleware import Middleware
 
 from engine.settings import SettingsError
 from engine.system.folders import cache_folder
