@@ -51,6 +51,8 @@ SLIDER_RANGE = {
 }
 PRESET_NAMES = {"robust": "Robust", "paper": "As in the paper", "kde": "KDE", "stein": "Stein"}
 SPACE_NAMES = {
+    "w": "W as it was learned",
+    "w_settled": "Whole parts only: no half hats, fewer wishes come true",
     "z": "One z for all layers",
     "z+": "A z for each layer",
     "codes": "Vectors near the codes",

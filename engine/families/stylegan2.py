@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ModelError
@@ -123,7 +124,7 @@ def _spaces(network: stylegan2.Generator, details: Details, classes: tuple[str, 
 
     mapping = _mapping_of_all_classes(network) if classes else network.mapping.to_w
     statistics = _statistics(network, mapping, details)
-    w = WSpace(mapping, network.z_dim, statistics, settling=_settling(network, details))
+    w = WSpace(mapping, network.z_dim, statistics)
     z: LatentSpace = MappedSphereSpace(network.z_dim, details.device, mapping=mapping, mean=statistics.mean)
     if classes:
         every, average = tuple(range(len(classes))), network.mapping.w_avg
@@ -131,6 +132,8 @@ def _spaces(network: stylegan2.Generator, details: Details, classes: tuple[str, 
             network.z_dim, classes, every, device=details.device, mapping=network.mapping.to_w, mean=average
         )
     spaces: tuple[LatentSpace, ...] = (z, w, PlainWSpace(w), WPlusSpace(w, network.num_ws))
+    if (settling := _settling(network, details)) is not None:
+        spaces += (replace(w, name="w_settled", settling=settling),)
     return {space.name: space for space in spaces}
 
 

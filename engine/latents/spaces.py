@@ -256,7 +256,7 @@ class WSpace:
     statistics: WStatistics
     psi: float = 1.0
     name: str = "w"
-    settling: Settling | None = None  # of w to places whose pictures are whole, where the model says which are
+    settling: Settling | None = None  # of w to places whose pictures are whole, after which the space is then named
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -290,9 +290,7 @@ class WSpace:
 
         The ball alone lets one attribute grow out of proportion: on the bundled avatars, sunglasses over the face.
         """
-        return self.settled(self.statistics.into_range(self.statistics.colour(latents), self.psi))
-
-    def settled(self, w: Tensor) -> Tensor:
+        w = self.statistics.into_range(self.statistics.colour(latents), self.psi)
         return w if self.settling is None else self.settling(w)
 
     def truncated(self, psi: float) -> Self:
@@ -346,7 +344,7 @@ class PlainWSpace:
     def decode(self, latents: Tensor) -> Tensor:
         """w - mean: [N, w_dim] -> w: [N, w_dim]."""
         statistics = self.whitened.statistics
-        return self.whitened.settled(statistics.into_range(statistics.mean + latents, self.whitened.psi))
+        return statistics.into_range(statistics.mean + latents, self.whitened.psi)
 
     def truncated(self, psi: float) -> Self:
         return replace(self, whitened=self.whitened.truncated(psi))
@@ -382,8 +380,8 @@ class WPlusSpace:
         return log_normal(latents)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """u: [N, L, K] -> ws: [N, L, w_dim]. Not settled: these layers are free to show what no w does."""
-        return replace(self.whitened, settling=None).decode(latents)
+        """u: [N, L, K] -> ws: [N, L, w_dim]."""
+        return self.whitened.decode(latents)
 
     def truncated(self, psi: float) -> Self:
         return replace(self, whitened=self.whitened.truncated(psi))

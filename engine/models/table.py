@@ -58,6 +58,7 @@ class ModelRow:
     paper: str = ""
     examples: tuple[str, ...] = ()
     default_space: str = ""  # of latents; "" for the family's own
+    spaces: tuple[str, ...] = ()  # others that it has and its family does not, to choose from
     prompt_model: str = ""  # of a generator: the one that knows its pictures; "" for the usual one
     classes: tuple[str, ...] = ()  # names, in the generator's order
     options: Mapping[str, Any] = field(default_factory=dict)  # what weights cannot tell, by `name` or `role.name`
@@ -145,6 +146,7 @@ _ROW = table(
         "paper": text(2000),
         "examples": list_of(text(1000), 0, 200),
         "default_space": text(20, r"[\w+]*", "the name of a latent space"),
+        "spaces": list_of(text(20, r"[\w+]+", "the name of a latent space"), 0, 8),
         "prompt_model": text(100, r"[\w-][\w.-]*|", "the name of a model that comes with the studio"),
         "classes": list_of(text(200), 0, 100_000),
         "options": named(_OPTION, text(100, r"\w+(\.\w+)?", "a setting, such as generator.conv_clamp"), 64),
@@ -182,6 +184,7 @@ def _row(values: dict[str, Any], folder: Path) -> ModelRow:
         paper=values.get("paper", ""),
         examples=tuple(values.get("examples", ())),
         default_space=values.get("default_space", ""),
+        spaces=tuple(values.get("spaces", ())),
         prompt_model=values.get("prompt_model", ""),
         classes=tuple(values.get("classes", ())),
         options=values.get("options", {}),

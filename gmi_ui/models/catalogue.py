@@ -1,6 +1,6 @@
 """What the Generate tab shows of a model: its family, its classes, its example prompts, what its runs begin with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.families import find_family
 from engine.families.declaration import Family
@@ -26,7 +26,9 @@ def look_up(models: Models, name: str) -> Entry:
     row = models.row(name)
     if row is not None and (row.classes or not find_family(row.family).has_classes):
         examples = row.examples or _as_examples(row.classes)
-        return Entry(_family(row.family, row.classes), row.classes, examples, first_settings(name, row.family, row))
+        family = _family(row.family, row.classes)
+        family = replace(family, spaces=(*family.spaces, *row.spaces))
+        return Entry(family, row.classes, examples, first_settings(name, row.family, row))
     model = models.generator(name)
     examples = model.examples or _as_examples(model.classes)
     family = _family(model.family, model.classes)

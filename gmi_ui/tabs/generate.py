@@ -148,7 +148,10 @@ class GenerateLayout:
         for field in FAMILY_FIELDS:
             changes[self.panel.components[field]] |= {"visible": is_shown(field, entry.family)}
         changes[self.panel.components["classes"]] |= {"choices": class_choices(entry.classes)}
-        changes[self.panel.components["space"]] |= {"choices": space_choices(entry.family.spaces)}
+        spaces = entry.family.spaces
+        if settings.space is not None and settings.space not in spaces:  # of a restored picture
+            spaces = (*spaces, settings.space)
+        changes[self.panel.components["space"]] |= {"choices": space_choices(spaces), "visible": bool(spaces)}
         changes[self.panel.components["steps"]] |= STEPS_TEXTS[entry.family.has_stages]
         changes[self.classes] = gr.update(visible=is_shown("classes", entry.family))
         changes[self.kept] = gr.update(visible=settings.start is not None)

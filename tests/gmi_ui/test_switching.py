@@ -12,16 +12,17 @@ import pytest
 import torch
 
 from engine.errors import ModelError
-from engine.families import FAMILIES
+from engine.families import FAMILIES, find_family
 from engine.models import store
 from engine.models.store import OwnModel
+from engine.models.table import list_models
 from engine.pictures import png_files
 from engine.settings import GenerateSettings, SettingsError
 from gmi_ui.controls import AUTO, BASELINE, NOTHING, REST, is_shown, settings_from, usable_settings, values_of
 from gmi_ui.frames import stage_of
 from gmi_ui.jobs.generating import GENERATE, NOT_COMPARABLE
 from gmi_ui.models.catalogue import look_up
-from gmi_ui.models.models import shown_name
+from gmi_ui.models.models import Models, shown_name
 from gmi_ui.pictures.restoring import restored
 from gmi_ui.pictures.saving import Pictures
 from gmi_ui.runs.redrawing import step_of
@@ -552,6 +553,26 @@ def test_a_comparison_whose_sliders_were_moved_is_made_again_from_either_side(tm
     at = earlier.moment.step
     assert at == run.moment.sides[BESIDE].kept_at(14).step
     assert torch.equal(earlier.moment.sides[OURS].step.images, step_of(run, BESIDE, at).images)
+
+
+def test_a_latent_space_that_a_picture_names_can_be_seen_and_left(tab: Tab) -> None:
+    """Where the model offers none besides."""
+    tab.take(tab.wiring.show(tab.session, tiny_settings()))
+    assert not tab.visible["space"]
+    tab.take(tab.wiring.show(tab.session, tiny_settings(space="z")))
+    assert tab.visible["space"] and tab["space"] == "z"
+    assert [value for _, value in tab.choices["space"]] == ["", "z"]
+    assert made(tab.run()).space == "z"
+    tab["space"] = ""
+    assert tab_run_settings(tab).space is None
+    tab.choose("fashion")
+    assert tab["space"] == "" and not tab.visible["space"]
+
+
+def test_a_model_offers_latent_spaces_that_its_family_does_not_know() -> None:
+    models = Models(replace(tiny_models()._loaders, rows=list_models))
+    assert look_up(models, "avatars").family.spaces == ("w_settled",)
+    assert find_family("stylegan2").spaces == ()
 
 
 def test_a_comparison_that_is_changed_after_restoring_is_a_plain_one(tab: Tab) -> None:

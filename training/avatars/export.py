@@ -12,7 +12,8 @@ import torch
 
 from engine.checkpoints import read_safetensors, write_safetensors
 from engine.latents.spaces import w_statistics
-from training.avatars import adversarial, encoder, mapping, synthesis
+from training.avatars import adversarial, encoder, mapping, synthesis, traits
+from training.avatars.larger import settling_tensors
 from training.jobs import steps_done
 
 BUNDLE = Path("assets/avatars")
@@ -20,6 +21,8 @@ BUNDLE = Path("assets/avatars")
 # begin at .08, noise, stripes and drawn landscapes at .05.
 IN_DOMAIN_DISTANCE = 0.04
 FRAMED_DISTANCE = 0.06  # of the encoder's guess, when the square of a picture is as the avatars are framed
+# All of the gradient passes as if nothing were settled: a flow has to find its way from one value to another.
+SETTLING_LEAK = 1.0
 EXAMPLES = (
     "a woman with pink hair and a big smile",
     "a sad man with glasses",
@@ -68,6 +71,7 @@ def main() -> None:
             "radius": torch.tensor(statistics.radius),
             "low": statistics.low,
             "high": statistics.high,
+            **settling_tensors(SETTLING_LEAK, traits.SIZE),
         },
         dtype=None,
     )
@@ -86,6 +90,7 @@ def main() -> None:
         "paper": "Karras et al. 2020, Analyzing and Improving the Image Quality of StyleGAN",
         "domain": "people: their hair, glasses, beards, hats, faces and clothes",
         "default_space": "w",
+        "spaces": ["w_settled"],
         "encoder_side": encoder.SIDE,
         "in_domain_distance": IN_DOMAIN_DISTANCE,
         "framed_distance": FRAMED_DISTANCE,

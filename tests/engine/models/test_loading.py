@@ -136,11 +136,18 @@ def settling(size: int) -> dict[str, torch.Tensor]:
 
 
 def test_w_settles_where_the_model_says_how(damaged_assets: Path) -> None:
-    space = with_latents(damaged_assets, **settling(W_DIM)).spaces["w"]
-    w = space.decode(space.sample(range(20)))
-    hats = w[:, [0, 3]] + 0.5
+    model = with_latents(damaged_assets, **settling(W_DIM))
+    space = model.spaces["w_settled"]
+    u = space.sample(range(20))
+    hats = space.decode(u)[:, [0, 3]] + 0.5
     torch.testing.assert_close(hats.sum(1), torch.ones(20))
     assert (hats.max(1).values > 0.9).float().mean() > 0.5
+    assert space.name == "w_settled"
+    free = model.spaces["w"].decode(u)  # as it was learned, and so are all the others
+    assert (free[:, [0, 3]].sum(1) != 0).all() and not free.allclose(space.decode(u), atol=0.1)
+    layers = model.spaces["w+"].decode(u[:, None].expand(-1, *model.spaces["w+"].shape))
+    torch.testing.assert_close(layers, free[:, None].expand_as(layers), atol=1e-5, rtol=1e-5)
+    assert model.default_space == "w"  # unless its description says otherwise
 
 
 def test_a_settling_of_another_generator(damaged_assets: Path) -> None:
