@@ -17,8 +17,8 @@ AVATARS = """# avatars
 A StyleGAN2 (skip generator, keys as in StyleGAN2-ADA) that draws cartoon avatars at {resolution} px. Its W is, up to
 shift and scale, the space of the avatars' traits: weights of hair styles, glasses, facial hair, hats, mouths, eyes and
 clothes, colours, proportions. Between two traits lies a drawing of its own, not a blend of two pictures, because the
-drawing program that taught it draws every point of that space. In the space `w_settled` w is first brought to the nearest
-place with whole parts.
+drawing program that taught it draws every point of that space. In the space `w_settled` w is first brought to the
+nearest place with whole parts.
 
 - **Licence**: {licence}. **Data**: {data}; no picture of a person was used.
 - **Trained by** `python -m training.make --only avatars`: 100,000 drawings (seed 1), a quarter of them broad blends,
