@@ -27,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         quicken(options)
     try:
         return options.command(options) or 0
-    except KeyboardInterrupt:
-        print("\nInterrupted. Pictures that were already written are kept.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        told = str(error) or "What was already written is kept."
+        print(f"\nInterrupted. {told}", file=sys.stderr)
         return 130
     except (SettingsError, ModelError, PictureError, SaveError, RunError) as error:
         print(f"error: {as_option(error)}", file=sys.stderr)

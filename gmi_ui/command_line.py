@@ -1,13 +1,20 @@
 """The command that starts the studio: `python app.py` in a checkout, `gmi-studio` where it is installed."""
 
 import argparse
+import atexit
+import os
 import re
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from gmi_ui.guard import name_of
 from gmi_ui.studio import LaunchOptions, OptionsError, launch
+
+INTERRUPTED_CODE = 130  # as shells have it
+OURS_AT_WORK = ("runs", "warming", "open ", "fetch ")  # how threads are called that may be computing
 
 
 def parse(arguments: Sequence[str] | None = None) -> LaunchOptions:
@@ -86,7 +93,7 @@ def _root_path(text: str) -> str:
 
 
 def main() -> int:
-    """Runs until interrupted."""
+    """Runs until interrupted, which is exit code 130."""
     options = parse()
     try:
         launch(options)
@@ -96,4 +103,20 @@ def main() -> int:
     except OSError as error:
         print(f"The studio could not start: {error}", file=sys.stderr)
         return 1
-    return 0
+    except KeyboardInterrupt:  # while it started, or once more while it ended
+        pass
+    _leave_if_busy(INTERRUPTED_CODE)
+    return INTERRUPTED_CODE
+
+
+def _leave_if_busy(code: int, patience: float = 3.0) -> None:
+    """Ends the program now if threads still compute: an end as usual would have torch abort it."""
+    until = time.monotonic() + patience
+    ours = [thread for thread in threading.enumerate() if thread.name.startswith(OURS_AT_WORK)]
+    for thread in ours:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in ours):
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -25,6 +25,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
+from gmi_ui.temporary import MOST_UPLOADED, remove_halves, trim, upload_folder
 from gmi_ui.tokens import Tokens
 
 Scope = MutableMapping[str, Any]
@@ -323,6 +324,7 @@ class Guard:
     def __init__(self, app: Any, gate: Gate) -> None:
         self._app, self._gate = app, gate
         self._attempts = Attempts()
+        self._uploads = 0  # that go on
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -373,11 +375,25 @@ class Guard:
                 if refusal is not None:
                     return await _answer(send, refusal)
                 await self._app(scope, _replayed(body, receive), answer)
+            elif asked.path in _UPLOAD:
+                await self._upload(scope, _counted(receive, limit), answer)
             else:
                 await self._app(scope, _counted(receive, limit), answer)
         except RefusedError as error:
             if not has_begun:
                 await _answer(send, error.refusal)
+
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An upload leaves nothing but its whole files, however it ends."""
+        self._uploads += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._uploads -= 1
+            if not self._uploads:
+                folder = upload_folder()
+                remove_halves(folder)
+                await asyncio.to_thread(trim, folder, MOST_UPLOADED)
 
 
 def _login(app: Any, asked: Asked) -> str | None:

@@ -61,3 +61,10 @@ class Services:
             return
         version.inversion = Inversion(version.picture, version.starts, model, prompt_model, task=task)
         self.queue.submit(version.inversion)
+
+    def end(self, patience: float) -> Run | None:
+        """Stops all that goes on and waits for it; the run that was stopped in the middle, if it has pictures."""
+        work = self.queue.current
+        self.library.end()
+        self.queue.end(patience)
+        return work if isinstance(work, Run) and work.moment.sides else None

@@ -1,6 +1,9 @@
 """The studio: assembles the page from the tabs and starts the server."""
 
+import os
+import time
 import webbrowser
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +16,21 @@ from gmi_ui.components import model_library, painter, particle_grid, run_bar, ve
 from gmi_ui.guard import Gate, Guard, Names
 from gmi_ui.listening import LOOPBACK, OptionsError, Place, free_place, without_proxies
 from gmi_ui.models.models import Models, engine_loaders
+from gmi_ui.notices import NotPossibleError
+from gmi_ui.pictures.saving import Pictures
 from gmi_ui.services import Services
 from gmi_ui.tabs import TABS
 from gmi_ui.tabs.common import Page
 from gmi_ui.tabs.generate import DEFAULTS
+from gmi_ui.temporary import upload_folder
 from gmi_ui.theme import studio_theme
 from gmi_ui.tokens import Tokens
 
 TITLE = "GMI Studio"
+LOOK_EVERY = 0.1  # seconds, for the end
+PATIENCE = 20.0  # seconds that the last step may take once the studio is to end
+INTERRUPTED_KEPT = 30 * 86400.0  # seconds
+INTERRUPTED = "interrupted"  # in the cache: pictures of runs that the studio's end has stopped
 MAX_UPLOAD = 2 << 30  # bytes; what is too large for the engine it says itself, and better
 PARTS = (run_bar, particle_grid, version_history, workspace_view, painter, model_library)  # the components of our own
 LAST_RUNS = "last-runs"  # the folder for the last run of each page
@@ -63,6 +73,7 @@ def _header() -> gr.HTML:
 
 def build(models: Models, *, kept: Path | None = None) -> tuple[gr.Blocks, Services]:
     """The page around the given models. kept: the folder for the last run of each page."""
+    os.environ["GRADIO_TEMP_DIR"] = str(upload_folder())  # gradio has no other way to be told
     services = Services.around(models, kept=kept)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
         switch = _header()
@@ -84,8 +95,20 @@ class Server:
     address: str
 
     def wait(self) -> None:
-        """Returns when the studio is interrupted."""
-        self.page.block_thread()
+        """Returns when the server was closed; a person's interruption passes through."""
+        while self.page.is_running:
+            time.sleep(LOOK_EVERY)
+
+    def end(self) -> Path | None:
+        """Ends what goes on after the step it is at; the file that an unfinished run's pictures are kept in."""
+        run = self.services.end(PATIENCE)
+        self.close()
+        if run is None:
+            return None
+        try:
+            return Pictures(cache_folder() / INTERRUPTED, kept_for=INTERRUPTED_KEPT).save_all(run)
+        except (OSError, NotPossibleError):
+            return None
 
     def close(self) -> None:
         """Stops answering."""
@@ -155,10 +178,15 @@ def launch(options: LaunchOptions) -> None:
     """The studio with the engine's models, until it is interrupted. Raises OptionsError."""
     check_device(options.device)
     server = serve(Models(engine_loaders(options.device, options.threads)), options)
-    print(f"{TITLE} is at {server.address} (Ctrl+C ends it)", flush=True)
-    if options.host not in LOOPBACK and options.auth is None:
-        print(
-            "Everybody who can reach this machine can use it. --auth user:password asks for a name.",
-            flush=True,
-        )
-    server.wait()
+    with suppress(KeyboardInterrupt):  # it may come before the waiting begins
+        print(f"{TITLE} is at {server.address} (Ctrl+C ends it)", flush=True)
+        if options.host not in LOOPBACK and options.auth is None:
+            print(
+                "Everybody who can reach this machine can use it. --auth user:password asks for a name.",
+                flush=True,
+            )
+        server.wait()
+    print("Ending after this step (Ctrl+C once more ends at once)", flush=True)
+    kept = server.end()
+    if kept is not None:
+        print(f"The pictures of the unfinished run are in {kept}", flush=True)

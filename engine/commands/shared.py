@@ -35,6 +35,10 @@ BAR_WIDTH = 30
 WithTowards = TypeVar("WithTowards", GenerateSettings, EditSettings)
 
 
+class Interrupted(KeyboardInterrupt):
+    """A person ended a run that had pictures; the message says where they are."""
+
+
 class RunError(RuntimeError):
     """A run that ended early; the message says why and what was kept."""
 
@@ -182,7 +186,8 @@ def carry_out(
 ) -> "tuple[Step, float]":
     """Takes the steps, then saves the last one; returns it and the seconds all took.
 
-    Raises RunError for a run that diverged, after its last good step was saved, or that has no steps.
+    Raises RunError for a run that diverged, after its last good step was saved, or that has no steps; Interrupted,
+    after the last step was saved.
     """
     from engine.inference.flow import DivergenceError
 
@@ -190,14 +195,20 @@ def carry_out(
     last: Step | None = None
     try:
         for step in steps:
-            show_bar(label, step.step, step.total, time.perf_counter() - started)
             last = step
+            show_bar(label, step.step, step.total, time.perf_counter() - started)
     except DivergenceError as error:
         print(file=sys.stderr)  # ends the progress bar's line
         if error.last_good is None:
             raise RunError(str(error)) from error
         save(error.last_good)
         raise RunError(f"{error} The pictures of step {error.last_good.step} are in {folder}.") from error
+    except KeyboardInterrupt as error:
+        print(file=sys.stderr)
+        if last is None:
+            raise
+        save(last)
+        raise Interrupted(f"The pictures of step {last.step} of {last.total} are in {folder}.") from error
     if last is None:
         raise RunError("The run has no steps left to make.")
     seconds = time.perf_counter() - started
@@ -232,7 +243,12 @@ def run_tasks(
 
     for side, task in tasks.items():
         place = folder if side == "ours" else folder / side
-        last, seconds = carry_out(task.steps(), side, place, partial(save, place, task))
+        try:
+            last, seconds = carry_out(task.steps(), side, place, partial(save, place, task))
+        except KeyboardInterrupt as error:
+            if str(error) or not is_saved:
+                raise
+            raise Interrupted(f"The pictures of the side before {side} are in {folder}.") from error
         fits = {} if last.fits is None else {"fits": last.fits.tolist()}
         parts[side] = {"text_scores": last.text_scores.tolist(), **fits, "diversity": last.diversity} | task.figures(
             last
@@ -255,7 +271,12 @@ def run_tasks(
 
 
 def _metadata(
-    task: "Task", models: Models, extra: Mapping[str, Any] | None, seeds: Sequence[int], index: int
+    task: "Task",
+    models: Models,
+    extra: Mapping[str, Any] | None,
+    seeds: Sequence[int],
+    index: int,
+    step: "Step | None" = None,
 ) -> dict[str, Any]:
     """What one picture carries, as far as that fits into it."""
     from engine.pictures import png_files
@@ -263,7 +284,7 @@ def _metadata(
 
     return png_files.fitting(
         png_files.picture_metadata(
-            settings=task.settings.to_dict(),
+            settings=_settings_at(task.settings, step).to_dict(),
             seeds=seeds,
             index=index,
             models=hashes(task.settings, models),
@@ -272,12 +293,19 @@ def _metadata(
     )
 
 
+def _settings_at(settings: RunSettings, step: "Step | None") -> RunSettings:
+    """The settings that make a step's pictures again: those of a run that was interrupted say where."""
+    if step is None or step.step >= step.total:
+        return settings
+    return replace(settings, flow=replace(settings.flow, until=step.step))
+
+
 def _save(folder: Path, task: "Task", models: Models, extra: Mapping[str, Any] | None, step: "Step") -> None:
     """Writes 00.png, 01.png, ... of a step. Raises SaveError."""
     from engine.pictures import picture_files
     from engine.system import files
 
     for index in range(len(step.images)):
-        metadata = _metadata(task, models, extra, step.particles.seeds, index)
+        metadata = _metadata(task, models, extra, step.particles.seeds, index, step)
         data = picture_files.encode_picture(task.picture(step, index), metadata)
         files.save_file(folder / f"{index:02d}.png", data)

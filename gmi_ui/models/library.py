@@ -309,6 +309,12 @@ class Library:
                     transfer.cancel.set()
             self._transfers = [e for e in self._transfers if e.number != number or e.state == "going on"]
 
+    def end(self) -> None:
+        """Stops every transfer; a download goes on from there another time."""
+        with self._lock:
+            for transfer in self._transfers:
+                transfer.cancel.set()
+
     def note(self, name: str, message: str) -> None:
         """Shows why something could not even be begun."""
         with self._lock:

@@ -1,14 +1,13 @@
 """Pictures as files to download: PNGs with everything that made them inside, alone or in a zip."""
 
-import atexit
 import json
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from gmi_ui.notices import Notice, NotPossibleError
 from gmi_ui.runs.job import model_names
 from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import OURS, Run
+from gmi_ui.temporary import MOST_SAVED, new_folder, trim
 
 if TYPE_CHECKING:
     from engine.inference.flow import Step
@@ -33,11 +33,12 @@ KEPT_FOR = 3600.0  # seconds
 class Pictures:
     """Writes files into a folder of its own, which the server may serve.
 
-    A file is there to be fetched at once, under its own name: after KEPT_FOR seconds it may go.
+    A file is there to be fetched at once, under its own name: after `kept_for` seconds it may go.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or temporary_folder()
+    def __init__(self, folder: Path | None = None, *, kept_for: float = KEPT_FOR) -> None:
+        self.folder = folder or new_folder()
+        self._kept_for = kept_for
 
     def save_one(self, run: Run, side: str, index: int, step: int | None = None, *, scale: int = 1) -> Path:
         """One picture, of the newest step or a kept one, `scale` times as large.
@@ -73,16 +74,12 @@ class Pictures:
         return path
 
     def _forget_old(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # a system may have swept it
         for folder in self.folder.iterdir():
-            if time.time() - folder.stat().st_mtime > KEPT_FOR:
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def temporary_folder() -> Path:
-    """A folder that goes when the program ends."""
-    folder = Path(tempfile.mkdtemp(prefix="studio-")).resolve()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+            with suppress(OSError):
+                if time.time() - folder.stat().st_mtime > self._kept_for:
+                    shutil.rmtree(folder, ignore_errors=True)
+        trim(self.folder, MOST_SAVED)
 
 
 def check_picture(run: Run, side: str, index: int) -> None:

@@ -21,7 +21,28 @@ class RunQueue:
         self._waiting: list[Work] = []
         self._current: Work | None = None
         self._changed = threading.Condition()
-        threading.Thread(target=self._work, name="runs", daemon=True).start()
+        self._is_ending = False
+        self._thread = threading.Thread(target=self._work, name="runs", daemon=True)
+        self._thread.start()
+
+    @property
+    def current(self) -> Work | None:
+        """What is being carried out."""
+        return self._current
+
+    def end(self, patience: float) -> None:
+        """Stops the current work after its step, and takes no other. Waits for it, `patience` seconds at most.
+
+        A program must not end while its worker computes: torch then aborts it.
+        """
+        with self._changed:
+            self._is_ending = True
+            works = [*self._waiting, *([self._current] if self._current else [])]
+            self._waiting.clear()
+            self._changed.notify_all()
+        for work in works:
+            work.stop()
+        self._thread.join(patience)
 
     def submit(self, work: Work) -> None:
         """Puts a work at the end of the queue."""
@@ -51,7 +72,9 @@ class RunQueue:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: bool(self._waiting))
+                self._changed.wait_for(lambda: bool(self._waiting) or self._is_ending)
+                if self._is_ending:
+                    return
                 work = self._current = self._waiting.pop(0)
             try:
                 self._carry_out(work)

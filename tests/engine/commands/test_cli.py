@@ -333,3 +333,51 @@ def test_interrupting_exits_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("engine.commands.generate.run_tasks", interrupt)
     assert generate(tmp_path) == 130
+
+
+@pytest.mark.parametrize(("at", "sides"), [(3, ("ours",)), (6, ("ours", "baseline"))])
+def test_an_interrupted_run_keeps_its_last_step_and_says_so(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    at: int,
+    sides: tuple[str, ...],
+) -> None:
+    """Ctrl+C in the middle, of ours or of the baseline after it: the last step is there, and says which it is."""
+    shown = 0
+
+    def interrupt(label: str, done: int, total: int, seconds: float) -> None:
+        nonlocal shown
+        shown += label in ("ours", "baseline")
+        if shown == at + 1 + (at > 4):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("engine.commands.shared.show_bar", interrupt)
+    assert generate(tmp_path / "out", "--steps", "4", "--baseline") == 130
+    told = capsys.readouterr().err
+    folder = tmp_path / "out" / ("" if sides == ("ours",) else "baseline")
+    step = png_files.read_metadata(folder / "00.png")["settings"]["flow"]["until"]
+    assert step in (1, 2, 3)
+    assert f"Interrupted. The pictures of step {step} of 4 are in {folder}" in told
+    assert (tmp_path / "out" / "baseline").exists() == ("baseline" in sides)
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_ctrl_c_ends_the_command_line_without_a_crash(tmp_path: Path) -> None:
+    """A process of its own, interrupted as a terminal does it."""
+    code = (
+        "import os, signal, sys\n"
+        "from engine import __main__ as cli\n"
+        "from engine.commands import shared\n"
+        "def bar(label, done, total, seconds):\n"
+        "    if label == 'ours' and done == 3: os.kill(os.getpid(), signal.SIGINT)\n"
+        "shared.show_bar = bar\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    arguments = ["generate", "red", "--n", "2", "--steps", "9", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-c", code, *arguments]
+    root = Path(__file__).resolve().parents[3]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=root)
+    assert ended.returncode == 130, ended.stderr
+    assert "The pictures of step" in ended.stderr and "Traceback" not in ended.stderr
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2

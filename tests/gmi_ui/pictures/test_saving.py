@@ -270,7 +270,7 @@ def test_a_repainting_without_words_has_a_name(run: Run) -> None:
 
 def test_the_folder_of_the_studio_is_its_own() -> None:
     one, other = Pictures().folder, Pictures().folder
-    assert one != other and one.is_dir() and one == one.resolve() and one.name.startswith("studio-")
+    assert one != other and one.is_dir() and one == one.resolve() and one.parent.name.startswith("gmi-studio-")
 
 
 @pytest.mark.parametrize(
