@@ -5,9 +5,9 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import zip_longest
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
