@@ -149,13 +149,15 @@
     if (isList(event.target) && !pressed?.contains(event.target)) event.stopImmediatePropagation();
     pressed = null;
   }, { capture: true });
-  document.addEventListener("click", (event) => {
+  function openList(event) {
     if (isList(event.target) && !isOpen(event.target)) { // it has the focus already
       pressed = event.target.parentElement;
       event.target.dispatchEvent(new FocusEvent("focus"));
     }
     pressed = null;
-  }, { capture: true });
+  }
+  document.addEventListener("click", openList, { capture: true });
+  document.addEventListener("input", openList, { capture: true }); // what is pasted or dictated presses no key
   document.addEventListener("keydown", (event) => { // any key opens them, those that lead away too
     const leads = ["Tab", "Shift", "Control", "Alt", "Meta"].includes(event.key);
     if (isList(event.target) && (leads || (event.key === "Escape" && !isOpen(event.target)))) event.stopImmediatePropagation();
