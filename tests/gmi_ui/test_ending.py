@@ -17,7 +17,9 @@ from tests.gmi_ui.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIO = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from gmi_ui import command_line, studio
 from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.runs.run import Run

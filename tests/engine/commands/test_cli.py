@@ -367,6 +367,7 @@ def test_ctrl_c_ends_the_command_line_without_a_crash(tmp_path: Path) -> None:
     """A process of its own, interrupted as a terminal does it."""
     code = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where the tests run in the background
         "from engine import __main__ as cli\n"
         "from engine.commands import shared\n"
         "def bar(label, done, total, seconds):\n"
