@@ -1,6 +1,7 @@
 """The avatars' teacher: traits, drawing and captions."""
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,10 +131,39 @@ def test_every_value_has_words_of_its_own() -> None:
             assert any(entry.values == (name,) for entry in words), (group, name)
 
 
-def wide_avatar(**extras: float) -> np.ndarray:
-    """Traits of a plain avatar with the named extras: one row."""
+def wide_avatar(row: np.ndarray | None = None, **extras: Any) -> np.ndarray:
+    """Traits of a plain avatar, or of `row`, with the named extras: one row."""
     present = np.asarray([[extras.get(name, 0.0) for name in traits.EXTRAS]], dtype=np.float32)
-    return np.concatenate([one_avatar(), present], axis=1)
+    return np.concatenate([one_avatar() if row is None else row, present], axis=1)
+
+
+def test_an_extra_is_told_and_hides_what_it_covers() -> None:
+    covered = {
+        "eyepatch": ("eyes",), "turban": ("hat", "hair_style", "hair_colour"),
+        "headscarf": ("hat", "hair_style", "hair_colour"), "tongue": ("mouth",), "heart_eyes": ("eyes",),
+    }  # fmt: skip
+    with_hair = one_avatar(hair_style="bob")
+    plain = shown(wide_avatar(with_hair))
+    assert {plain[name] for name in traits.EXTRAS} == {0}
+    for name, hidden in covered.items():
+        found = shown(wide_avatar(with_hair, **{name: 1.0}))
+        assert [other for other in traits.EXTRAS if found[other] == 1] == [name]
+        assert {group for group in traits.GROUPS if found[group] == -1 != plain[group]} == set(hidden)
+        assert shown(wide_avatar(**{name: 0.5}))[name] == -1
+    assert shown(wide_avatar(one_avatar(glasses="round"), eyepatch=1.0))["glasses"] == 0
+
+
+def test_captions_name_extras() -> None:
+    labels = shown(wide_avatar(turban=1.0, eyepatch=1.0))
+    texts, claimed = zip(
+        *(captions.Writer(random.Random(i), typos=0).caption(labels, 3) for i in range(60)), strict=True
+    )
+    assert any("pirate" in text for text in texts) and any("turban" in text for text in texts)
+    here = {group: np.asarray([value]) for group, value in labels.items()}
+    assert (captions.fits(claimed, here) == 1).all()
+    without = {group: np.asarray([value]) for group, value in shown(wide_avatar()).items()}
+    said = [i for i, claims in enumerate(claimed) if {"turban", "eyepatch"} & claims.keys()]
+    assert len(said) > 30 and (captions.fits([claimed[i] for i in said], without) == 0).all()
 
 
 def test_settling_keeps_named_values() -> None:

@@ -95,8 +95,20 @@ CLOTHES = (
     Words(("suit",), ("a {c} suit", "a {c} suit and tie", "a {c} jacket and tie", "a {c} business suit")),
     Words(traits.SHAPES["clothes"], ("{c} clothes", "{c} clothing", "a {c} outfit")),
 )
+# What few pictures have: said where it is there, and never that it is not.
+RARE: Mapping[str, tuple[Words, ...]] = {
+    "eyepatch": (Words(("eyepatch",), ("an eyepatch", "an eye patch", "a black eyepatch", "a patch over one eye")),),
+    "turban": (Words(("turban",), ("a {c} turban", "a {c} turban", "a wrapped {c} turban")),),
+    "headscarf": (
+        Words(("headscarf",), ("a {c} headscarf", "a {c} hijab", "a {c} hijab", "a {c} head scarf", "a {c} veil")),
+    ),
+    "tongue": (
+        Words(("tongue",), ("tongue out", "a tongue sticking out", "its tongue out", "an outstretched tongue")),
+    ),
+    "heart_eyes": (Words(("heart_eyes",), ("heart eyes", "hearts for eyes", "heart-shaped eyes", "red heart eyes")),),
+}
 PHRASES: Mapping[str, tuple[Words, ...]] = {
-    "hair_style": HAIR_STYLE, "glasses": GLASSES, "facial_hair": FACIAL_HAIR, "hat": HAT, "mouth": MOUTH,
+    **RARE, "hair_style": HAIR_STYLE, "glasses": GLASSES, "facial_hair": FACIAL_HAIR, "hat": HAT, "mouth": MOUTH,
     "eyes": EYES, "clothes": CLOTHES,
 }  # fmt: skip
 COLOUR_OF = {
@@ -104,6 +116,8 @@ COLOUR_OF = {
     "facial_hair": "hair_colour",
     "hat": "hat_colour",
     "clothes": "clothes_colour",
+    "turban": "hat_colour",
+    "headscarf": "hat_colour",
 }
 # A colour of a part that is not described any further.
 BARE_COLOURS = {
@@ -186,9 +200,15 @@ class Writer:
     def caption(self, labels: Mapping[str, int], count: int | None = None) -> tuple[str, Claims]:
         """A caption of about `count` of the picture's known values (1 to 6 by default), and what it claims."""
         rng = self.rng
-        known = [group for group in (*PHRASES, *BARE_COLOURS, "skin", "background") if labels[group] >= 0]
+        groups = (*PHRASES, *BARE_COLOURS, "skin", "background")
+        rare = [group for group in RARE if labels.get(group, 0) == 1]
+        known = [*rare, *(group for group in groups if group not in RARE and labels[group] >= 0)]
+        if rare and "hat_colour" in known and {"turban", "headscarf"} & set(rare):
+            known.remove("hat_colour")  # no hat's
         count = count or rng.choice([1, 1, 2, 2, 3, 3, 4, 5, 6])
         chosen = rng.sample(known, min(count, len(known)))
+        if rare and not set(rare) & set(chosen) and rng.random() < 0.5:
+            chosen[rng.randrange(len(chosen))] = rng.choice(rare)  # what strikes first is said first
         claims: Claims = {}
         front: list[str] = []
         back: list[str] = []
@@ -207,7 +227,9 @@ class Writer:
 
     def _subject(self, person: int, claims: Claims, front: list[str]) -> str:
         rng = self.rng
-        if person >= 0 and rng.random() < 0.55:
+        if "eyepatch" in claims and rng.random() < 0.35:
+            noun = "pirate"
+        elif person >= 0 and rng.random() < 0.55:
             noun = rng.choice(NOUNS[person])
             claims["person"] = frozenset({person})
         else:
@@ -250,7 +272,7 @@ class Writer:
             phrase = rng.choice(words.phrases)
             colour_group = COLOUR_OF.get(group, "")
             need = group == "clothes" and len(words.values) > 1
-            if group in ("hair_style", "hat", "clothes", "facial_hair") and "{c}" in phrase:
+            if colour_group and "{c}" in phrase:
                 colour = labels[colour_group]
                 if colour >= 0 and (need or rng.random() < 0.65):
                     claims[colour_group] = frozenset({colour})
@@ -262,7 +284,7 @@ class Writer:
                 elif need:
                     return
                 phrase = " ".join(phrase.replace("{c}", "").split())
-            wear = group in ("glasses", "hat", "clothes")
+            wear = group in ("glasses", "hat", "clothes", "eyepatch", "turban", "headscarf")
             verb = (
                 rng.choice(["wearing", "with", "in"] if group == "clothes" else ["wearing", "with"]) if wear else "with"
             )
@@ -276,6 +298,8 @@ class Writer:
 
     def _bare_colour(self, group: str, index: int, claims: Claims) -> str:
         claims[group] = frozenset({index})
+        if group == "hat_colour":
+            claims.setdefault("hat", _indices("hat", ("cap", "beanie", "top hat")))
         phrase = self.rng.choice(BARE_COLOURS[group]).replace("{c}", _colour_word(self.rng, group, index))
         return phrase.replace("a orange", "an orange")
 
@@ -310,7 +334,7 @@ def fits(claims: Sequence[Claims], labels: Mapping[str, np.ndarray]) -> np.ndarr
     pictures = len(next(iter(labels.values())))
     unknown = np.zeros((len(claims), pictures), dtype=bool)
     wrong = np.zeros_like(unknown)
-    for group in traits.GROUPS:
+    for group in labels:
         rows = [i for i, claim in enumerate(claims) if group in claim]
         if not rows:
             continue

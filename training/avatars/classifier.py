@@ -10,6 +10,7 @@ the tower on the second.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from training.jobs import Job, batches, set_schedule, shrink, to_tensor, trained
 
 FOLDER = Path("training/runs/avatars")
 SLICES: dict[str, slice] = {}
-for _group in traits.GROUPS:
+for _group in traits.ALL_GROUPS:
     _start = max((part.stop for part in SLICES.values()), default=0)
     SLICES[_group] = slice(_start, _start + len(traits.values_of(_group)))
 CLASSES = max(part.stop for part in SLICES.values())
@@ -45,31 +46,37 @@ def attribute_loss(logits: Tensor, labels: dict[str, Tensor]) -> Tensor:
     """Mean cross-entropy over the groups; a label of -1 does not count."""
     losses = [
         F.cross_entropy(logits[:, SLICES[group]].float(), labels[group], ignore_index=-1)
-        for group in traits.GROUPS
+        for group in labels
         if (labels[group] >= 0).any()
     ]
     return torch.stack(losses).mean()
 
 
 def predict(network: MiniTower, images: Tensor) -> dict[str, Tensor]:
-    """The value of every group for images [N, 3, H, W] in [-1, 1]: indices [N]."""
+    """The value of every group that the network knows, for images [N, 3, H, W] in [-1, 1]: indices [N]."""
     with torch.no_grad():
         logits = torch.cat([network(shrink(part, 64)) for part in images.split(64)])
-    return {group: logits[:, SLICES[group]].argmax(1) for group in traits.GROUPS}
+    return {group: logits[:, part].argmax(1) for group, part in SLICES.items() if part.stop <= logits.shape[1]}
+
+
+def of_weights(state: Mapping[str, Tensor]) -> MiniTower:
+    """A classifier in evaluation mode: of all groups, or without the extras as its weights are."""
+    network = MiniTower(num_classes=len(state["head.bias"]))
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(False)
 
 
 def load(name: str = "judge", folder: Path = FOLDER) -> MiniTower:
     """A trained classifier in evaluation mode; FileNotFoundError says how to train it."""
-    network = MiniTower(num_classes=CLASSES)
-    network.load_state_dict(trained(folder / name / "weights.pt", f"training.avatars.classifier --name {name}"))
-    return network.eval().requires_grad_(False)
+    return of_weights(trained(folder / name / "weights.pt", f"training.avatars.classifier --name {name}"))
 
 
 def accuracy(network: MiniTower, held_out: pool.Pool) -> dict[str, float]:
     """Share of right values per group, over the pictures whose value can be told."""
     found = predict(network, to_tensor(held_out.images))
     wanted = traits.labels(held_out.shown)
-    return {group: float((found[group].numpy() == wanted[group])[wanted[group] >= 0].mean()) for group in traits.GROUPS}
+    shared = [group for group in found if group in wanted]
+    return {group: float((found[group].numpy() == wanted[group])[wanted[group] >= 0].mean()) for group in shared}
 
 
 def main() -> None:

@@ -66,6 +66,7 @@ GROUPS = (*SHAPES, *COLOURS, "person")
 # What a row may have besides: columns after the others, each between absent (0) and present (1). Generators of
 # `SIZE` traits do not know them.
 EXTRAS = ("eyepatch", "turban", "headscarf", "tongue", "heart_eyes")
+ALL_GROUPS = (*GROUPS, *EXTRAS)
 
 # How often each value is drawn; groups that are not named here are uniform.
 FREQUENCIES: Mapping[str, Sequence[float]] = {
@@ -104,6 +105,8 @@ def values_of(group: str) -> tuple[str, ...]:
     """The names of a group's values, in the order of their indices."""
     if group in SHAPES:
         return SHAPES[group]
+    if group in EXTRAS:
+        return ("none", group)
     return PRESENTATION if group == "person" else tuple(COLOURS[group])
 
 
@@ -201,14 +204,14 @@ def settle(traits: np.ndarray) -> np.ndarray:
 def labels(traits: np.ndarray, *, margin: float = 0.25) -> dict[str, np.ndarray]:
     """The value of each group [N], or -1 where it cannot be told: a blend, or hidden by another part.
 
-    `margin`: by how much the first value must lead the second (weights, or relative colour distance).
+    `margin`: by how much the first value must lead the second (weights, or relative colour distance). Rows [N, WIDE]
+    also have the extras' labels, 1 where one is there; `hat_colour` is then a turban's or a headscarf's too.
     """
     result = {}
     for group in SHAPES:
         result[group] = _leading(traits[:, LAYOUT[group]], margin)
     for group in COLOURS:
-        distance = np.linalg.norm(traits[:, None, LAYOUT[group]] - anchors(group), axis=-1)
-        result[group] = _leading(1 / (distance + 1e-3) / (1 / (distance + 1e-3)).sum(1, keepdims=True), margin)
+        result[group] = _leading_colour(traits, group, margin)
     woman = traits[:, LAYOUT["person"].start]
     result["person"] = np.where(woman < 0.35, 0, np.where(woman > 0.65, 1, -1))
     bald, bare = result["hair_style"] == 0, result["hat"] == 0
@@ -216,7 +219,35 @@ def labels(traits: np.ndarray, *, margin: float = 0.25) -> dict[str, np.ndarray]
     result["hat_colour"] = np.where(bare | (result["hat"] < 0), -1, result["hat_colour"])
     result["hair_style"] = np.where(bare, result["hair_style"], -1)
     result["eyes"] = np.where((result["glasses"] == 3) | (result["glasses"] < 0), -1, result["eyes"])
-    return result
+    return result | _extra_labels(traits, result, margin) if traits.shape[1] > SIZE else result
+
+
+def _extra_labels(traits: np.ndarray, shown: Mapping[str, np.ndarray], margin: float) -> dict[str, np.ndarray]:
+    """Which extras are there, and what they leave of the other groups: as `drawing` has them give way."""
+    amount = {name: traits[:, SIZE + i] for i, name in enumerate(EXTRAS)}
+    present = {name: np.where(value > 0.75, 1, np.where(value < 0.25, 0, -1)) for name, value in amount.items()}
+    scarf, tongue = present["headscarf"], present["tongue"]
+    over_eyes = np.maximum(np.abs(present["eyepatch"]), np.abs(present["heart_eyes"])) > 0
+    on_head = (np.abs(present["turban"]) > 0) | (np.abs(scarf) > 0)
+    instead_of_glasses = (present["eyepatch"] == 1) | (present["heart_eyes"] == 1)
+    colour = _leading_colour(traits, "hat_colour", margin)
+    cloth = (present["turban"] == 1) | (scarf == 1)
+    return {
+        "glasses": np.where(over_eyes, np.where(instead_of_glasses, 0, -1), shown["glasses"]),
+        "eyes": np.where(over_eyes, -1, shown["eyes"]),
+        "hat": np.where(on_head, -1, shown["hat"]),
+        "hat_colour": np.where(cloth, colour, np.where(on_head, -1, shown["hat_colour"])),
+        "hair_style": np.where(on_head, -1, shown["hair_style"]),
+        "hair_colour": np.where(on_head, -1, shown["hair_colour"]),
+        "mouth": np.where(tongue == 0, shown["mouth"], -1),
+        **present,
+    }
+
+
+def _leading_colour(traits: np.ndarray, group: str, margin: float) -> np.ndarray:
+    distance = np.linalg.norm(traits[:, None, LAYOUT[group]] - anchors(group), axis=-1)
+    closeness = 1 / (distance + 1e-3)
+    return _leading(closeness / closeness.sum(1, keepdims=True), margin)
 
 
 def _leading(weights: np.ndarray, margin: float) -> np.ndarray:

@@ -39,9 +39,7 @@ def load_avatars(folder: Path = FOLDER, *, fresh: bool = False) -> MiniTower:
     """The attribute classifier of avatars. Raises ModelError where a file is damaged."""
     if fresh:
         return avatar_classifier.load("judge")
-    network = MiniTower(num_classes=avatar_classifier.CLASSES)
-    network.load_state_dict(_tensors(folder, "avatars", "weights"))
-    return network.eval().requires_grad_(False)
+    return avatar_classifier.of_weights(_tensors(folder, "avatars", "weights"))
 
 
 def load_fashion(folder: Path = FOLDER, *, fresh: bool = False) -> fashion_classifier.Classifier:
