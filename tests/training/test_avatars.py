@@ -131,7 +131,7 @@ def test_every_value_has_words_of_its_own() -> None:
             assert any(entry.values == (name,) for entry in words), (group, name)
 
 
-def wide_avatar(row: np.ndarray | None = None, **extras: Any) -> np.ndarray:
+def wide_avatar(row: Any = None, **extras: float) -> np.ndarray:
     """Traits of a plain avatar, or of `row`, with the named extras: one row."""
     present = np.asarray([[extras.get(name, 0.0) for name in traits.EXTRAS]], dtype=np.float32)
     return np.concatenate([one_avatar() if row is None else row, present], axis=1)
