@@ -27,7 +27,7 @@ class Job:
         self._seconds_between = 60 * minutes
         self._saved_at = time.monotonic()
         self._parts: dict[str, Any] = {}
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, float | Tensor] = {}
         self._logged_at, self._logged_step = time.monotonic(), 0
         folder.mkdir(parents=True, exist_ok=True)
         runtime.keep_freed_memory()
@@ -37,22 +37,23 @@ class Job:
         self._parts = parts
         path = self.folder / "state.pt"
         if path.exists():
-            state = torch.load(path, weights_only=True)
+            state = torch.load(path, weights_only=True, map_location="cpu")
             for name, part in parts.items():
                 part.load_state_dict(state["parts"][name])
             self.step = state["step"]
             self.log(f"resumed at step {self.step}")
         self._logged_step = self.step
 
-    def finish_step(self, **measures: float) -> None:
+    def finish_step(self, **measures: float | Tensor) -> None:
         """Count one step, add to the log every 200 steps, and save when it is time."""
         self.step += 1
         for name, value in measures.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+            # Sums stay where they are until they are printed: nobody waits for a GPU at every step.
+            self._sums[name] = self._sums.get(name, 0.0) + (value.detach() if isinstance(value, Tensor) else value)
         if self.step % 200 == 0:
             passed = self.step - self._logged_step
             rate = passed / (time.monotonic() - self._logged_at)
-            means = "  ".join(f"{name} {total / passed:.4f}" for name, total in self._sums.items())
+            means = "  ".join(f"{name} {float(total) / passed:.4f}" for name, total in self._sums.items())
             self.log(f"step {self.step}  {rate:.2f} steps/s  {means}")
             self._sums, self._logged_at, self._logged_step = {}, time.monotonic(), self.step
         if time.monotonic() - self._saved_at > self._seconds_between:
@@ -70,6 +71,39 @@ class Job:
         print(line, flush=True)
         with (self.folder / "log.txt").open("a") as file:
             file.write(line + "\n")
+
+
+class Pace:
+    """How far a training is: by its steps, or by its minutes where these end sooner.
+
+    On a machine that is lent for some minutes nobody knows how many steps they are worth, and a schedule of the
+    learning rate has to end when they do.
+    """
+
+    def __init__(self, steps: int, minutes: float | None = None) -> None:
+        self._steps, self._seconds = steps, None if minutes is None else 60 * minutes
+        self._began = time.monotonic()
+
+    def progress(self, step: int) -> float:
+        """The share that is done, 0 to 1."""
+        of_time = 0.0 if self._seconds is None else (time.monotonic() - self._began) / self._seconds
+        return min(1.0, max(step / self._steps, of_time))
+
+    def set_rate(self, optimizer: torch.optim.Optimizer, step: int, peak: float, *, warmup: float = 0.02) -> float:
+        """`set_schedule` by this progress; warmup: its share of the whole. Returns the progress."""
+        done, parts = self.progress(step), 1_000_000
+        set_schedule(optimizer, round(done * parts), parts, peak, warmup=max(1, round(warmup * parts)))
+        return done
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; "auto": a GPU where there is one. There, products may be rounded to TF32."""
+    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    if chosen.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+    return chosen
 
 
 def set_schedule(optimizer: torch.optim.Optimizer, step: int, steps: int, peak: float, *, warmup: int = 200) -> None:
@@ -113,7 +147,7 @@ class Average:
         return self.shadow
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.shadow = {name: value.clone() for name, value in state.items()}
+        self.shadow = {name: value.to(self.shadow[name].device, copy=True) for name, value in state.items()}
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
@@ -141,6 +175,6 @@ def shrink(images: Tensor, size: int) -> Tensor:
 
 def save_sheet(path: Path, images: Tensor, columns: int = 8) -> None:
     """Write images [N, 3, H, W] in [-1, 1] as one picture, `columns` a row."""
-    pixels = (images.clamp(-1, 1) * 127.5 + 128).clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    pixels = (images.float().clamp(-1, 1) * 127.5 + 128).clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
     rows = [np.concatenate(list(pixels[i : i + columns]), axis=1) for i in range(0, len(pixels), columns)]
     Image.fromarray(np.concatenate([row for row in rows if row.shape == rows[0].shape], axis=0)).save(path)
