@@ -1,48 +1,65 @@
-"""The avatars at 256 px: the bundled 128-px generator gets one more block, the extras, and cleaner targets.
+"""The avatars at 256 px: the 128-px generator gets a wider last block, one more, the extras, and cleaner targets.
 
-    python -m training.avatars.larger --from-bundle --size 256 --half-steps 12000 --steps 20000
-    python -m training.avatars.larger --from training/checkpoints/avatars-256.safetensors
+    python -m training.avatars.larger --from training/checkpoints/avatars-256.safetensors --steps 20000
+    python -m training.avatars.larger --minutes 9 --batch 64 --workers 8     # on a GPU
     python -m training.avatars.larger --figures     # of the newest weights, on held-out drawings
 
 Every step draws pictures of its own: drawing one takes 4 ms. Most places that are asked for are settled ones
 (`traits.settle`): where runs of the flow end, far from the named values, w is to be settled before it reaches the
 synthesis network. That network sees w through linear layers; given places between four hats it smears, and it would
 take much of its capacity to learn where one hat becomes another. The rest are the prior's, as they come.
+
+The picture is right at every size: what the blocks up to 64 or 128 px have drawn is the picture, reduced. So a flow
+can look at small pictures and leave the large blocks out.
+
+In the last part of the training a discriminator looks on (non-saturating logistic loss with lazy R1, Karras et al.
+2020); the drawing loss stays, so no attribute can be forgotten.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import count as counted
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from engine.checkpoints import read_safetensors, write_safetensors
 from engine.networks.mini_tower import MiniTower
-from engine.networks.stylegan2 import Generator
-from training.avatars import pool, synthesis, traits
-from training.jobs import Average, Job, save_sheet, set_schedule, shrink, to_tensor
+from engine.networks.stylegan2 import Discriminator, Generator
+from training.avatars import adversarial, pool, synthesis, traits
+from training.jobs import Average, Job, Pace, pick_device, save_sheet, shrink, to_tensor
 
 FOLDER = Path("training/runs/avatars/larger")
 BUNDLE = Path("assets/avatars")
 CHECKPOINT = Path("training/checkpoints/avatars-256.safetensors")
-CHANNELS = {**synthesis.CHANNELS, 256: 12}
+RESOLUTION = 256
+DRAFTS = (64, 128)  # px of the smaller pictures that are to be right as well
+CHANNELS = {**synthesis.CHANNELS, 128: 32, 256: 16}
+CRITIC_CHANNELS = {**adversarial.CHANNELS, 256: 8}
 Z_DIM = traits.latent_size() + len(traits.EXTRAS)
 W_DIM = traits.WIDE
 HELD_OUT = 256  # pictures behind the figures
 SMALL_PARTS = 2.0  # extra weight of what is near an edge; most of a drawing is flat and soon right
+CRITIC_FROM, SHARPEN_FROM = 0.45, 0.6  # share of the training from which the discriminator learns, and is listened to
 
 
-def build(size: int = 256) -> Generator:
-    """A generator of `size` px with untrained weights; its W is the space of traits with the extras."""
-    channels = {resolution: count for resolution, count in CHANNELS.items() if resolution <= size}
-    return Generator(Z_DIM, 0, W_DIM, size, channels=channels, mapping_layers=4, layer_features=512)
+def build() -> Generator:
+    """The generator with untrained weights; its W is the space of traits with the extras."""
+    return Generator(Z_DIM, 0, W_DIM, RESOLUTION, channels=CHANNELS, mapping_layers=4, layer_features=512)
+
+
+def build_discriminator() -> Discriminator:
+    """No minibatch statistics: a particle's realism must not depend on the others."""
+    return Discriminator(0, RESOLUTION, channels=CRITIC_CHANNELS, mbstd_channels=0)
 
 
 @cache
@@ -120,43 +137,78 @@ def examples(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarr
     return given, traits.project(given)
 
 
-def widened(weights: Mapping[str, Tensor], wide: Generator) -> dict[str, Tensor]:
-    """The synthesis weights of the 128-px generator, in the names and shapes of `wide`.
+class Stream(IterableDataset[tuple[Tensor, Tensor]]):
+    """Endless batches: traits [B, WIDE] as float32 and their drawings [B, size, size, 3] as uint8."""
 
-    The new columns of the affine layers start at 0: without training, an extra changes nothing. The new block's
-    torgb starts at 0, so the picture is the old one, upsampled.
+    def __init__(self, batch: int, size: int, seed: int, first: int = 0, *, named: bool = False) -> None:
+        """first: the step to begin at. named: the prior's own traits, for networks that tell them; else `examples`."""
+        self.batch, self.size, self.seed, self.first, self.named = batch, size, seed, first, named
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        worker = get_worker_info()  # they take turns
+        begin, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for step in counted(self.first + begin, stride):
+            rng = np.random.default_rng((self.seed, step))
+            if self.named:
+                given = shown = traits.sample(rng, self.batch, extras=True)
+            else:
+                given, shown = examples(rng, self.batch)
+            yield torch.from_numpy(given), torch.from_numpy(pool.render(shown, self.size))
+
+
+def stream(
+    batch: int, size: int, seed: int, first: int, *, workers: int, device: torch.device, named: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Traits and pictures [B, 3, size, size] in [-1, 1] on the device, drawn ahead by `workers` processes."""
+    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+        Stream(batch, size, seed, first, named=named), batch_size=None, num_workers=workers,
+        prefetch_factor=4 if workers else None, pin_memory=device.type == "cuda",
+    )  # fmt: skip
+    for given, pixels in loader:
+        images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        yield given.to(device, non_blocking=True), images
+
+
+def widened(weights: Mapping[str, Tensor], wide: Generator) -> dict[str, Tensor]:
+    """The weights of a smaller or narrower generator, in the names and shapes of `wide`.
+
+    Where W is wider, the new columns start at 0: without training, an extra changes nothing. Blocks of other
+    shapes stay untrained and draw nothing yet: their torgb starts at 0.
     """
     result = wide.state_dict()
-    size = max(wide.synthesis.block_resolutions)
     for name in result:
-        if name.startswith("synthesis.") and name in weights:
-            value = weights[name]
-            if name.endswith("affine.weight"):
+        value = weights.get(name)
+        if value is not None:
+            before, after = value.shape, result[name].shape
+            if name.endswith(("affine.weight", "mapping.fc0.weight")) and before[:1] == after[:1]:
                 # The layer divides by the root of its inputs' number, which grows.
-                value = F.pad(value, (0, W_DIM - value.shape[1])) * (W_DIM / value.shape[1]) ** 0.5
-            if value.shape == result[name].shape:
+                value = F.pad(value, (0, after[1] - before[1])) * (after[1] / before[1]) ** 0.5
+            if value.shape == after:
                 result[name] = value
-    if f"synthesis.b{size}.torgb.weight" not in weights:
-        result[f"synthesis.b{size}.torgb.weight"] = torch.zeros_like(result[f"synthesis.b{size}.torgb.weight"])
+    for size in wide.synthesis.block_resolutions:
+        name = f"synthesis.b{size}.torgb"
+        if f"{name}.weight" not in weights or weights[f"{name}.weight"].shape != result[f"{name}.weight"].shape:
+            result[f"{name}.weight"] = torch.zeros_like(result[f"{name}.weight"])
+            result[f"{name}.bias"] = torch.zeros_like(result[f"{name}.bias"])
     for name in result:
         if name.endswith(("noise_const", "noise_strength")):
             result[name] = torch.zeros_like(result[name])
     return result
 
 
-def synthesize(generator: Generator, w: Tensor, resolution: int | None = None) -> list[Tensor]:
-    """w [N, W_DIM] -> the pictures of the last two sizes, smaller first; blocks above `resolution` are left out."""
+def synthesize(generator: Generator, w: Tensor, resolution: int = RESOLUTION) -> dict[int, Tensor]:
+    """w [N, W_DIM] -> the picture at every size up to `resolution`, by its pixels; later blocks are left out."""
     network = generator.synthesis
     ws = w[:, None].expand(-1, network.num_ws, -1)
     x = images = None
-    made: list[Tensor] = []
+    made: dict[int, Tensor] = {}
     for i, size in enumerate(network.block_resolutions):
-        if resolution is not None and size > resolution:
+        if size > resolution:
             break
         block = network.get_submodule(f"b{size}")
         x, images = block(x, images, ws[:, max(0, 2 * i - 1) :], noise_mode="none", generator=None)
-        made.append(images)
-    return made[-2:]
+        made[size] = images
+    return made
 
 
 def focus(wanted: Tensor) -> Tensor:
@@ -167,7 +219,7 @@ def focus(wanted: Tensor) -> Tensor:
         synthesis.image_gradients(grey), ((0, 1, 0, 0), (0, 0, 0, 1)), strict=True
     ))  # fmt: skip
     near = F.max_pool2d((across + down).clamp(max=0.5) * 2, size // 32 + 1, stride=1, padding=size // 64)
-    return synthesis.face_weight(size, 1.0) * (1 + SMALL_PARTS * near)
+    return synthesis.face_weight(size, 1.0).to(wanted) * (1 + SMALL_PARTS * near)
 
 
 def face(images: Tensor) -> Tensor:
@@ -177,19 +229,27 @@ def face(images: Tensor) -> Tensor:
     return images[..., top : top + half, left : left + half]
 
 
+def close_up(images: Tensor) -> Tensor:
+    """Eyes and nose, in 64 of 256 px across: where the smallest parts are."""
+    size = images.shape[-1]
+    top, left, side = round(0.4 * size), round(0.375 * size), size // 4
+    return images[..., top : top + side, left : left + side]
+
+
 def load_features() -> MiniTower:
     """The bundled encoder: its stages know every trait, and it never judges."""
-    network = MiniTower(num_classes=traits.SIZE)
-    network.load_state_dict(read_safetensors(BUNDLE / "encoder.safetensors"))
+    state = read_safetensors(BUNDLE / "encoder.safetensors")
+    network = MiniTower(num_classes=len(state["head.bias"]))
+    network.load_state_dict(state)
     return network.eval().requires_grad_(False)
 
 
-def load_average(size: int = 256, folder: Path | None = None) -> tuple[Generator, int]:
+def load_average(folder: Path | None = None) -> tuple[Generator, int]:
     """The newest averaged weights of a run and its step; of the checkpoint where there is no run."""
     folder = folder or FOLDER
-    generator = build(size)
+    generator = build()
     if (folder / "state.pt").exists():
-        state = torch.load(folder / "state.pt", weights_only=True)
+        state = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
         generator.load_state_dict(state["parts"]["average"])
         return generator.eval().requires_grad_(False), int(state["step"])
     generator.load_state_dict(widened(read_safetensors(CHECKPOINT), generator))
@@ -197,17 +257,13 @@ def load_average(size: int = 256, folder: Path | None = None) -> tuple[Generator
 
 
 @torch.no_grad()
-def figures(generator: Generator, *, size: int = 256, count: int = HELD_OUT) -> dict[str, float]:
-    """Errors to held-out drawings, beside those of the bundled 128-px generator, upsampled.
+def figures(generator: Generator, *, count: int = HELD_OUT) -> dict[str, float]:
+    """Errors to held-out drawings, at 256 px and at the smaller sizes.
 
-    "prior": what random samples ask for. "settled": settled places from all of W that the flow can reach. Both without
-    extras, which the bundle does not know; "extras": settled places with them. PSNR is of the mean squared error in
-    [0, 1]; edges: mean gradient over that of the drawings, above 1 where contours are doubled or flat areas are not
-    flat. Blur does not lower it.
+    "prior": what random samples ask for. "settled": settled places from all of W that the flow can reach; "extras":
+    the same with extras. PSNR is of the mean squared error in [0, 1]; edges: mean gradient over that of the drawings,
+    above 1 where contours are doubled or flat areas are not flat, below 1 where they are blurred.
     """
-    bundled = synthesis.build()
-    bundled.load_state_dict(read_safetensors(BUNDLE / "generator.safetensors"))
-    bundled.eval()
     rng = np.random.default_rng(pool.HELD_OUT_SEED)
     prior, reached = traits.sample(rng, count, extras=True), asked_traits(rng, count)
     places = {"prior": prior, "settled": traits.settle(reached), "extras": traits.settle(reached)}
@@ -217,15 +273,10 @@ def figures(generator: Generator, *, size: int = 256, count: int = HELD_OUT) -> 
     for name, given in places.items():
         sums: dict[str, list[float]] = {}
         for rows in np.array_split(given, max(1, count // 8)):
-            wanted = to_tensor(pool.render(rows, size))
-            pictures = {"256 px": synthesize(generator, synthesis.to_w(rows, statistics()))[-1].clamp(-1, 1)}
-            if name != "extras":
-                w = synthesis.to_w(rows[:, : traits.SIZE], synthesis.trait_statistics())
-                small = synthesis.synthesize(bundled, w)
-                pictures["128 px, upsampled"] = F.interpolate(
-                    small, size=(size, size), mode="bicubic", align_corners=False
-                ).clamp(-1, 1)
-            for label, picture in pictures.items():
+            drawn = to_tensor(pool.render(rows, RESOLUTION))
+            made = synthesize(generator, synthesis.to_w(rows, statistics()))
+            for size in (*DRAFTS, RESOLUTION):
+                picture, wanted = made[size].clamp(-1, 1), F.adaptive_avg_pool2d(drawn, size)
                 error = picture - wanted
                 ours, theirs = (
                     sum(part.abs().mean().item() for part in synthesis.image_gradients(images))
@@ -235,7 +286,7 @@ def figures(generator: Generator, *, size: int = 256, count: int = HELD_OUT) -> 
                     ("L1", error.abs().mean().item()), ("MSE", error.square().mean().item() / 4),
                     ("edges", ours / theirs),
                 ):  # fmt: skip
-                    sums.setdefault(f"{name}, {label}, {measure}", []).append(value)
+                    sums.setdefault(f"{name}, {size} px, {measure}", []).append(value)
         for key, values in sums.items():
             mean = float(np.mean(values))
             if key.endswith("MSE"):
@@ -244,62 +295,114 @@ def figures(generator: Generator, *, size: int = 256, count: int = HELD_OUT) -> 
     return result
 
 
+def drawing_losses(tower: MiniTower, made: Mapping[int, Tensor], wanted: Tensor, step: int) -> Tensor:
+    """How far the pictures of every size are from the drawing [N, 3, 256, 256]."""
+    weight = focus(wanted)
+    loss = synthesis.drawing_loss(made[RESOLUTION], wanted, weight / weight.mean())
+    for size in DRAFTS:
+        smaller = F.adaptive_avg_pool2d(wanted, size)
+        loss = loss + 0.5 * synthesis.drawing_loss(made[size], smaller, synthesis.face_weight(size, 1.0).to(wanted))
+    # The whole picture, the face, and a part of it pixel by pixel: what the features see has 64 px.
+    view = (torch.nn.Identity(), face, close_up)[step % 3]
+    with torch.autocast(wanted.device.type, torch.bfloat16):
+        features = synthesis.feature_loss(tower, shrink(view(made[RESOLUTION]), 64), shrink(view(wanted), 64))
+        features = features + 0.3 * synthesis.feature_loss(tower, made[64], shrink(wanted, 64))
+    return loss + 0.1 * features.float()
+
+
+def write_weights(path: Path, generator: Generator, critic: Discriminator) -> None:
+    """The averages in half precision: what a later run or the export starts from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = {f"synthesis.{name}": value for name, value in generator.synthesis.state_dict().items()}
+    parts |= {f"discriminator.{name}": value for name, value in critic.state_dict().items()}
+    write_safetensors(path, {name: value.cpu() for name, value in parts.items()}, dtype=torch.float16)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=20000)
-    parser.add_argument("--size", type=int, default=256, choices=(128, 256))
-    parser.add_argument("--half-steps", type=int, default=0, help="first steps, which leave the last block out")
+    parser.add_argument("--minutes", type=float, help="end after these, the schedule with them")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=4e-3)  # at 1e-2, batches of 8: no better
-    start = parser.add_mutually_exclusive_group()
-    start.add_argument("--from-bundle", action="store_true", help="start from the bundled 128-px generator")
-    start.add_argument("--from", type=Path, dest="checkpoint", help="start from these weights")
+    parser.add_argument("--adversarial", type=float, default=0.01, help="weight of the adversarial loss")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw ahead")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--from", type=Path, dest="checkpoint", help="start from these weights", default=CHECKPOINT)
     parser.add_argument("--figures", action="store_true", help="print the figures of the newest weights and end")
-    parser.add_argument("--export", type=Path, help="write the newest average as float16 and end")
+    parser.add_argument("--export", type=Path, help="write the newest averages as float16, now and at every sheet")
     arguments = parser.parse_args()
-    if arguments.figures or arguments.export:
-        generator, step = load_average(arguments.size)
-        if arguments.export:
-            names = generator.synthesis.state_dict()
-            arguments.export.parent.mkdir(parents=True, exist_ok=True)
-            write_safetensors(arguments.export, {f"synthesis.{name}": value for name, value in names.items()},
-                              dtype=torch.float16)  # fmt: skip
-        if arguments.figures:
-            print(json.dumps({"step": step, **figures(generator, size=arguments.size)}, indent=2))
+    if arguments.figures:
+        generator, step = load_average()
+        print(json.dumps({"step": step, **figures(generator)}, indent=2))
         return
     torch.manual_seed(9)
-    generator = build(arguments.size)
-    start_at = BUNDLE / "generator.safetensors" if arguments.from_bundle else arguments.checkpoint
-    if start_at is not None:
-        generator.load_state_dict(widened(read_safetensors(start_at), generator))
+    device = pick_device(arguments.device)
+    generator, critic = build(), build_discriminator()
+    start = read_safetensors(arguments.checkpoint)
+    generator.load_state_dict(widened(start, generator))
+    known = {name.removeprefix("discriminator."): value for name, value in start.items() if name.startswith("discr")}
+    critic.load_state_dict(known or critic.state_dict())
+    generator.to(device), critic.to(device)
     optimizer = torch.optim.Adam(generator.synthesis.parameters(), lr=arguments.rate, betas=(0.9, 0.99))
-    average = Average(generator, 0.998)
-    job = Job(FOLDER)
-    job.resume(generator=generator, optimizer=optimizer, average=average)
-    tower = load_features()
-    while job.step < arguments.steps:
-        set_schedule(optimizer, job.step, arguments.steps, arguments.rate)
-        size = arguments.size // 2 if job.step < arguments.half_steps else arguments.size
-        given, shown = examples(np.random.default_rng((9, job.step)), arguments.batch)
-        wanted, w = to_tensor(pool.render(shown, size)), synthesis.to_w(given, statistics())
-        with torch.autocast("cpu", torch.bfloat16):
-            smaller, made = (images.float() for images in synthesize(generator, w, size))
-        weight = focus(wanted)
-        loss = synthesis.drawing_loss(made, wanted, weight / weight.mean())
-        half = F.avg_pool2d(wanted, 2)
-        loss = loss + 0.3 * (smaller - half).abs().mean()
-        # The whole picture and the face in turn: at 64 px, what the features see, an eye has five pixels.
-        view = face if job.step % 2 else torch.nn.Identity()
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = loss + 0.1 * synthesis.feature_loss(tower, shrink(view(made), 64), shrink(view(wanted), 64)).float()
-        optimizer.zero_grad(set_to_none=True)  # a block that is not in use yet keeps its weights
+    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=2e-3, betas=(0.0, 0.99))
+    average, critic_average = Average(generator, 0.998), Average(critic, 0.998)
+    job = Job(FOLDER, minutes=2.0)
+    job.resume(
+        generator=generator, critic=critic, optimizer=optimizer, critic_optimizer=critic_optimizer, average=average,
+        critic_average=critic_average,
+    )  # fmt: skip
+    tower = load_features().to(device)
+    mean, deviation = (torch.from_numpy(part.astype(np.float32)).to(device) for part in statistics())
+    pace, pictures_at = Pace(arguments.steps, arguments.minutes), time.monotonic()
+    drawings = stream(arguments.batch, RESOLUTION, 9, job.step, workers=arguments.workers, device=device)
+    averaged, averaged_critic = build(), build_discriminator()
+    for given, wanted in drawings:
+        done = pace.set_rate(optimizer, job.step, arguments.rate)
+        if done >= 1:
+            break
+        with torch.autocast(device.type, torch.bfloat16):
+            made = {size: images.float() for size, images in synthesize(generator, (given - mean) / deviation).items()}
+        loss = drawing_losses(tower, made, wanted, job.step)
+        l1 = (made[RESOLUTION].detach() - wanted).abs().mean()
+        measures = {"loss": loss.detach(), "l1": l1}
+        if done >= SHARPEN_FROM and arguments.adversarial:
+            with torch.autocast(device.type, torch.bfloat16):
+                loss = loss + arguments.adversarial * F.softplus(-critic(made[RESOLUTION]).float()).mean()
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         average.update(generator, job.step)
-        job.finish_step(loss=loss.item(), l1=(made.detach() - wanted).abs().mean().item())
-        if job.step % 250 == 0:
-            save_sheet(job.folder / "latest.png", torch.cat([wanted[:8], made[:8].detach()]))
+        if done >= CRITIC_FROM:
+            measures |= train_critic(critic, critic_optimizer, wanted, made[RESOLUTION].detach(), job.step)
+            critic_average.update(critic, job.step)
+        job.finish_step(**measures)
+        if time.monotonic() - pictures_at > 60:
+            pictures_at = time.monotonic()
+            save_sheet(job.folder / "latest.png", torch.cat([wanted[:8], made[RESOLUTION][:8].detach()]))
+            if arguments.export:
+                averaged.load_state_dict(average.state_dict())
+                averaged_critic.load_state_dict(critic_average.state_dict())
+                write_weights(arguments.export, averaged, averaged_critic)
     job.save()
+    if arguments.export:
+        averaged.load_state_dict(average.state_dict())
+        averaged_critic.load_state_dict(critic_average.state_dict())
+        write_weights(arguments.export, averaged, averaged_critic)
+
+
+def train_critic(
+    critic: Discriminator, optimizer: torch.optim.Optimizer, real: Tensor, made: Tensor, step: int
+) -> dict[str, Tensor]:
+    """One step of the discriminator on drawings and pictures [N, 3, 256, 256]; its mean logits."""
+    with torch.autocast(real.device.type, torch.bfloat16):
+        on_real, on_made = critic(real).float(), critic(made).float()
+    loss = F.softplus(-on_real).mean() + F.softplus(on_made).mean()
+    if step % adversarial.R1_EVERY == 0:
+        loss = loss + adversarial.r1_penalty(critic, real)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return {"real": on_real.detach().mean(), "made": on_made.detach().mean()}
 
 
 if __name__ == "__main__":
