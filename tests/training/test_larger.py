@@ -10,7 +10,7 @@ import torch
 from engine.checkpoints import read_safetensors
 from engine.latents.settling import Settling
 from engine.networks.stylegan2 import binomial_filter, upsample
-from training.avatars import larger, synthesis, traits
+from training.avatars import larger, stream, synthesis, traits
 
 
 @torch.no_grad()
@@ -21,8 +21,8 @@ def test_it_starts_with_the_smaller_pictures() -> None:
         torch.nn.init.normal_(parameter)
     weights = {name: value for name, value in old.state_dict().items() if "noise" not in name}
     new.load_state_dict(larger.widened(weights, new))
-    asked = larger.asked_traits(np.random.default_rng(0), 4)
-    w = synthesis.to_w(asked, larger.statistics())
+    asked = stream.asked_traits(np.random.default_rng(0), 4)
+    w = synthesis.to_w(asked, stream.statistics())
     made = larger.synthesize(new, w)
     before = synthesis.synthesize(old, synthesis.to_w(asked[:, : traits.SIZE], synthesis.trait_statistics()), 64)
     torch.testing.assert_close(made[64], before, atol=1e-3 * float(before.abs().max()), rtol=0)
@@ -34,29 +34,29 @@ def test_it_starts_with_the_smaller_pictures() -> None:
 
 
 def test_worker_processes_draw_what_one_would_in_the_same_order() -> None:
-    alone = larger.stream(2, 32, 5, 3, workers=0, device=torch.device("cpu"))
-    helped = larger.stream(2, 32, 5, 3, workers=2, device=torch.device("cpu"))
+    alone = stream.stream(2, 32, 5, 3, workers=0, device=torch.device("cpu"))
+    helped = stream.stream(2, 32, 5, 3, workers=2, device=torch.device("cpu"))
     for (given, images), (others, same), _ in zip(alone, helped, range(4), strict=False):
         assert torch.equal(given, others) and torch.equal(images, same)
-    named, pictures = next(larger.stream(2, 32, 5, 0, workers=0, device=torch.device("cpu"), named=True))
+    named, pictures = next(stream.stream(2, 32, 5, 0, workers=0, device=torch.device("cpu"), named=True))
     assert named.shape == (2, traits.WIDE) and pictures.shape == (2, 3, 32, 32)
 
 
 def test_what_is_asked_covers_more_than_the_prior() -> None:
-    asked = larger.asked_traits(np.random.default_rng(1), 400)
-    np.testing.assert_array_equal(asked, larger.asked_traits(np.random.default_rng(1), 400))
+    asked = stream.asked_traits(np.random.default_rng(1), 400)
+    np.testing.assert_array_equal(asked, stream.asked_traits(np.random.default_rng(1), 400))
     prior = traits.sample(np.random.default_rng(2), 400, extras=True)
-    mean, deviation = larger.statistics()
+    mean, deviation = stream.statistics()
     lengths, usual = (np.linalg.norm((rows - mean) / deviation, axis=1) for rows in (asked, prior))
     # The flow ends at lengths of 8.5 to 9.6 of 64 traits, where the prior's are 8.0.
     assert np.quantile(lengths, 0.95) > np.quantile(usual, 0.95) and np.quantile(lengths, 0.05) < usual.min()
 
 
 def test_most_of_what_it_learns_is_settled() -> None:
-    given, shown = larger.examples(np.random.default_rng(3), 600)
+    given, shown = stream.examples(np.random.default_rng(3), 600)
     np.testing.assert_allclose(traits.project(given), shown, atol=1e-6)
     part = traits.LAYOUT["hat"]
-    wide = traits.project(larger.asked_traits(np.random.default_rng(3), 600))
+    wide = traits.project(stream.asked_traits(np.random.default_rng(3), 600))
     assert (shown[:, part].max(1) > 0.95).mean() > (wide[:, part].max(1) > 0.95).mean() + 0.2
     assert ((shown[:, part].max(1) < 0.8).mean()) > 0.02  # the ways between are there too
 
@@ -65,8 +65,8 @@ def test_most_of_what_it_learns_is_settled() -> None:
 def test_the_engine_settles_as_the_drawings_do(size: int) -> None:
     settling = Settling.from_tensors(larger.settling_tensors(0.0, size))
     assert settling is not None
-    statistics = larger.statistics()[0][:size], larger.statistics()[1][:size]
-    asked = larger.asked_traits(np.random.default_rng(4), 300)[:, :size]
+    statistics = stream.statistics()[0][:size], stream.statistics()[1][:size]
+    asked = stream.asked_traits(np.random.default_rng(4), 300)[:, :size]
     settled = settling(synthesis.to_w(asked, statistics))
     torch.testing.assert_close(settled, synthesis.to_w(traits.settle(asked), statistics), atol=5e-3, rtol=1e-3)
 

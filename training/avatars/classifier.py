@@ -3,8 +3,10 @@
     python -m training.avatars.classifier --name judge --seed 11 --steps 2500
     python -m training.avatars.classifier --name tower --seed 12 --steps 2500
 
-They share an architecture but neither seed nor pictures: the judge is trained on the first half of the pool,
-the tower on the second.
+    python -m training.avatars.classifier --name judge --seed 11 --minutes 3 --batch 256 --workers 4    # on a GPU
+
+They share an architecture but neither seed nor pictures: each draws its own, step by step. Half of them are the
+prior's, the others settled places of all that a flow can reach.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.checkpoints import read_safetensors
 from engine.networks.mini_tower import MiniTower
-from training.avatars import pool, traits
-from training.jobs import Job, batches, set_schedule, shrink, to_tensor, trained
+from training.avatars import drawing, pool, traits
+from training.avatars.stream import stream
+from training.jobs import Average, Job, Pace, pick_device, shrink, to_tensor, trained
 
 FOLDER = Path("training/runs/avatars")
 SLICES: dict[str, slice] = {}
@@ -32,23 +36,27 @@ CLASSES = max(part.stop for part in SLICES.values())
 
 def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
     """Shift, blur, recolour and add noise, so that judgements hold for pictures that a network made."""
-    shift = tuple(int(s) for s in torch.randint(-2, 3, (2,), generator=generator))
-    images = torch.roll(images, shift, dims=(2, 3))
-    count = len(images)
+    across, down = (int(s) for s in np.random.default_rng(generator.initial_seed()).integers(-2, 3, size=2))
+    images = torch.roll(images, (across, down), dims=(2, 3))
+
+    def uniform() -> Tensor:
+        return torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
+
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    amount = torch.rand(count, 1, 1, 1, generator=generator) * (torch.rand(count, 1, 1, 1, generator=generator) < 0.5)
+    amount = uniform() * (uniform() < 0.5)
     images = torch.lerp(images, blurred, amount)
-    level = 0.12 * torch.rand(count, 1, 1, 1, generator=generator) ** 2
-    return images + level * torch.randn(images.shape, generator=generator)
+    level = 0.12 * uniform() ** 2
+    return images + level * torch.randn(images.shape, generator=generator, device=images.device)
 
 
 def attribute_loss(logits: Tensor, labels: dict[str, Tensor]) -> Tensor:
     """Mean cross-entropy over the groups; a label of -1 does not count."""
-    losses = [
-        F.cross_entropy(logits[:, SLICES[group]].float(), labels[group], ignore_index=-1)
-        for group in labels
-        if (labels[group] >= 0).any()
-    ]
+    losses = []
+    for group, wanted in labels.items():
+        told = (wanted >= 0).sum().clamp(min=1)
+        losses.append(
+            F.cross_entropy(logits[:, SLICES[group]].float(), wanted, ignore_index=-1, reduction="sum") / told
+        )
     return torch.stack(losses).mean()
 
 
@@ -84,37 +92,58 @@ def main() -> None:
     parser.add_argument("--name", default="judge", choices=("judge", "tower"))
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--minutes", type=float, help="end after these, the schedule with them")
     parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw ahead")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--from", type=Path, dest="start", help="start from these weights, of fewer groups too")
     parser.add_argument("--held-out", type=int, default=1000, help="drawings to measure the accuracy on")
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
-    data = pool.open_pool()
-    half = len(data) // 2
-    first = 0 if arguments.name == "judge" else half
-    labels = {group: torch.from_numpy(value) for group, value in traits.labels(data.shown).items()}
-    network = MiniTower(num_classes=CLASSES).to(memory_format=torch.channels_last)
+    device = pick_device(arguments.device)
+    network = MiniTower(num_classes=CLASSES).to(device).to(memory_format=torch.channels_last)
+    if arguments.start:
+        network.load_state_dict(with_head(read_safetensors(arguments.start), network))
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02, betas=(0.9, 0.99))
-    job = Job(FOLDER / arguments.name)
-    job.resume(network=network, optimizer=optimizer)
-    for rows in batches(half, arguments.batch, arguments.seed, job.step):
-        if job.step >= arguments.steps:
+    average = Average(network, 0.998)
+    job, pace = Job(FOLDER / arguments.name), Pace(arguments.steps, arguments.minutes)
+    job.resume(network=network, optimizer=optimizer, average=average)
+    drawings = stream(
+        arguments.batch, drawing.CANVAS, arguments.seed, job.step, workers=arguments.workers, device=device, named=True
+    )
+    for shown, images in drawings:
+        if pace.set_rate(optimizer, job.step, 1.5e-3) >= 1:
             break
-        set_schedule(optimizer, job.step, arguments.steps, 1.5e-3)
-        generator = torch.Generator().manual_seed(arguments.seed * 1_000_000 + job.step)
-        images = degrade(shrink(to_tensor(data.images[rows + first]), 64), generator)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = network(images)
-        loss = attribute_loss(logits, {group: value[rows + first] for group, value in labels.items()})
+        generator = torch.Generator(device).manual_seed(arguments.seed * 1_000_000 + job.step)
+        labels = {
+            group: torch.from_numpy(value).to(device) for group, value in traits.labels(shown.cpu().numpy()).items()
+        }
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = network(degrade(shrink(images, 64), generator))
+        loss = attribute_loss(logits, labels)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        job.finish_step(loss=loss.item())
+        average.update(network, job.step)
+        job.finish_step(loss=loss.detach())
     job.save()
-    torch.save(network.state_dict(), job.folder / "weights.pt")
-    result = accuracy(load(arguments.name), pool.held_out(arguments.held_out))
-    job.log("  ".join(f"{group} {share:.3f}" for group, share in result.items()))
-    job.log(f"worst {np.min(list(result.values())):.3f}")
+    torch.save({name: value.cpu() for name, value in average.state_dict().items()}, job.folder / "weights.pt")
+    if arguments.held_out:
+        result = accuracy(load(arguments.name), pool.held_out(arguments.held_out, extras=True))
+        job.log("  ".join(f"{group} {share:.3f}" for group, share in result.items()))
+        job.log(f"worst {np.min(list(result.values())):.3f}")
+
+
+def with_head(state: Mapping[str, Tensor], network: MiniTower) -> dict[str, Tensor]:
+    """The weights for a network with more outputs: the new ones start as they are there."""
+    result = network.state_dict()
+    for name, value in state.items():
+        if result[name].shape == value.shape:
+            result[name] = value
+        else:
+            result[name][: len(value)] = value.to(result[name])
+    return result
 
 
 if __name__ == "__main__":

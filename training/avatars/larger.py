@@ -21,21 +21,19 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Mapping
-from functools import cache
-from itertools import count as counted
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from engine.checkpoints import read_safetensors, write_safetensors
 from engine.networks.mini_tower import MiniTower
 from engine.networks.stylegan2 import Discriminator, Generator
 from training.avatars import adversarial, pool, synthesis, traits
+from training.avatars.stream import asked_traits, statistics, stream
 from training.jobs import Average, Job, Pace, pick_device, save_sheet, shrink, to_tensor
 
 FOLDER = Path("training/runs/avatars/larger")
@@ -62,43 +60,6 @@ def build_discriminator() -> Discriminator:
     return Discriminator(0, RESOLUTION, channels=CRITIC_CHANNELS, mbstd_channels=0)
 
 
-@cache
-def statistics() -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation [WIDE] of the prior's traits; those of the first SIZE are the bundle's."""
-    mean, deviation = synthesis.trait_statistics()
-    z = np.random.default_rng(6).standard_normal((50_000, len(traits.EXTRAS))).astype(np.float32)
-    extras = traits.extras_from_gaussian(z)
-    return np.concatenate([mean, extras.mean(0)]), np.concatenate([deviation, extras.std(0)])
-
-
-@cache
-def _spread() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cholesky factor of the prior's covariance and its extremes, as the engine's W has them."""
-    drawn = traits.sample(np.random.default_rng(7), 20_000, extras=True).astype(np.float64)
-    covariance = np.cov(drawn.T) + 1e-6 * np.eye(W_DIM)
-    return np.linalg.cholesky(covariance), drawn.min(0), drawn.max(0)
-
-
-def asked_traits(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Traits [count, WIDE] from all that the flow can reach.
-
-    Two fifths are the prior's, half of them with noise; one fifth lies on lines through two of the prior's; two
-    fifths are Gaussian, wider or narrower in every coordinate, within the prior's extremes.
-    """
-    result = traits.sample(rng, count, extras=True)
-    kind = rng.permutation(count) * 10 // count
-    noisy, between, wide = kind < 2, (kind >= 4) & (kind < 6), kind >= 6
-    noise = rng.standard_normal(result.shape).astype(np.float32)
-    result += np.where(noisy, 0.15 * rng.uniform(size=count), 0).astype(np.float32)[:, None] * noise
-    other = traits.sample(rng, count, extras=True)
-    share = np.where(between, rng.uniform(-0.2, 1.2, size=count), 0).astype(np.float32)[:, None]
-    result += share * (other - result)
-    factor, low, high = _spread()
-    scale = rng.uniform(0.6, 1.5, size=(count, 1)) * rng.uniform(0.75, 1.25, size=result.shape)
-    gaussian = np.clip(statistics()[0] + scale * (noise @ factor.T), low, high)
-    return np.where(wide[:, None], gaussian, result).astype(np.float32)
-
-
 def settling_tensors(leak: float, size: int = W_DIM) -> dict[str, Tensor]:
     """`traits.settle` as a model's latents file describes it to the engine; size: `traits.SIZE` without extras."""
     mean, deviation = (values[:size] for values in statistics())
@@ -122,57 +83,11 @@ def settling_tensors(leak: float, size: int = W_DIM) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
-def examples(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the synthesis network is given and what it has to draw: traits [count, WIDE] each.
-
-    Two thirds are settled places of all that the flow reaches. The others are the prior's blends, half of them with
-    noise, so that it draws the ways between the values too.
-    """
-    settled = count * 2 // 3
-    given = traits.settle(asked_traits(rng, settled))
-    blends = traits.sample(rng, count - settled, extras=True)
-    noise = rng.standard_normal(blends.shape).astype(np.float32)
-    blends += 0.1 * rng.uniform(-1, 1, size=(len(blends), 1)).clip(0).astype(np.float32) * noise
-    given = np.concatenate([given, blends]).astype(np.float32)[rng.permutation(count)]
-    return given, traits.project(given)
-
-
-class Stream(IterableDataset[tuple[Tensor, Tensor]]):
-    """Endless batches: traits [B, WIDE] as float32 and their drawings [B, size, size, 3] as uint8."""
-
-    def __init__(self, batch: int, size: int, seed: int, first: int = 0, *, named: bool = False) -> None:
-        """first: the step to begin at. named: the prior's own traits, for networks that tell them; else `examples`."""
-        self.batch, self.size, self.seed, self.first, self.named = batch, size, seed, first, named
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        worker = get_worker_info()  # they take turns
-        begin, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for step in counted(self.first + begin, stride):
-            rng = np.random.default_rng((self.seed, step))
-            if self.named:
-                given = shown = traits.sample(rng, self.batch, extras=True)
-            else:
-                given, shown = examples(rng, self.batch)
-            yield torch.from_numpy(given), torch.from_numpy(pool.render(shown, self.size))
-
-
-def stream(
-    batch: int, size: int, seed: int, first: int, *, workers: int, device: torch.device, named: bool = False
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Traits and pictures [B, 3, size, size] in [-1, 1] on the device, drawn ahead by `workers` processes."""
-    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-        Stream(batch, size, seed, first, named=named), batch_size=None, num_workers=workers,
-        prefetch_factor=4 if workers else None, pin_memory=device.type == "cuda",
-    )  # fmt: skip
-    for given, pixels in loader:
-        images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-        yield given.to(device, non_blocking=True), images
-
-
 def widened(weights: Mapping[str, Tensor], wide: Generator) -> dict[str, Tensor]:
     """The weights of a smaller or narrower generator, in the names and shapes of `wide`.
 
-    Where W is wider, the new columns start at 0: without training, an extra changes nothing. Blocks of other
+    Where W is wider, the new columns start at 0: without training, an extra changes nothing. The mapping network's
+    new inputs and outputs start as they are in `wide`. Blocks of other
     shapes stay untrained and draw nothing yet: their torgb starts at 0.
     """
     result = wide.state_dict()
@@ -180,11 +95,15 @@ def widened(weights: Mapping[str, Tensor], wide: Generator) -> dict[str, Tensor]
         value = weights.get(name)
         if value is not None:
             before, after = value.shape, result[name].shape
-            if name.endswith(("affine.weight", "mapping.fc0.weight")) and before[:1] == after[:1]:
+            if name.endswith("affine.weight") and before[:1] == after[:1]:
                 # The layer divides by the root of its inputs' number, which grows.
                 value = F.pad(value, (0, after[1] - before[1])) * (after[1] / before[1]) ** 0.5
+            elif name == "mapping.fc0.weight":
+                value = torch.cat([value, result[name][:, value.shape[1] :]], dim=1)
             if value.shape == after:
                 result[name] = value
+            elif name.startswith("mapping.") and name != "mapping.fc0.weight":
+                result[name][: len(value)] = value
     for size in wide.synthesis.block_resolutions:
         name = f"synthesis.b{size}.torgb"
         if f"{name}.weight" not in weights or weights[f"{name}.weight"].shape != result[f"{name}.weight"].shape:

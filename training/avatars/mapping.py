@@ -13,16 +13,18 @@ from pathlib import Path
 
 import torch
 
-from engine.networks.stylegan2 import normalize_second_moment
-from training.avatars import synthesis, traits
+from engine.checkpoints import read_safetensors
+from engine.networks.stylegan2 import Generator, normalize_second_moment
+from training.avatars import larger, traits
+from training.avatars.stream import statistics
 from training.jobs import Average, Job, set_schedule, trained
 
 FOLDER = Path("training/runs/avatars/mapping")
 
 
-def load_average() -> synthesis.Generator:
+def load_average() -> Generator:
     """A generator whose mapping network is the newest average (its synthesis network is untrained)."""
-    generator = synthesis.build()
+    generator = larger.build()
     generator.mapping.load_state_dict(trained(FOLDER / "state.pt", "training.avatars.mapping")["parts"]["average"])
     return generator
 
@@ -31,10 +33,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=14000)
     parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--from", type=Path, dest="start", help="start from these weights, without extras too")
     arguments = parser.parse_args()
     torch.manual_seed(4)
-    statistics = synthesis.trait_statistics()
-    mapping = synthesis.build().mapping
+    mean, unit = (torch.from_numpy(part.astype("float32")) for part in statistics())
+    generator = larger.build()
+    if arguments.start:
+        generator.load_state_dict(larger.widened(read_safetensors(arguments.start), generator))
+    mapping = generator.mapping
     # Weights are stored 100 times larger (lr_multiplier .01), so this is a usual rate of .01.
     optimizer = torch.optim.Adam(mapping.parameters(), lr=1.0, betas=(0.9, 0.99))
     average = Average(mapping, 0.999)
@@ -43,8 +49,8 @@ def main() -> None:
     while job.step < arguments.steps:
         set_schedule(optimizer, job.step, arguments.steps, 1.0)
         draws = torch.Generator().manual_seed(400_000 + job.step)
-        z = normalize_second_moment(torch.randn(arguments.batch, synthesis.Z_DIM, generator=draws))
-        wanted = synthesis.to_w(traits.from_gaussian(z.numpy()), statistics)
+        z = normalize_second_moment(torch.randn(arguments.batch, larger.Z_DIM, generator=draws))
+        wanted = (torch.from_numpy(traits.wide_from_gaussian(z.numpy())) - mean) / unit
         error = (mapping.to_w(z) - wanted).square().mean()
         optimizer.zero_grad()
         error.backward()

@@ -157,8 +157,14 @@ def from_gaussian(z: np.ndarray, *, sharpness: float = 7.0) -> np.ndarray:
 
 
 def extras_from_gaussian(z: np.ndarray, *, sharpness: float = 7.0) -> np.ndarray:
-    """Map Gaussian coordinates [N, len(EXTRAS)] to the presence of each extra: about one in ten has it."""
-    return (1 / (1 + np.exp(-sharpness * (z - 1.3)))).astype(np.float32)
+    """Map Gaussian coordinates [N, len(EXTRAS)] to the presence of each extra: about one in twenty has it."""
+    return (1 / (1 + np.exp(-sharpness * (z - 1.6)))).astype(np.float32)
+
+
+def wide_from_gaussian(z: np.ndarray) -> np.ndarray:
+    """Map Gaussian coordinates [N, latent_size() + len(EXTRAS)] to traits [N, WIDE]."""
+    size = latent_size()
+    return np.concatenate([from_gaussian(z[:, :size]), extras_from_gaussian(z[:, size:])], axis=1)
 
 
 def sample(rng: np.random.Generator, count: int, *, sharpness: float = 7.0, extras: bool = False) -> np.ndarray:
