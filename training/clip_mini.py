@@ -44,7 +44,7 @@ class ClipMini(nn.Module):
         self.scale = nn.Parameter(torch.tensor(2.3))
         self.offset = nn.Parameter(torch.tensor(-6.0))
         # Reads the claims back out of text features: per group its values, and "not mentioned".
-        self.readout = nn.Linear(self.clip.text.text_projection.shape[1], sum(map(_claim_width, traits.GROUPS)))
+        self.readout = nn.Linear(self.clip.text.text_projection.shape[1], sum(map(claim_width, traits.ALL_GROUPS)))
         with torch.no_grad():
             self.clip.logit_scale.fill_(np.log(20.0))
 
@@ -83,17 +83,20 @@ class ClipMini(nn.Module):
         Through the contrastive loss alone a caption's details reach the text tower faintly and late; said
         directly, which colour belongs to which part is learned many times sooner.
         """
-        logits = self.readout(text * text.shape[1] ** 0.5)
-        total = logits.new_zeros(())
-        for part, group in zip(logits.split(list(map(_claim_width, traits.GROUPS)), dim=1), traits.GROUPS, strict=True):
-            allowed = torch.zeros(part.shape, dtype=torch.bool)
-            for row, claim in enumerate(claims):
-                allowed[row, list(claim.get(group, (-1,)))] = True
-            likelihood = part.log_softmax(1).masked_fill(~allowed, -1e4).logsumexp(1)
+        return self.readout_loss(text, allowed_values(claims).to(text.device))
+
+    def readout_loss(self, text: Tensor, allowed: Tensor) -> Tensor:
+        """The same for `allowed_values` [M, all values and the unmentioned]."""
+        widths = list(map(claim_width, traits.ALL_GROUPS))
+        total = text.new_zeros(())
+        for logits, known in zip(
+            self.readout(text * text.shape[1] ** 0.5).split(widths, dim=1), allowed.split(widths, dim=1), strict=True
+        ):
+            likelihood = logits.log_softmax(1).masked_fill(~known, -1e4).logsumexp(1)
             # Most groups are not mentioned: they count less.
-            weight = torch.where(allowed[:, -1], 0.2, 1.0)
+            weight = torch.where(known[:, -1], 0.2, 1.0)
             total = total - (likelihood * weight).sum() / weight.sum()
-        return total / len(traits.GROUPS)
+        return total / len(widths)
 
     def loss(self, image: Tensor, text: Tensor, fit: Tensor) -> Tensor:
         """`fit` [texts, images]: 1 fits, 0 does not, -1 cannot be told (left out)."""
@@ -109,8 +112,20 @@ class ClipMini(nn.Module):
         return to_image + to_text + (logistic * balance * known).sum()
 
 
-def _claim_width(group: str) -> int:
+def claim_width(group: str) -> int:
+    """How many things a caption can say of a group: one of its values, or nothing."""
     return len(traits.values_of(group)) + 1
+
+
+def allowed_values(claims: list[captions.Claims]) -> Tensor:
+    """What captions allow of every group, one group after another, each with "not mentioned" last: bool [M, total]."""
+    starts = np.cumsum([0, *map(claim_width, traits.ALL_GROUPS)])
+    allowed = torch.zeros(len(claims), int(starts[-1]), dtype=torch.bool)
+    for row, claim in enumerate(claims):
+        for start, group in zip(starts[:-1], traits.ALL_GROUPS, strict=True):
+            for value in claim.get(group, (claim_width(group) - 1,)):
+                allowed[row, int(start) + value] = True
+    return allowed
 
 
 def _multi_positive(logits: Tensor, right: Tensor, known: Tensor) -> Tensor:
@@ -127,7 +142,7 @@ def captions_for(
     writer = captions.Writer(rng)
     texts, claims, rivals = [], [], []
     for row in rows:
-        shown = {group: int(labels[group][row]) for group in traits.GROUPS}
+        shown = {group: int(labels[group][row]) for group in labels}
         state = rng.getstate()
         text, claim = writer.caption(shown)
         texts.append(text)

@@ -62,6 +62,9 @@ PEOPLE = tokens(
 ) | {"glasses"}
 
 
+OF_AVATARS: Tokens = frozenset({"person", "face", "head", "avatar", "cartoon", "kind:avatar"})
+
+
 def whole(tag: str) -> str:
     """Several words as one token: "brown hair" is not "brown" and "hair"."""
     return tag.replace(" ", "_")
@@ -110,7 +113,7 @@ class Author:
         source, known = facts["source"], self._known[row]
         if source == "avatars":
             labels = self._avatar(facts)
-            return Shown(source, known | _avatar_tokens(labels), _background(labels), facts["traits"])
+            return Shown(source, known | avatar_tokens(labels), _background(labels), facts["traits"])
         ground = {"fashion": "black"}.get(source, look.ground)
         return Shown(source, known | ({look.ink} if look.ink else frozenset()), ground)
 
@@ -184,7 +187,7 @@ def _contradicts(caption: Caption, picture: Shown) -> bool:
 def _known(facts: Facts) -> Tokens:
     source = facts["source"]
     if source == "avatars":
-        return frozenset({"person", "face", "head", "avatar", "cartoon", "kind:avatar"})
+        return OF_AVATARS
     if source == "fashion":
         name = fashion.CLASSES[facts["class"]]
         words = frozenset().union(*(tokens(synonym) for synonym in CLOTHES[name]))
@@ -203,7 +206,7 @@ _SHARED = {
 }  # fmt: skip
 
 
-def _avatar_tokens(labels: Mapping[str, int]) -> Tokens:
+def avatar_tokens(labels: Mapping[str, int]) -> Tokens:
     """What captions of other styles say too."""
     names = {group: traits.values_of(group)[value] for group, value in labels.items() if value >= 0}
     found = {names.get("person", "person")}
