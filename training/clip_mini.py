@@ -242,7 +242,7 @@ def train_joint(steps: int, batch: int, *, from_bundle: bool) -> None:
         betas=(0.9, 0.98),
     )
     job.resume(model=model, optimizer=optimizer)
-    generator, statistics = synthesis.load_average(), synthesis.trait_statistics()
+    generator, statistics = synthesis.load_average(), traits.statistics()
     quarter = batch // 4
     for rows in batches(len(data), batch, 32, job.step):
         if job.step >= steps:

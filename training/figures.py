@@ -60,7 +60,7 @@ def blends(model: GeneratorModel, count: int) -> Tensor:
 @torch.no_grad()
 def drawn(model: GeneratorModel, wanted: np.ndarray) -> Tensor:
     """The generator's pictures of given traits."""
-    w = synthesis.to_w(wanted, synthesis.trait_statistics())
+    w = synthesis.to_w(wanted, traits.statistics())
     return torch.cat([synthesis.synthesize(model.network, part) for part in w.split(32)])
 
 

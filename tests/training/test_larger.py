@@ -24,7 +24,7 @@ def test_it_starts_with_the_smaller_pictures() -> None:
     asked = stream.asked_traits(np.random.default_rng(0), 4)
     w = synthesis.to_w(asked, stream.statistics())
     made = larger.synthesize(new, w)
-    before = synthesis.synthesize(old, synthesis.to_w(asked[:, : traits.SIZE], synthesis.trait_statistics()), 64)
+    before = synthesis.synthesize(old, synthesis.to_w(asked[:, : traits.SIZE], traits.statistics()), 64)
     torch.testing.assert_close(made[64], before, atol=1e-3 * float(before.abs().max()), rtol=0)
     torch.testing.assert_close(made[128], upsample(made[64], binomial_filter()), atol=1e-3, rtol=0)
     torch.testing.assert_close(made[256], upsample(made[128], binomial_filter()), atol=1e-3, rtol=0)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.networks.stylegan2 import Discriminator
-from training.avatars import classifier, pool, synthesis
+from training.avatars import classifier, pool, synthesis, traits
 from training.jobs import Average, Job, batches, save_sheet, shrink, to_tensor
 
 FOLDER = Path("training/runs/avatars/adversarial")
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--adversarial", type=float, default=0.02, help="weight of the adversarial loss")
     arguments = parser.parse_args()
     torch.manual_seed(7)
-    data, statistics = pool.open_pool(), synthesis.trait_statistics()
+    data, statistics = pool.open_pool(), traits.statistics()
     generator = synthesis.load_average().requires_grad_(True).train()
     discriminator = build_discriminator()
     synthesis_optimizer = torch.optim.Adam(generator.synthesis.parameters(), lr=5e-4, betas=(0.0, 0.99))

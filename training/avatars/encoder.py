@@ -78,6 +78,7 @@ def main() -> None:
         average.update(network, job.step)
         job.finish_step(unexplained=error.detach())
     job.save()
+    torch.save({name: value.cpu() for name, value in average.state_dict().items()}, job.folder / "weights.pt")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from training.avatars import pool, synthesis, traits
+from training.avatars import pool, traits
 
 EXTRAS_UNIT = 0.33  # of w, at least: rare as they are, an extra is as far away as a hat
 
@@ -22,7 +22,7 @@ EXTRAS_UNIT = 0.33  # of w, at least: rare as they are, an extra is as far away 
 @cache
 def statistics() -> tuple[np.ndarray, np.ndarray]:
     """Mean and unit [WIDE] of the prior's traits in W: their standard deviations, but for the extras."""
-    mean, deviation = synthesis.trait_statistics()
+    mean, deviation = traits.statistics()
     z = np.random.default_rng(6).standard_normal((50_000, len(traits.EXTRAS))).astype(np.float32)
     extras = traits.extras_from_gaussian(z)
     return np.concatenate([mean, extras.mean(0)]), np.concatenate([deviation, np.maximum(extras.std(0), EXTRAS_UNIT)])
@@ -53,7 +53,12 @@ def asked_traits(rng: np.random.Generator, count: int) -> np.ndarray:
     factor, low, high = _spread()
     scale = rng.uniform(0.6, 1.5, size=(count, 1)) * rng.uniform(0.75, 1.25, size=result.shape)
     gaussian = np.clip(statistics()[0] + scale * (noise @ factor.T), low, high)
-    return np.where(wide[:, None], gaussian, result).astype(np.float32)
+    result = np.where(wide[:, None], gaussian, result).astype(np.float32)
+    # Extras are rare in the prior: three in ten pictures get one more, half of these in part.
+    given, extra = rng.uniform(size=count) < 0.3, traits.SIZE + rng.integers(len(traits.EXTRAS), size=count)
+    amount = np.where(rng.uniform(size=count) < 0.5, 1, rng.uniform(size=count))
+    result[given, extra[given]] = amount[given]
+    return result
 
 
 def examples(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:

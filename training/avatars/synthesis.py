@@ -37,12 +37,6 @@ def build() -> Generator:
     return Generator(Z_DIM, 0, W_DIM, RESOLUTION, channels=CHANNELS, mapping_layers=4, layer_features=512)
 
 
-def trait_statistics(count: int = 50_000) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation [SIZE] of the prior's traits."""
-    drawn = traits.sample(np.random.default_rng(5), count)
-    return drawn.mean(0), drawn.std(0)
-
-
 def to_w(rows: np.ndarray, statistics: tuple[np.ndarray, np.ndarray]) -> Tensor:
     """Traits [N, SIZE] -> w [N, W_DIM]."""
     mean, deviation = statistics
@@ -116,7 +110,7 @@ def main() -> None:
     parser.add_argument("--face-weight", type=float, default=3.0, help="extra weight of eyes, nose and mouth")
     arguments = parser.parse_args()
     torch.manual_seed(3)
-    data, statistics = pool.open_pool(), trait_statistics()
+    data, statistics = pool.open_pool(), traits.statistics()
     generator = build()
     with torch.no_grad():
         for resolution, *_ in PHASES[1:]:

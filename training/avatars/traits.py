@@ -176,6 +176,12 @@ def sample(rng: np.random.Generator, count: int, *, sharpness: float = 7.0, extr
     return np.concatenate([rows, extras_from_gaussian(z, sharpness=sharpness)], axis=1)
 
 
+def statistics(count: int = 50_000) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation [SIZE] of the prior's traits."""
+    drawn = sample(np.random.default_rng(5), count)
+    return drawn.mean(0), drawn.std(0)
+
+
 def project(traits: np.ndarray) -> np.ndarray:
     """The nearest traits that can be drawn: weights on the simplex, colours in [0, 1], proportions in [-2, 2]."""
     result = np.clip(traits, 0, 1)
