@@ -26,9 +26,16 @@ if TYPE_CHECKING:
     from engine.models.loading import list_models, load_generator, load_prompt_model
     from engine.pictures.imaging import to_uint8
     from engine.pictures.png_files import save_png
-    from engine.settings import PRESETS, EditSettings, FlowSettings, GenerateSettings, InpaintSettings
+    from engine.settings import (
+        PRESETS,
+        EditSettings,
+        FlowSettings,
+        GenerateSettings,
+        InpaintSettings,
+        TranslateSettings,
+    )
     from engine.system.runtime import set_threads
-    from engine.tasks import baseline, edit, generate, inpaint
+    from engine.tasks import baseline, edit, generate, inpaint, translate
     from engine.tasks.inversion import invert
 
 __all__ = [
@@ -37,6 +44,7 @@ __all__ = [
     "FlowSettings",
     "GenerateSettings",
     "InpaintSettings",
+    "TranslateSettings",
     "__version__",
     "baseline",
     "edit",
@@ -52,6 +60,7 @@ __all__ = [
     "save_png",
     "set_threads",
     "to_uint8",
+    "translate",
 ]
 
 _HOMES = {
@@ -60,6 +69,7 @@ _HOMES = {
     "FlowSettings": "engine.settings",
     "GenerateSettings": "engine.settings",
     "InpaintSettings": "engine.settings",
+    "TranslateSettings": "engine.settings",
     "baseline": "engine.tasks",
     "edit": "engine.tasks",
     "find_classes": "engine.latents.classes",
@@ -74,6 +84,7 @@ _HOMES = {
     "save_png": "engine.pictures.png_files",
     "set_threads": "engine.system.runtime",
     "to_uint8": "engine.pictures.imaging",
+    "translate": "engine.tasks",
 }
 
 

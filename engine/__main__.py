@@ -15,7 +15,12 @@ from engine.errors import ModelError, PictureError, SaveError, is_out_of_memory
 from engine.settings import SettingsError
 from engine.version import VERSION
 
-OPTION_OF = {"truncation_psi": "truncation", "detail_steps": "stage2"}  # where a field of the settings differs
+OPTION_OF = {
+    "truncation_psi": "truncation",
+    "detail_steps": "stage2",
+    "domain": "to",
+    "references": "reference",
+}  # where a field of the settings differs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

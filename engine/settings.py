@@ -1,7 +1,7 @@
 """What a person may choose: frozen, validated, and convertible to and from JSON.
 
-`FlowSettings` are the numerical choices of the particle flow; `GenerateSettings`, `EditSettings` and
-`InpaintSettings` everything that determines one run of their task, pictures and weights aside. The presets are
+`FlowSettings` are the numerical choices of the particle flow; `GenerateSettings`, `EditSettings`, `InpaintSettings` and
+`TranslateSettings` everything that determines one run of their task, pictures and weights aside. The presets are
 rows of one table: "paper" and "robust" are settings of one code path.
 """
 
@@ -20,8 +20,12 @@ Divergence = Literal["kl", "reverse_kl", "js", "hellinger"]
 CodeOrder = Literal["rows", "centre", "random"]
 EditMethod = Literal["gmi", "clip", "direction", "optimise"]
 EditBaseline = Literal["none", "no repulsion", "direction", "optimise"]
+TranslateMethod = Literal["flow", "plain"]
+TranslateBaseline = Literal["none", "no repulsion", "plain"]
 EDIT_METHODS: tuple[EditMethod, ...] = get_args(EditMethod)
 EDIT_BASELINES: tuple[EditBaseline, ...] = get_args(EditBaseline)
+TRANSLATE_METHODS: tuple[TranslateMethod, ...] = get_args(TranslateMethod)
+TRANSLATE_BASELINES: tuple[TranslateBaseline, ...] = get_args(TranslateBaseline)
 
 # Closed ranges of every number a person can set; the page's sliders and the validation read the same table.
 LIMITS: Mapping[str, tuple[float, float]] = {
@@ -38,6 +42,8 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "grow": (-256, 256),
     "feather": (0, 256),
     "known_weight": (0.0, 100.0),
+    "style_scale": (0.05, 4.0),
+    "content_scale": (0.0, 4.0),
     "steps": (1, 1000),
     "step_size": (1e-6, 1.0),
     "diversity": (0.0, 2.0),
@@ -151,6 +157,13 @@ def _towards(name: str, value: Any) -> None:
         raise SettingsError(
             f"{name}: expected nothing, {OF_THE_MODEL!r}, or the hash of pictures (64 hexadecimal digits), got "
             f"{_shown(value)}."
+        )
+
+
+def _hash_or_nothing(name: str, value: Any) -> None:
+    if not isinstance(value, str) or (value != "" and not re.fullmatch("[0-9a-f]{64}", value)):
+        raise SettingsError(
+            f"{name}: expected nothing, or the hash of pictures (64 hexadecimal digits), got {_shown(value)}."
         )
 
 
@@ -380,6 +393,9 @@ EDIT_PRESETS: Mapping[str, FlowSettings] = _nearer(NEARBY_PRESETS, steps=30, div
 # What is known holds the particles together: the hole needs larger steps and more repulsion than an edit.
 INPAINT_PRESETS: Mapping[str, FlowSettings] = _nearer(NEARBY_PRESETS, steps=40, step_size=0.12, diversity_gain=5.0)
 
+# A translation begins where the plain model ends: short runs of small steps.
+TRANSLATE_PRESETS: Mapping[str, FlowSettings] = _nearer(NEARBY_PRESETS, steps=30, step_size=0.08, diversity_gain=3.0)
+
 _RUN_CHECKS: dict[str, Check] = {
     "prompt": _text,
     "model": _text,
@@ -419,6 +435,16 @@ _INPAINT_CHECKS: dict[str, Check] = _RUN_CHECKS | {
     "feather": _whole_number,
     "invert": _flag,
     "baseline": _flag,
+}
+_TRANSLATE_CHECKS: dict[str, Check] = _RUN_CHECKS | {
+    "prompt": _text_or_nothing,
+    "domain": _text_or_nothing,
+    "references": _hash_or_nothing,
+    "style_scale": _number,
+    "content_scale": _number,
+    "identity": _number,
+    "method": _choice(*TRANSLATE_METHODS),
+    "baseline": _choice(*TRANSLATE_BASELINES),
 }
 
 
@@ -584,7 +610,41 @@ class InpaintSettings(RunSettings):
         return self.baseline
 
 
-_TASKS: Mapping[str, type[RunSettings]] = {cls.task: cls for cls in (GenerateSettings, EditSettings, InpaintSettings)}
+@dataclass(frozen=True)
+class TranslateSettings(RunSettings):
+    """Everything that determines a run of the Translate task, except the pictures and the weights of the models.
+
+    `domain` is what the picture becomes, one of the model's; empty: its first. `references`: the content hash of
+    pictures whose styles particles begin at in turn; empty: styles are drawn, one for each particle. `style_scale`,
+    `content_scale`: how far the flow moves either; equal ones change pictures alike, with a `content_scale` of 0 the
+    style moves alone. `identity`: the
+    pull back to the plain model's result. `prompt`, which may be empty, says what else should be seen. `method`:
+    "plain" is the model alone, which moves nothing. `baseline`: what runs beside, from the same start.
+    """
+
+    task: ClassVar[str] = "translate"
+    checks: ClassVar[Mapping[str, Check]] = _TRANSLATE_CHECKS
+    presets: ClassVar[Mapping[str, FlowSettings]] = TRANSLATE_PRESETS
+
+    prompt: str = ""
+    model: str = "starganv2-afhq"
+    flow: FlowSettings = TRANSLATE_PRESETS["robust"]
+    domain: str = ""
+    references: str = ""
+    style_scale: float = 1.0
+    content_scale: float = 0.5
+    identity: float = 1.0
+    method: TranslateMethod = "flow"
+    baseline: TranslateBaseline = "plain"
+
+    @property
+    def is_compared(self) -> bool:
+        return self.baseline != "none"
+
+
+_TASKS: Mapping[str, type[RunSettings]] = {
+    cls.task: cls for cls in (GenerateSettings, EditSettings, InpaintSettings, TranslateSettings)
+}
 
 
 def settings_from_dict(values: Any) -> RunSettings:

@@ -25,7 +25,10 @@ INSTALLING = (
     "pip install -r experiments/requirements.txt",
 )
 FETCHING = "python -m engine models get"
-PLACEHOLDERS = {"FILE": str(ROOT / "assets/fashion/generator.safetensors")}
+PLACEHOLDERS = {
+    "FILE": str(ROOT / "assets/fashion/generator.safetensors"),
+    "NETS": str(ROOT / "tests/data/checkpoints/stargan_100000_nets_ema.ckpt"),
+}
 SECONDS = 300  # for one command on a busy machine; a quiet core takes 5 to 20
 
 
@@ -66,7 +69,7 @@ def quick(command: str) -> list[str]:
     if words[1:3] == ["engine", "models"]:
         return words
     # The folder may hold what an earlier command wrote, beside which a person's next run would get a new name.
-    over = ["--overwrite"] if words[1] == "engine" and words[2] in ("generate", "edit", "inpaint") else []
+    over = ["--overwrite"] if words[1] == "engine" and words[2] in ("generate", "edit", "inpaint", "translate") else []
     return [*words, "--quick", *over]
 
 

@@ -1,4 +1,4 @@
-"""`python -m engine edit | inpaint | invert | directions`: the commands that work on a person's own picture."""
+"""`python -m engine edit | inpaint | translate | invert | directions`: what works on a person's own picture."""
 
 import argparse
 import sys
@@ -24,14 +24,23 @@ from engine.commands.shared import (
     with_towards,
 )
 from engine.errors import PictureError
-from engine.settings import EDIT_BASELINES, EDIT_METHODS, EditSettings, InpaintSettings, SettingsError
+from engine.settings import (
+    EDIT_BASELINES,
+    EDIT_METHODS,
+    TRANSLATE_BASELINES,
+    TRANSLATE_METHODS,
+    EditSettings,
+    InpaintSettings,
+    SettingsError,
+    TranslateSettings,
+)
 
 if TYPE_CHECKING:
     from engine.pictures.masks import Mask
     from engine.pictures.picture_files import Picture
     from engine.tasks.inversion import Start
 
-Settings = TypeVar("Settings", EditSettings, InpaintSettings)
+Settings = TypeVar("Settings", EditSettings, InpaintSettings, TranslateSettings)
 
 FLOW_OPTIONS = ("steps", "step_size", "diversity")  # not given: the preset's
 
@@ -40,9 +49,10 @@ FLOW_OPTIONS = ("steps", "step_size", "diversity")  # not given: the preset's
 
 
 def add_commands(commands: Any) -> None:
-    """Adds the four commands to the subparsers of `python -m engine`."""
+    """Adds the five commands to the subparsers of `python -m engine`."""
     _add_edit(commands.add_parser("edit", help="change a picture as words say, in different ways"))
     _add_inpaint(commands.add_parser("inpaint", help="repaint a masked part of a picture, in different ways"))
+    _add_translate(commands.add_parser("translate", help="redraw a picture in another domain, in different ways"))
     _add_invert(commands.add_parser("invert", help="redraw a picture with a generator and keep its latents"))
     _add_directions(commands.add_parser("directions", help="measure what edits need to know of two models, once"))
 
@@ -88,6 +98,44 @@ def _add_inpaint(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--baseline", action="store_true", help="also the same seeds without repulsion")
     _add_shared(parser)
+
+
+def _add_translate(parser: argparse.ArgumentParser) -> None:
+    default = TranslateSettings()
+    parser.set_defaults(command=_translate)
+    parser.add_argument("image", type=Path, help="the picture")
+    parser.add_argument("--to", default=default.domain, metavar="DOMAIN", help="what it becomes (the model's first)")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a picture whose style is taken; may be given several times, then in turn (styles are drawn)",
+    )
+    parser.add_argument("--prompt", default=default.prompt, help="what else the results should show (nothing)")
+    parser.add_argument(
+        "--style-scale", type=float, default=default.style_scale, help="how far the style moves (%(default)s)"
+    )
+    parser.add_argument(
+        "--content-scale",
+        type=float,
+        default=default.content_scale,
+        help="how far the picture's own content moves; 0: the style alone (%(default)s)",
+    )
+    parser.add_argument("--identity", type=float, default=default.identity, help="pull to the start (%(default)s)")
+    parser.add_argument("--method", default=default.method, help=f"{', '.join(TRANSLATE_METHODS)} (%(default)s)")
+    parser.add_argument(
+        "--baseline",
+        nargs="?",
+        const="plain",
+        default="none",
+        help=f"also another way from the same start: {', '.join(TRANSLATE_BASELINES[1:])} (plain)",
+    )
+    add_run_options(parser)
+    _add_background(parser)
+    add_model_options(parser)
+    parser.set_defaults(model=default.model)
 
 
 def _add_background(parser: argparse.ArgumentParser) -> None:
@@ -145,6 +193,12 @@ def _inpaint_settings(options: argparse.Namespace) -> InpaintSettings:
     return _with_flow(InpaintSettings(**chosen, invert=options.invert_mask), options)
 
 
+def _translate_settings(options: argparse.Namespace) -> TranslateSettings:
+    names = ("prompt", "style_scale", "content_scale", "identity", "method", "baseline")
+    chosen = {name: getattr(options, name) for name in (*names, "model", "prompt_model", "n", "seed")}
+    return _with_flow(TranslateSettings(**chosen, domain=options.to), options)
+
+
 # ---- what they do ----------------------------------------------------------------------------------------
 
 
@@ -194,6 +248,37 @@ def _inpaint(options: argparse.Namespace) -> None:
     made = {"ours": ours} | ({"baseline": ours.without_repulsion()} if settings.baseline else {})
     extra = inpaint_extras(masks.encode_mask(read.mask), mask, picture, picture.name)
     run_tasks(made, models, options.out, extra=extra, **_about(picture, start))
+
+
+def _translate(options: argparse.Namespace) -> None:
+    settings = _translate_settings(options)
+    picture, references = _read_picture(options), None
+    if options.reference:
+        from engine.pictures.examples import read_examples
+
+        references = read_examples(options.reference)
+        settings = replace(settings, references=references.sha256)
+    options.out = output.run_folder(options.out, overwrite=options.overwrite)
+    from engine import tasks
+    from engine.tasks.start_metadata import translate_extras
+    from engine.tasks.translation import what_is_missing
+
+    models = load_models(options)
+    translator = tasks.check_translation(settings, models.generator, references)
+    if missing := what_is_missing(translator):
+        print(f"note: {missing}", file=sys.stderr)
+    if settings.prompt:
+        warn_of_cut_words(settings.prompt, models)
+    ours = tasks.translate(settings, picture, *models, references=references)
+    made = {"ours": ours}
+    if settings.baseline != "none":
+        chosen = tasks.baseline(settings)
+        made["baseline"] = tasks.translate(chosen, picture, *models, references=references)
+    extra = translate_extras(ours.begin, ours.references, picture.name)
+    about: dict[str, Any] = {"picture": _facts(picture)}
+    if references:
+        about["references"] = [_facts(reference) for reference in references.pictures]
+    run_tasks(made, models, options.out, extra=extra, **about)
 
 
 def _invert(options: argparse.Namespace) -> None:
@@ -289,6 +374,10 @@ def _find_start(picture: "Picture", models: Models, steps: int | None, mask: "Ma
 def _about(picture: "Picture", start: "Start") -> dict[str, Any]:
     """What run.json says of the picture."""
     return {
-        "picture": {"name": picture.name, "size": list(picture.size), "sha256": picture.sha256},
+        "picture": _facts(picture),
         "distance_of_reconstruction": start.distance,
     }
+
+
+def _facts(picture: "Picture") -> dict[str, Any]:
+    return {"name": picture.name, "size": list(picture.size), "sha256": picture.sha256}

@@ -104,7 +104,7 @@ class Assembled:
 class Family:
     """Models of one architecture.
 
-    label: for people. tasks: what its models are made for; purpose: that in words, where nothing here does it yet.
+    label: for people. tasks: what its models are made for; purpose: that in words, where no tab does it.
     networks: by role, first the one that no model can do without. assemble: makes a generator of the networks that a
     run needs; None for a family that draws nothing from latents alone. bytes_per_pixel: see
     `engine.models.memory.run_bytes`.

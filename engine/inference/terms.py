@@ -361,6 +361,43 @@ class Realism:
         return batch.features(self.discriminator).reshape(len(batch))
 
 
+@dataclass(frozen=True, eq=False)
+class DomainLogit:
+    """C_i = log p(domain | x_i) up to a constant: a multi-domain discriminator's logit of one domain.
+
+    head: the discriminator's last layer, its features [N, D] -> logits [N, K]. The features are those of `extractor`,
+    so that repulsion in them costs nothing more.
+    """
+
+    extractor: Extractor
+    head: Callable[[Tensor], Tensor]
+    domain: int
+    name: str = "domain"
+
+    def log_value(self, batch: Batch) -> Tensor:
+        return self.head(batch.features(self.extractor))[:, self.domain]
+
+
+@dataclass(frozen=True, eq=False)
+class StyleLikelihood:
+    """C_i = log p(reference | x_i): the style read from a picture is the reference's, up to normal errors.
+
+    -mean((read - wanted)^2 / (2 sigma^2 deviation^2)) over the numbers of a style. extractor: images -> features;
+    head: features -> styles [N, S]; wanted: [N, S], of each particle's reference; deviation: [S].
+    """
+
+    extractor: Extractor
+    head: Callable[[Tensor], Tensor]
+    wanted: Tensor
+    deviation: Tensor
+    sigma: float = 0.5
+    name: str = "reference"
+
+    def log_value(self, batch: Batch) -> Tensor:
+        errors = (self.head(batch.features(self.extractor)) - self.wanted) / self.deviation
+        return -errors.square().mean(1) / (2 * self.sigma**2)
+
+
 @runtime_checkable
 class Coded(Protocol):
     """A latent space of code vectors."""

@@ -31,6 +31,7 @@ from engine.models.clip import (
 )
 from engine.models.pool import Loading, ModelPool
 from engine.models.precision import generator_dtype, lowered
+from engine.models.public import PUBLIC_MODELS
 from engine.models.store import OWN_LICENCE, OwnModel, find_installed
 from engine.models.table import ASSETS, PUBLIC_PREFIX, ROW_FILE, ModelFile, ModelRow, find_row, list_models, read_row
 from engine.system.files import Watch
@@ -298,6 +299,8 @@ def _is_path(name: str) -> bool:
 def _named_row(name: str, assets: Path, loading: Loading) -> ModelRow:
     """The row of a public model that is installed, or of a bundled one."""
     here = find_installed(name)
+    if here is None and any(model.name == name for model in PUBLIC_MODELS):
+        raise ModelError(f"{name} is not on this machine; `python -m engine models get {name}` fetches it.")
     if here is None:
         return find_row(name, "generator", assets)
     opened = open_checkpoint(here.folder, watch=loading.watch)

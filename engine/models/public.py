@@ -142,7 +142,7 @@ def _vqgan(codes: int, folder: str) -> PublicModel:
     )
 
 
-def _stargan2(name: str, key: str, megabytes: float, shows: str) -> PublicModel:
+def _stargan2(name: str, key: str, megabytes: float, shows: str, *, classes: tuple[str, ...]) -> PublicModel:
     return PublicModel(
         name=name,
         family="stargan2",
@@ -153,6 +153,7 @@ def _stargan2(name: str, key: str, megabytes: float, shows: str) -> PublicModel:
         paper="Choi et al. 2020, StarGAN v2: Diverse Image Synthesis for Multiple Domains",
         shows=shows,
         latents="z: N(0, 1), 16 numbers, to a style of 64",
+        classes=classes,
     )
 
 
@@ -235,8 +236,16 @@ PUBLIC_MODELS: tuple[PublicModel, ...] = (
     ),
     _vqgan(1024, "8088892a516d4e3baf92"),
     _vqgan(16384, "a7530b09fed84f80a887"),
-    _stargan2("starganv2-celeba-hq", "96fmei6c93o8b8t", 330, "women and men, one made the other"),
-    _stargan2("starganv2-afhq", "etwm810v25h42sn", 235, "cats, dogs and wild animals, one made the other"),
+    _stargan2(
+        "starganv2-celeba-hq", "96fmei6c93o8b8t", 330, "women and men, one made the other", classes=("female", "male")
+    ),
+    _stargan2(
+        "starganv2-afhq",
+        "etwm810v25h42sn",
+        235,
+        "cats, dogs and wild animals, one made the other",
+        classes=("cat", "dog", "wild"),
+    ),
 )
 
 

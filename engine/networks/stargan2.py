@@ -247,16 +247,32 @@ class Generator(nn.Module):
         masks: two heatmaps [N, 1, h, w] of a face's landmarks, used at 32 px and at 64 and 128 px; only the
         high-pass variant takes them. Raises ValueError for other shapes.
         """
-        x = _channels_last(images, self.img_size)
-        if styles.shape != (len(x), self.style_dim):
-            raise ValueError(f"expected styles of shape [{len(x)}, {self.style_dim}], got {list(styles.shape)}")
+        if styles.shape != (len(images), self.style_dim):
+            raise ValueError(f"expected styles of shape [{len(images)}, {self.style_dim}], got {list(styles.shape)}")
         if masks is not None and not self.high_pass:
             raise ValueError("only the high-pass variant takes masks: leave them out")
-        x = self.from_rgb(x)
         detail: dict[int, Tensor] = {}
+        return self._drawn(self._encoded(images, detail), styles, detail, masks)
+
+    def content(self, images: Tensor) -> Tensor:
+        """What the generator keeps of pictures [N, 3, H, W]: features [N, C, h, w] before any style."""
+        return self._encoded(images, {})
+
+    def draw(self, content: Tensor, styles: Tensor) -> Tensor:
+        """Features as `content` gives them, and styles [N, S] -> images [N, 3, H, W]: `forward` without masks."""
+        return self._drawn(content.contiguous(memory_format=torch.channels_last), styles, {}, None)
+
+    def _encoded(self, images: Tensor, detail: dict[int, Tensor]) -> Tensor:
+        """The bottleneck; `detail` gets what enters each block, by its height."""
+        x = self.from_rgb(_channels_last(images, self.img_size))
         for block in self.encode:
             detail[x.shape[2]] = x
             x = block(x)
+        return x
+
+    def _drawn(
+        self, x: Tensor, styles: Tensor, detail: Mapping[int, Tensor], masks: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
         for block in self.decode:
             x = block(x, styles)
             if masks is not None and x.shape[2] in MASKED_SIZES:
@@ -351,6 +367,46 @@ class Discriminator(nn.Module):
         """images: [N, 3, H, W] in [-1, 1], domains: [N] in 0..K-1 -> logits: [N]. Raises ValueError."""
         logits = self.main(_channels_last(images, self.img_size)).flatten(1)
         return _of_domain(logits.split(1, dim=1), domains)[:, 0]
+
+    def logits(self, features: Tensor) -> Tensor:
+        """What the last layer makes of `features` [N, widths[-1]]: [N, K]."""
+        logits: Tensor = self.main[-1](features[:, :, None, None]).flatten(1)
+        return logits
+
+
+class Translator(nn.Module):
+    """The networks that translate pictures together; released files lack the discriminator."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        mapping_network: MappingNetwork,
+        style_encoder: StyleEncoder,
+        discriminator: Discriminator | None = None,
+    ) -> None:
+        """Raises ValueError for networks that do not belong together."""
+        super().__init__()
+        style_dims = {generator.style_dim, mapping_network.style_dim, style_encoder.style_dim}
+        counts = {mapping_network.num_domains, style_encoder.num_domains}
+        sides = {generator.img_size, style_encoder.img_size}
+        if discriminator is not None:
+            counts, sides = counts | {discriminator.num_domains}, sides | {discriminator.img_size}
+        for what, found in (("numbers of a style", style_dims), ("domains", counts), ("pixels a side", sides)):
+            if len(found) > 1:
+                raise ValueError(f"its networks differ in their {what}: {' and '.join(map(str, sorted(found)))}")
+        self.generator, self.mapping_network = generator, mapping_network
+        self.style_encoder, self.discriminator = style_encoder, discriminator
+        self.img_size, self.num_domains = generator.img_size, mapping_network.num_domains
+
+    def style_features(self, images: Tensor) -> Tensor:
+        """What the style encoder sees before it asks for a domain: images [N, 3, H, W] -> [N, D]."""
+        features: Tensor = self.style_encoder.shared(_channels_last(images, self.img_size)).flatten(1)
+        return features
+
+    def styles_of(self, images: Tensor, domain: int) -> Tensor:
+        """The styles [N, S] of reference pictures of one domain."""
+        styles: Tensor = self.style_encoder(images, torch.full((len(images),), domain, device=images.device))
+        return styles
 
 
 # ---- building from a state dict --------------------------------------------------------------------------

@@ -35,9 +35,13 @@ def read_examples(files: Iterable[Path]) -> Examples:
     """The middle squares of the pictures in files. Raises PictureError for a broken one, for none, for too many."""
     paths = list(files)
     _check_count(len(paths), "Pictures to go towards")
+    return examples_of(map(read_picture, paths))
+
+
+def examples_of(pictures: Iterable[Picture]) -> Examples:
+    """Their middle squares."""
     squares: dict[str, Picture] = {}
-    for path in paths:
-        picture = read_picture(path)
+    for picture in pictures:
         if picture.sha256 not in squares:
             square = cut(picture.pixels, whole_square(*picture.size))
             squares[picture.sha256] = picture.with_pixels(resized(square, min(square.shape[0], EXAMPLE_SIDE)))

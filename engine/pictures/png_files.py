@@ -34,6 +34,10 @@ _LEFT_OUT_TEXTS = {
     "settings are restored.",
     "start": "Where the edit began is too large to be kept inside the saved picture: when it is restored, the picture "
     "is searched anew, and the edits will differ a little.",
+    "source": "The picture that was translated is too large to be kept inside the saved picture: keep its file, and "
+    "open it again when the settings are restored.",
+    "references": "The reference pictures are too large to be kept inside the saved picture: keep their files, and "
+    "give them again when the settings are restored.",
 }
 _NO_PNG = "This file is not a readable PNG picture. Drop a PNG that was saved here."
 

@@ -102,6 +102,11 @@ def check(
 
 def _space(settings: GenerateSettings, model: GeneratorLike, prompt_model: PromptModelLike) -> LatentSpace:
     """The latent space that the settings name, with its classes, truncated."""
+    if not model.spaces:
+        raise SettingsError(
+            f"model: {settings.model} translates pictures and draws none of its own. Choose another model, or "
+            "translate a picture with it."
+        )
     name = settings.space or model.default_space
     if name not in model.spaces:
         raise SettingsError(f"space: {name!r} is unknown to {settings.model}; it has {', '.join(model.spaces)}.")

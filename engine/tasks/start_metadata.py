@@ -8,10 +8,10 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.pictures.picture_files import WHITE, cropped, encode_picture, put_back, read_picture
+from engine.pictures.picture_files import WHITE, Picture, cropped, encode_picture, put_back, read_picture
 from engine.pictures.png_files import LEFT_OUT
 from engine.settings import SettingsError
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
     from engine.models.loading import GeneratorModel
     from engine.pictures.masks import Mask
-    from engine.pictures.picture_files import Picture
     from engine.tasks.inversion import Start
+    from engine.tasks.translation import Source
 
 MOST_NUMBERS = 80_000  # of a start: more would not fit into a picture's metadata beside the settings
 MOST_UNDER = 1_000_000  # pixels of what was under a mask
 MOST_UNDER_TEXT = 400_000  # characters of it
+MOST_KEPT_REFERENCES = 64
 
 
 def edit_extras(start: "Start | None", picture: "Picture | None", text: str) -> dict[str, Any]:
@@ -49,6 +50,38 @@ def inpaint_extras(mask: bytes, prepared: "Mask | None", picture: "Picture", tex
         if len(under) <= MOST_UNDER_TEXT:
             known["under"] = [left, top, under]
     return known | _about(picture, text)
+
+
+def translate_extras(source: "Source", references: Sequence["Source"], text: str) -> dict[str, Any]:
+    """Of a translated picture: what was translated and the references, as the model saw them."""
+
+    def kept(one: "Source") -> str:
+        return base64.b64encode(encode_picture(Picture(one.pixels))).decode()
+
+    known: dict[str, Any] = {"source": kept(source)}
+    if references:
+        known["references"] = [kept(one) for one in references]
+    return known | {"text": text}
+
+
+def translated_from(extra: Mapping[str, Any]) -> "tuple[Picture | None, tuple[Picture, ...]]":
+    """What `translate_extras` kept: the picture and its references, as far as they were not too large.
+
+    Raises SettingsError for what it cannot have made.
+    """
+    from engine.errors import PictureError
+
+    def read(text: Any, name: str) -> Picture:
+        return read_picture(base64.b64decode(text, validate=True), name=name)
+
+    try:
+        references = extra.get("references", [])
+        if not isinstance(references, list) or len(references) > MOST_KEPT_REFERENCES:
+            raise ValueError
+        source = read(extra["source"], str(extra.get("text", ""))[:200]) if "source" in extra else None
+        return source, tuple(read(one, f"reference {number}") for number, one in enumerate(references, 1))
+    except (TypeError, ValueError, PictureError) as error:
+        raise SettingsError("source: the pictures inside the picture, from which it was made, are damaged.") from error
 
 
 def picture_before(saved: "Picture", extra: Mapping[str, Any]) -> "Picture":

@@ -28,6 +28,7 @@ from engine.latents.styles import StyledSynthesis
 from engine.models.table import ASSETS
 from engine.settings import FlowSettings, SettingsError
 from engine.system.folders import cache_folder
+from engine.tasks.inversion import Renderer
 
 if TYPE_CHECKING:
     from engine.models.clip import PromptModel
@@ -141,8 +142,9 @@ def compute_directions(
 
     count: random pictures that W's are regressed on (W_SAMPLES), or that every channel of S is tried on (IMAGES).
     What was measured of S is written in between: started again, it goes on where it was. Raises SaveError, and
-    SettingsError for a count too small to measure on.
+    SettingsError for a count too small to measure on and for a generator that is no StyleGAN2.
     """
+    Renderer(generator)  # raises
     measure, usual, fewest = (_measured_w, W_SAMPLES, 2) if space == "w" else (_measured_s, IMAGES, 1)
     count = usual if count is None else count
     if count < fewest:

@@ -12,7 +12,7 @@ from engine.inference.terms import Extractor
 from engine.latents.spaces import LatentSpace
 from engine.pictures import imaging
 from engine.pictures.picture_files import Picture
-from engine.settings import EditSettings, FlowSettings, RunSettings
+from engine.settings import EditSettings, FlowSettings, RunSettings, TranslateSettings
 from engine.system.files import Watch
 from engine.tasks.inversion import Start
 
@@ -138,14 +138,15 @@ def without_repulsion(settings: AnySettings) -> AnySettings:
 
 
 def baseline(settings: AnySettings) -> AnySettings:
-    """The run that `settings` are compared with: without repulsion; of an edit, by the baseline that it names.
+    """The run that `settings` are compared with: without repulsion; of an edit or a translation, by the baseline named.
 
-    Raises ValueError for an edit that names none.
+    Raises ValueError for settings that name none.
     """
-    if isinstance(settings, EditSettings) and settings.baseline != "no repulsion":
+    if isinstance(settings, EditSettings | TranslateSettings) and settings.baseline != "no repulsion":
         if settings.baseline == "none":
             raise ValueError("These settings ask for no baseline.")
-        return replace(settings, method=settings.baseline)
+        chosen: Any = settings
+        return replace(chosen, method=settings.baseline)
     return without_repulsion(settings)
 
 

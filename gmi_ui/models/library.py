@@ -388,7 +388,10 @@ def use_of_family(family: str) -> str:
     possible = tasks_here(family)
     if possible:
         return ", ".join(TASK_NAMES[task] for task in possible)
-    purpose = find_family(family).purpose
+    about = find_family(family)
+    purpose = about.purpose
+    if purpose and about.possible_tasks:
+        return f"{purpose}, by the command `python -m engine {about.possible_tasks[0]}`"
     return f"{purpose}; opened, checked and converted here, not run yet" if purpose else "No tab uses it"
 
 

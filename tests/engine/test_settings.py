@@ -14,12 +14,14 @@ from engine.settings import (
     NEARBY_PRESETS,
     PRESETS,
     PROMPT_LIMIT,
+    TRANSLATE_PRESETS,
     EditSettings,
     FlowSettings,
     GenerateSettings,
     InpaintSettings,
     RunSettings,
     SettingsError,
+    TranslateSettings,
     plain,
     random_seed,
     settings_from_dict,
@@ -136,7 +138,13 @@ def test_a_refusal_says_what_is_possible():
 
 def test_every_number_of_the_settings_has_limits_that_hold():
     """Each limit is accepted, and what lies beyond is not."""
-    owners: list[Any] = [FlowSettings(steps=1000), GenerateSettings("a"), EditSettings("a"), InpaintSettings()]
+    owners: list[Any] = [
+        FlowSettings(steps=1000),
+        GenerateSettings("a"),
+        EditSettings("a"),
+        InpaintSettings(),
+        TranslateSettings(),
+    ]
     for name, (low, high) in LIMITS.items():
         settings = next(owner for owner in owners if name in {f.name for f in fields(owner)})
         for limit, beyond in ((low, low - 1), (high, high + 1)):
@@ -148,7 +156,7 @@ def test_every_number_of_the_settings_has_limits_that_hold():
 def test_every_field_is_checked():
     """A value of no known kind is refused by whatever field it is put in."""
     settings: Any
-    for settings in (FlowSettings(), GenerateSettings("a"), EditSettings("a"), InpaintSettings()):
+    for settings in (FlowSettings(), GenerateSettings("a"), EditSettings("a"), InpaintSettings(), TranslateSettings()):
         for name in (f.name for f in fields(settings)):
             with pytest.raises(SettingsError, match=name):
                 replace(settings, **{name: object()})
@@ -164,7 +172,7 @@ def test_presets_differ_from_robust_where_the_paper_does():
     assert (PRESETS["kde"].estimator, PRESETS["stein"].estimator) == ("kde", "stein")
 
 
-@pytest.mark.parametrize("presets", [PRESETS, NEARBY_PRESETS, EDIT_PRESETS, INPAINT_PRESETS])
+@pytest.mark.parametrize("presets", [PRESETS, NEARBY_PRESETS, EDIT_PRESETS, INPAINT_PRESETS, TRANSLATE_PRESETS])
 def test_the_papers_baselines_oppose_the_condition_and_repel_less(presets: Mapping[str, FlowSettings]):
     """Table 2's estimators are Eq. 6's: only the preset that is ours lets repulsion give way."""
     assert {name for name, flow in presets.items() if flow.conflict_free} == {"robust"}
@@ -179,7 +187,14 @@ EDIT = EditSettings(
 INPAINT = InpaintSettings("a hat", known_weight=2.5, grow=-3, feather=0, invert=True, baseline=False, seed=9)
 
 
-@pytest.mark.parametrize("settings", [UNUSUAL, EDIT, INPAINT, InpaintSettings(), EditSettings("b").with_preset("kde")])
+TRANSLATE = TranslateSettings(
+    domain="hat", references="ab" * 32, style_scale=0.5, content_scale=0.0, method="plain", baseline="no repulsion"
+)
+
+
+@pytest.mark.parametrize(
+    "settings", [UNUSUAL, EDIT, INPAINT, TRANSLATE, InpaintSettings(), EditSettings("b").with_preset("kde")]
+)
 def test_settings_of_every_task_come_back_from_json(settings: RunSettings):
     values = json.loads(json.dumps(settings.to_dict()))
     assert values["task"] == settings.task

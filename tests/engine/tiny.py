@@ -11,6 +11,7 @@ from torch import nn
 import engine.networks.mini_tower  # noqa: F401  (registers the tower)
 from engine.checkpoints import verify, write_safetensors
 from engine.latents.spaces import w_statistics
+from engine.networks import stargan2
 from engine.networks.mini_tower import MiniTower
 from engine.networks.stylegan2 import Discriminator, Generator
 
@@ -92,3 +93,26 @@ def write_row(folder: Path, **values: Any) -> None:
 
 def _write(folder: Path, role: str, network: nn.Module) -> str:
     return write_safetensors(folder / f"{role}.safetensors", network.state_dict())
+
+
+def write_translator(folder: Path, *, judged: bool = True) -> Path:
+    """A StarGAN v2 of 32 px with the domains "long" and "short", and its model.json; judged: with discriminator."""
+    folder.mkdir(parents=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        networks: dict[str, nn.Module] = {
+            "generator": stargan2.Generator((4, 8), 6),
+            "mapping_network": stargan2.MappingNetwork(5, 6, 2, hidden=8),
+            "style_encoder": stargan2.StyleEncoder((4, 4, 8, 8), 6, 2),
+        }
+        if judged:
+            networks["discriminator"] = stargan2.Discriminator((4, 4, 8, 8), 2)
+        with torch.no_grad():  # untrained, its styles would hardly differ
+            for name, weight in networks["mapping_network"].named_parameters():
+                if name.endswith("weight"):
+                    weight.mul_(5)
+        hashes = {role: _write(folder, role, network) for role, network in networks.items()}
+    files = {role: {"path": f"{role}.safetensors", "sha256": sha256} for role, sha256 in hashes.items()}
+    values = {"name": folder.name, "kind": "generator", "family": "stargan2", "resolution": 32, "files": files}
+    write_row(folder, **values, classes=["long", "short"])
+    return folder

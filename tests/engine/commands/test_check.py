@@ -163,7 +163,7 @@ NEARLY: dict[str, tuple[Make, str]] = {
     "a family of the future": (parts("diffusion", {"generator": nn.Linear(1, 1)}), "no network for the generator of a"),
     "a role of the future": (
         parts("stargan2", {"sculptor": nn.Linear(1, 1)}),
-        "there is no network for the sculptor of a stargan2",
+        "sculptor of a StarGAN v2, but no generator",
     ),
     "statistics of another generator": (
         parts("stylegan2", {"generator": generator(), "latents": nn.Linear(1, 1)}),

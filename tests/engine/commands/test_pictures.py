@@ -14,9 +14,10 @@ from engine.checkpoints import read_safetensors, verify
 from engine.models.loading import load_generator
 from engine.pictures import picture_files, png_files
 from engine.pictures.masks import decode_mask
-from engine.settings import EditSettings, InpaintSettings, settings_from_dict
+from engine.settings import EditSettings, InpaintSettings, TranslateSettings, settings_from_dict
 from engine.tasks import inversion
 from tests.engine.encoder_files import write_encoder_file
+from tests.engine.tiny import write_translator
 
 pytestmark = pytest.mark.usefixtures("tiny_bundle")
 
@@ -96,6 +97,47 @@ def test_inpaint(picture: Path, mask: Path, tmp_path: Path, prompt: list[str]) -
             result = np.asarray(Image.open(folder / f"{index:02d}.png"))
             assert np.array_equal(result[~painted], upload[~painted])
             assert (result[painted] != upload[painted]).any()
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_translate(picture: Path, mask: Path, tmp_path: Path, guided: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    model, out = write_translator(tmp_path / "translator"), tmp_path / "out"
+    given = ["--reference", picture, "--reference", mask] if guided else []
+    options = [*RUN[: RUN.index("--inversion-steps")], "--model", model]
+    assert run("translate", picture, "--to", "short", *given, "--out", out, "--baseline", *options) == 0
+    report = json.loads((out / "run.json").read_text())
+    settings = settings_from_dict(report["settings"])
+    assert isinstance(settings, TranslateSettings)
+    assert (settings.domain, bool(settings.references), settings.baseline) == ("short", guided, "plain")
+    assert len(report.get("references", [])) == len(given) / 2
+    for side in ("ours", "baseline"):
+        assert len(report[side]["domain_logits"]) == len(report[side]["distance_to_original"]) == 2
+    assert np.asarray(Image.open(out / "baseline" / "00.png")).shape == (32, 32, 3)
+    extra = png_files.read_metadata(out / "01.png")["extra"]
+    assert extra["text"] == "mine.jpg" and ("references" in extra) == bool(given)
+    assert run("translate", picture, "--to", "purple", "--out", tmp_path / "no", *options) == 2
+    assert "error: to: translator does not know 'purple'; choose one of long, short." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["edit", "inpaint", "invert", "directions", "generate"])
+def test_what_a_translator_cannot_do_is_said(
+    picture: Path, mask: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest: dict[str, list[object]] = {"edit": [picture, "a smile"], "inpaint": [picture, mask], "generate": ["a smile"]}
+    out = [] if command == "directions" else ["--out", tmp_path / ("out.png" if command == "invert" else "out")]
+    words = rest.get(command, [picture] if command == "invert" else [])
+    assert run(command, *words, *out, "--model", write_translator(tmp_path / "translator"), "--threads", "1") == 2
+    said = capsys.readouterr().err
+    assert "only a StyleGAN2 can edit pictures" in said or "translates pictures and draws none of its own" in said
+
+
+def test_a_public_model_that_is_not_here_says_how_to_get_it(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The usual one of `translate` is none of the bundled ones."""
+    monkeypatch.setenv("GMI_MODELS", str(tmp_path / "models"))
+    assert run("translate", picture, "--out", tmp_path / "out", "--threads", "1") == 2
+    assert "`python -m engine models get starganv2-afhq` fetches it." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["edit", "inpaint", "invert"])

@@ -124,9 +124,12 @@ def test_opening_a_file_says_what_was_made_of_it(machine: Machine, tmp_path: Pat
 def test_every_family_is_named_and_says_what_it_is_for() -> None:
     for name, family in FAMILIES.items():
         assert family.label != name
-        assert tasks_here(name) or "opened, checked and converted here, not run yet" in use_of_family(name)
+        here = "by the command" if family.possible_tasks else "opened, checked and converted here, not run yet"
+        assert tasks_here(name) or here in use_of_family(name)
     assert (tasks_here("stylegan2"), tasks_here("comodgan")) == (("generate", "edit", "inpaint"), ())
-    assert use_of_family("stargan2").startswith("Redraws a picture in another domain")
+    assert (
+        use_of_family("stargan2") == "Redraws a picture in another domain, by the command `python -m engine translate`"
+    )
 
 
 def test_the_state_has_what_is_here_and_what_can_be_had() -> None:
