@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--adversarial", type=float, default=0.02, help="weight of the adversarial loss")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--from", type=Path, dest="start", help="start from these weights, of the same pictures")
     parser.add_argument("--export", type=Path, help="write the averages here at every sheet")
     arguments = parser.parse_args()
     torch.manual_seed(51)
@@ -165,6 +166,13 @@ def main() -> None:
     icons = torch.tensor([facts["source"] == "icons" for facts in data.facts], device=device)
     generator, critic = build().to(device), build_discriminator().to(device)
     entries = Entries(torch.from_numpy(data.places)).to(device)
+    if arguments.start:
+        start = read_safetensors(arguments.start)
+        known = {
+            name.removeprefix("synthesis."): value for name, value in start.items() if name.startswith("synthesis.")
+        }
+        generator.synthesis.load_state_dict(known)
+        entries.places.weight.data.copy_(start["places"])
     near = neighbours(torch.from_numpy(data.places).to(device))
     optimizer = torch.optim.Adam(generator.synthesis.parameters(), lr=arguments.rate, betas=(0.9, 0.99))
     places_optimizer = torch.optim.SparseAdam(list(entries.parameters()), lr=1e-2)
