@@ -102,7 +102,6 @@ def pick_device(name: str = "auto") -> torch.device:
     if chosen.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
     return chosen
 
 

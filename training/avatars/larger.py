@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="end after these, the schedule with them")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=4e-3)  # at 1e-2, batches of 8: no better
-    parser.add_argument("--adversarial", type=float, default=0.01, help="weight of the adversarial loss")
+    parser.add_argument("--adversarial", type=float, default=0.01, help="weight of the adversarial loss; 0: no discriminator")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw ahead")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--from", type=Path, dest="checkpoint", help="start from these weights", default=CHECKPOINT)
@@ -291,7 +291,7 @@ def main() -> None:
         loss.backward()
         optimizer.step()
         average.update(generator, job.step)
-        if done >= CRITIC_FROM:
+        if done >= CRITIC_FROM and arguments.adversarial:
             measures |= train_critic(critic, critic_optimizer, wanted, made[RESOLUTION].detach(), job.step)
             critic_average.update(critic, job.step)
         job.finish_step(**measures)
