@@ -5,7 +5,7 @@
     task = generate(settings, generator, prompt_model)
     for step in task.steps():
         print(step.step, step.diversity)
-    save_png(Path("first.png"), to_uint8(step.images)[0])
+    save_png(Path("first.png"), to_uint8(step.pictures)[0])
 
 Names are imported when they are first used: torch takes seconds, which the settings alone need not cost.
 """

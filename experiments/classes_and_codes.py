@@ -141,7 +141,7 @@ def measure_fashion(arguments: argparse.Namespace) -> str:
                 print(f"{settings.prompt}: {error}", flush=True)
                 refused += 1
                 break
-            share, diversity = judge.measure(run.step.images, wanted[settings.prompt])
+            share, diversity = judge.measure(run.step.pictures, wanted[settings.prompt])
             found[name] = (100 * share, diversity, float(run.step.text_scores.mean()), run.seconds)
             rows.setdefault(name, []).append(found[name])
         if not found:

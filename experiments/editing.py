@@ -211,7 +211,7 @@ def run_edits(arguments: argparse.Namespace, judge: Judge) -> str:
                 began = time.perf_counter()
                 *_, step = tasks.edit(settings, start, model, prompt_model).steps()
                 seconds = time.perf_counter() - began
-                images = step.images.clamp(-1, 1)
+                images = step.pictures.clamp(-1, 1)
                 distance = float((images - start.image).abs().mean()) / 2
                 of_edit[method].append(Result(*judge_edit(edit, images, before, judge), distance, seconds))
                 sheets.append(torch.cat([start.image.clamp(-1, 1), images[:7]]))

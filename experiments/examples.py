@@ -139,7 +139,7 @@ def pictures_of(settings: GenerateSettings) -> Tensor:
 def _pictures(task: Task, step: Step) -> Tensor:
     """As they would be saved: those of codes from the nearest ones."""
     space = task.problem.space
-    images = step.images
+    images = step.pictures
     if isinstance(space, CodeSpace):
         with torch.no_grad():
             images = task.problem.render(space.snapped(step.particles.latents, 1.0))

@@ -77,7 +77,7 @@ class Judge:
         )
 
     def measure(self, prompt: Prompt, step: Step, seconds: float) -> Result:
-        images = step.images.clamp(-1, 1)
+        images = step.pictures.clamp(-1, 1)
         found, features = classifier.predict(self.network, images), judge_features(self.network, images)
         return Result(
             present=self.present(found, prompt),

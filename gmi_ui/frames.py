@@ -232,7 +232,7 @@ def cells(step: "Step", max_side: int) -> tuple[str, ...]:
 
     from engine.pictures import imaging
 
-    images = step.images
+    images = step.pictures
     scale = max_side / max(images.shape[-2:])
     if scale < 1:
         images = interpolate(images, scale_factor=scale, mode="area")

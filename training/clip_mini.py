@@ -27,8 +27,9 @@ from torch import Tensor, nn
 import engine.networks.mini_tower  # noqa: F401  (registers the tower with timm)
 from engine.checkpoints import read_safetensors, write_safetensors
 from engine.system.files import sha256_of
-from training.avatars import captions, classifier, pool, synthesis, traits
-from training.jobs import Job, batches, set_schedule, shrink, steps_done, to_tensor
+from training.avatars import captions, classifier, drawing, larger, pool, traits
+from training.avatars.stream import statistics, stream
+from training.jobs import Average, Job, batches, set_schedule, shrink, steps_done, to_tensor
 
 FOLDER = Path("training/runs/clip-mini")
 BUNDLE = Path("assets/clip-mini")
@@ -213,54 +214,50 @@ def step(
     job.finish_step(loss=loss.item(), scale=model.clip.logit_scale.exp().item())
 
 
-def generated(generator: synthesis.Generator, asked: np.ndarray, statistics: tuple[np.ndarray, np.ndarray]) -> Tensor:
-    """The generator's pictures of these traits: [N, 3, 128, 128]."""
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        return synthesis.synthesize(generator, synthesis.to_w(asked, statistics)).float().clamp(-1, 1)
-
-
-def train_joint(steps: int, batch: int, *, from_bundle: bool) -> None:
-    """Stage 2: both towers, a quarter of the pictures made by the generator as it is now."""
-    data = pool.open_pool()
-    labels = traits.labels(data.shown)
+def train_joint(steps: int, batch: int, rate: float, *, from_bundle: bool) -> None:
+    """Stage 2: both towers, on drawings made as they are needed, a quarter of them by the generator as it is now."""
     torch.manual_seed(31)
     model, tokenizer = ClipMini(), open_clip.get_tokenizer(CONFIG)
     job = Job(FOLDER / "joint")
     if from_bundle:
         model.clip.load_state_dict(read_safetensors(BUNDLE / "clip-mini.safetensors"))
-        job.step = json.loads((BUNDLE / "model.json").read_text())["steps"]["joint"]
     else:
         model.load_state_dict(torch.load(FOLDER / "text/state.pt", weights_only=True)["parts"]["model"])
     model.clip.visual.to(memory_format=torch.channels_last)
     parameters = list(model.parameters())
+    embedding = model.clip.text.token_embedding.weight
     optimizer = torch.optim.AdamW(
         [
             {"params": list(model.clip.visual.parameters()), "lr_scale": 0.5},
-            {"params": model.text_parameters(), "lr_scale": 1.0},
+            {"params": [part for part in model.text_parameters() if part is not embedding], "lr_scale": 1.0},
+            # Words that were not seen before start at the mean; those seen often lose nothing by faster steps.
+            {"params": [embedding], "lr_scale": 4.0, "weight_decay": 0.0},
         ],
         weight_decay=0.03,
         betas=(0.9, 0.98),
     )
-    job.resume(model=model, optimizer=optimizer)
-    generator, statistics = synthesis.load_average(), traits.statistics()
-    quarter = batch // 4
-    for rows in batches(len(data), batch, 32, job.step):
+    average = Average(model, 0.998)
+    job.resume(model=model, optimizer=optimizer, average=average)
+    generator, _ = larger.load_average()
+    mean, unit = (torch.from_numpy(part.astype(np.float32)) for part in statistics())
+    quarter, device = batch // 4, torch.device("cpu")
+    for shown, images in stream(batch, drawing.CANVAS, 32, job.step, workers=0, device=device, named=True):
         if job.step >= steps:
             break
-        set_schedule(optimizer, job.step, steps, 8e-4)
+        set_schedule(optimizer, job.step, steps, rate)
         noise = torch.Generator().manual_seed(33_000_000 + job.step)
-        rows = np.random.default_rng(job.step).permutation(rows)
-        images = torch.cat([
-            shrink(generated(generator, data.asked[rows[:quarter]], statistics), 64),
-            classifier.degrade(shrink(to_tensor(data.images[rows[quarter:]]), 64), noise),
-        ])  # fmt: skip
-        texts, claims = captions_for(labels, rows, random.Random(34_000_000 + job.step))
-        fit = torch.from_numpy(captions.fits(claims, {group: value[rows] for group, value in labels.items()}))
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            made = larger.synthesize(generator, (shown[:quarter] - mean) / unit, 64)[64].float().clamp(-1, 1)
+        images = torch.cat([made, classifier.degrade(shrink(images[quarter:], 64), noise)])
+        labels = traits.labels(shown.numpy())
+        texts, claims = captions_for(labels, np.arange(batch), random.Random(34_000_000 + job.step))
+        fit = torch.from_numpy(captions.fits(claims, labels))
         with torch.autocast("cpu", torch.bfloat16):
             text = model.encode_text(texts, tokenizer)
             grid = model.clip.visual.trunk(images).float()
         loss = model.loss(model.project(grid), text, fit) + model.claims_loss(text, claims)
         step(job, model, optimizer, parameters, loss)
+        average.update(model, job.step)
     job.save()
 
 
@@ -277,11 +274,11 @@ def forget_unseen(model: ClipMini, texts: Iterable[list[str]], config: str = CON
 
 def export(count: int = 20_000) -> None:
     """Write the newest stage to the bundle; words that are in none of `count` captions get the mean embedding."""
-    stage = "joint" if (FOLDER / "joint/state.pt").exists() else "text"
+    stage, part = ("joint", "average") if (FOLDER / "joint/state.pt").exists() else ("text", "model")
     model = ClipMini()
-    model.load_state_dict(torch.load(FOLDER / stage / "state.pt", weights_only=True)["parts"]["model"])
+    model.load_state_dict(torch.load(FOLDER / stage / "state.pt", weights_only=True)["parts"][part])
     rng = random.Random(41)
-    labels = traits.labels(traits.sample(np.random.default_rng(41), count))
+    labels = traits.labels(traits.sample(np.random.default_rng(41), count, extras=True))
     parts = np.array_split(np.arange(count), -(-count // 500))
     forget_unseen(model, (captions_for(labels, part, rng)[0] for part in parts))
     sha256 = write_safetensors(BUNDLE / "clip-mini.safetensors", model.clip.state_dict(), dtype=torch.float16)
@@ -310,6 +307,7 @@ def main() -> None:
     parser.add_argument("--stage", choices=("text", "joint", "export"), required=True)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=192)
+    parser.add_argument("--rate", type=float, default=8e-4, help="of the joint stage")
     parser.add_argument("--captions", type=int, default=20_000, help="to tell the words that were seen, for export")
     parser.add_argument("--from-bundle", action="store_true", help="start the joint stage from assets/clip-mini")
     arguments = parser.parse_args()
@@ -318,7 +316,7 @@ def main() -> None:
     elif arguments.stage == "text":
         train_text(arguments.steps, arguments.batch)
     else:
-        train_joint(arguments.steps, arguments.batch, from_bundle=arguments.from_bundle)
+        train_joint(arguments.steps, arguments.batch, arguments.rate, from_bundle=arguments.from_bundle)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from training import clip_mini
-from training.avatars import pool
+from training.avatars import larger, pool
 from training.fashion import data as fashion
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,8 +51,9 @@ AVATARS = (
     SYNTHESIS,
     # Then the outlines count as much.
     Stage("training.avatars.synthesis --steps 15500 --rate 1e-2 --face-weight 1", "--steps 3"),
+    Stage("training.avatars.larger --steps 30000", "--steps 2 --batch 2"),
     Stage("training.avatars.mapping", "--steps 2 --batch 16"),
-    Stage("training.avatars.adversarial --steps 2000", "--steps 2 --warmup 1 --batch 4"),
+    Stage("training.avatars.adversarial", "--steps 2 --batch 4"),
     Stage("training.avatars.encoder --steps 4000", "--steps 2 --batch 8"),
     Stage("training.avatars.export"),
 )
@@ -104,8 +104,8 @@ def stages(only: str | None, folder: Path) -> list[Stage]:
         chosen += [*([] if (folder / pool.FOLDER / "pool.json").exists() else [POOL]), *SHARED]
     if only in (None, "avatars"):
         chosen += AVATARS
-    elif only == "clip-mini" and not (folder / clip_mini.synthesis.FOLDER / "state.pt").exists():
-        chosen.append(SYNTHESIS)  # clip-mini's joint stage looks at the generator's pictures
+    elif only == "clip-mini" and not (folder / larger.FOLDER / "state.pt").exists():
+        chosen += AVATARS[:3]  # clip-mini's joint stage looks at the generator's pictures
     if only in (None, "clip-mini"):
         chosen += CLIP_MINI
     if only in (None, "mosaic"):

@@ -69,13 +69,15 @@ class Network:
 class Details:
     """What is known of a model beside its networks.
 
-    resolution: 0 where nothing tells; latents: what a file of that role holds: statistics, codes [M, h, w] where
-    particles may start, or sentence vectors [M, C]; place: of that file, for messages.
+    resolution: 0 where nothing tells; draft_resolution: of smaller pictures that are wanted, 0 for none; latents: what
+    a file of that role holds: statistics, codes [M, h, w] where particles may start, or sentence vectors [M, C]; place:
+    of that file, for messages.
     """
 
     name: str
     device: torch.device | str
     resolution: int = 0
+    draft_resolution: int = 0
     classes: tuple[str, ...] = ()
     latents: Mapping[str, Tensor] = field(default_factory=dict)
     place: str = ""
@@ -85,8 +87,8 @@ class Details:
 class Assembled:
     """A generator ready to draw.
 
-    default_space: "" for the first one; encoder_side: pixels of what the encoder reads, 0 where nothing tells;
-    classes: names, in the network's order.
+    default_space: "" for the first one; sketch: pictures of the draft's size; encoder_side: pixels of what the encoder
+    reads, 0 where nothing tells; classes: names, in the network's order.
     """
 
     network: nn.Module
@@ -94,6 +96,7 @@ class Assembled:
     spaces: Mapping[str, LatentSpace]
     synthesize: Synthesis
     default_space: str = ""
+    sketch: Synthesis | None = None
     discriminator: Callable[[Tensor], Tensor] | None = None
     encoder: nn.Module | None = None
     encoder_side: int = 0

@@ -66,6 +66,9 @@ def assemble(networks: Mapping[str, nn.Module], details: Details) -> Assembled:
     network, judge = networks["generator"], networks.get("discriminator")
     assert isinstance(network, stylegan2.Generator)
     check_channels(network.img_channels, details)
+    if details.draft_resolution not in (0, *network.synthesis.drafts):
+        possible = ", ".join(map(str, network.synthesis.drafts)) or "none"
+        raise ModelError(f"{details.name}: draft_resolution is {details.draft_resolution}; its network has {possible}.")
     classes = class_names(details.classes, network.c_dim) if network.c_dim else ()
     return Assembled(
         network,
@@ -73,20 +76,33 @@ def assemble(networks: Mapping[str, nn.Module], details: Details) -> Assembled:
         _spaces(network, details, classes),
         synthesis_of(network),
         default_space="z" if classes else "w",
-        discriminator=_judge(judge) if isinstance(judge, stylegan2.Discriminator) else None,
+        sketch=synthesis_of(network, details.draft_resolution) if details.draft_resolution else None,
+        discriminator=_judge(judge, network, details) if isinstance(judge, stylegan2.Discriminator) else None,
         encoder=networks.get("encoder"),
         encoder_side=_encoder_side(networks.get("encoder"), network, details),
         classes=classes,
     )
 
 
-def _judge(network: stylegan2.Discriminator) -> Callable[[Tensor], Tensor]:
-    """Images [N, 3, H, W] to logits [N, 1], whatever channels and classes the network has."""
-    from engine.networks.colours import GreyDiscriminator
+def _judge(
+    network: stylegan2.Discriminator, generator: stylegan2.Generator, details: Details
+) -> Callable[[Tensor], Tensor]:
+    """Images [N, 3, H, W] to logits [N, 1], whatever channels and classes the network has.
 
+    It may judge smaller pictures than the generator draws. Raises ModelError where drafts are too small for it.
+    """
+    from engine.networks.colours import GreyDiscriminator, ReducingDiscriminator
+
+    if 0 < details.draft_resolution < network.img_resolution:
+        raise ModelError(
+            f"{details.name}: its discriminator judges pictures of {network.img_resolution} px, and drafts have "
+            f"{details.draft_resolution}. Leave the discriminator or the draft_resolution out."
+        )
     network.b4.mbstd_group_size = 1  # how real a particle looks must not depend on which others are in the batch
     judge: Callable[[Tensor], Tensor] = network.of_any_class if network.judges_by_class else network
-    return GreyDiscriminator(judge) if network.img_channels == 1 else judge
+    judge = GreyDiscriminator(judge) if network.img_channels == 1 else judge
+    smaller = network.img_resolution < generator.img_resolution
+    return ReducingDiscriminator(judge, network.img_resolution) if smaller else judge
 
 
 def _encoder_side(encoder: nn.Module | None, network: stylegan2.Generator, details: Details) -> int:
@@ -107,13 +123,13 @@ def _encoder_side(encoder: nn.Module | None, network: stylegan2.Generator, detai
     return encoder.input_side
 
 
-def synthesis_of(network: stylegan2.Generator) -> Synthesis:
-    """One w is that of every layer; grey pictures get three equal channels."""
+def synthesis_of(network: stylegan2.Generator, resolution: int | None = None) -> Synthesis:
+    """One w is that of every layer; grey pictures get three equal channels. resolution: of a draft."""
     from engine.networks.colours import as_colours
 
     def synthesize(decoded: Tensor, space: LatentSpace) -> Tensor:
         ws = decoded[:, None].expand(-1, network.num_ws, -1) if decoded.ndim == 2 else decoded
-        return as_colours(network.synthesis(ws))
+        return as_colours(network.synthesis(ws, resolution=resolution))
 
     return synthesize
 

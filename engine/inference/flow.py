@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -66,7 +67,8 @@ class Particles:
 class Problem:
     """What the flow works on: a generator, its latent space and the log-densities of Eq. 6.
 
-    render: latents [N, *space.shape] -> images [N, 3, H, W], nominally in [-1, 1]. extractor: images -> the
+    render: latents [N, *space.shape] -> images [N, 3, H, W], nominally in [-1, 1]: what the terms look at. show: the
+    same pictures as people see them, where those are larger. extractor: images -> the
     features [N, D] in which particles repel each other, diversity and text scores are measured. text: [D].
     conditions: the terms of C with their relative weights; data: real examples, seen by the same extractor. seed: of
     the noise that all particles share.
@@ -81,6 +83,11 @@ class Problem:
     realism: Term | None = None
     seed: int = 0
     captions: Tensor | None = None  # [M, D]: features of random texts, beside which the fit to `text` is told
+    show: Callable[[Tensor], Tensor] | None = None
+
+    def pictures(self, latents: Tensor, chunk: int | None) -> Tensor:
+        """What people see of latents [N, *space.shape]: [N, 3, H, W], without a gradient."""
+        return apply_in_chunks(self.show or self.render, latents, chunk)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +95,7 @@ class Step:
     """One state of the particles, before they move on."""
 
     particles: Particles
-    images: Tensor  # [N, 3, H, W], nominally in [-1, 1], detached
+    images: Tensor  # [N, 3, H, W], nominally in [-1, 1], detached: what the terms looked at
     features: Tensor  # [N, D], detached, of the pictures as they are
     log_values: Mapping[str, Tensor]  # [N] per term in use; a second "text" is called "text 2"
     text_scores: Tensor  # [N], cosine of image and text features
@@ -98,6 +105,12 @@ class Step:
     seconds: float  # of work since the previous step, without what the consumer took
     stage: int = 1  # 2 in the second stage, in which parts of the latents settle in turn
     fits: Tensor | None = None  # [N] in [0, 1], the share of random captions that fit worse; None without captions
+    draw: Callable[[], Tensor] | None = None
+
+    @property
+    def pictures(self) -> Tensor:
+        """What people see: `images`, or where those are drafts, larger ones, drawn when they are first asked for."""
+        return self.images if self.draw is None else self.draw()
 
 
 @runtime_checkable
@@ -467,8 +480,18 @@ def describe(
     settings: FlowSettings,
     seconds: float,
 ) -> Step:
-    """What the consumer sees of the particles; `batch` and `terms` as they were evaluated at them."""
-    features = batch.constant_features(problem.extractor)
+    """What the consumer sees of the particles; `batch` and `terms` as they were evaluated at them.
+
+    Where the terms look at drafts, the last step's features and scores are those of the pictures themselves.
+    """
+    draw = None
+    if problem.show is not None:
+        chunk = min(settings.chunk or len(particles), len(particles))
+        draw = cache(partial(problem.pictures, particles.latents, chunk))
+    if draw is not None and particles.step >= settings.steps:
+        features = apply_in_chunks(problem.extractor, draw(), chunk)
+    else:
+        features = batch.constant_features(problem.extractor)
     text_scores = torch.cosine_similarity(features, problem.text[None])
     return Step(
         particles=particles,
@@ -482,6 +505,7 @@ def describe(
         seconds=seconds,
         stage=settings.stage(particles.step) if isinstance(problem.space, Partwise) else 1,
         fits=None if problem.captions is None else share_of_worse(features, text_scores, problem.captions),
+        draw=draw,
     )
 
 

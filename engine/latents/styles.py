@@ -79,9 +79,10 @@ class StyledSynthesis:
         parts = [affine(ws[:, layer.layer]) for layer, affine in zip(self.layers, self._affines, strict=True)]
         return torch.cat(parts, dim=1)
 
-    def __call__(self, styles: Tensor) -> Tensor:
-        """Styles [N, S] -> images [N, 3, H, W], nominally in [-1, 1]. Differentiable."""
-        return as_colours(self._network(styles[:, None].expand(-1, self._network.num_ws, -1)))
+    def __call__(self, styles: Tensor, resolution: int | None = None) -> Tensor:
+        """Styles [N, S] -> images [N, 3, H, W], nominally in [-1, 1]; of `resolution` px, a draft. Differentiable."""
+        ws = styles[:, None].expand(-1, self._network.num_ws, -1)
+        return as_colours(self._network(ws, resolution=resolution))
 
 
 def noisy_layers(synthesis: SynthesisNetwork) -> dict[str, Tensor]:

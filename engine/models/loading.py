@@ -68,7 +68,8 @@ class GeneratorModel:
 
     synthesize: a space's decoded latents, and the space, to images. discriminator: images [N, 3, H, W] to logits
     [N, 1], each image for itself; encoder: images [N, 3, side, side] to w [N, w_dim] or a w for each layer
-    [N, L, w_dim], side as `encoder_side` says. Either may be missing. classes: their names, in the network's order.
+    [N, L, w_dim], side as `encoder_side` says. Either may be missing. sketch: as synthesize, pictures of
+    `draft_resolution` px, where that is not 0. classes: their names, in the network's order.
     in_domain_distance, framed_distance, domain, domain_likeness: see `engine.models.table.ModelRow`. references:
     features [M, D] of pictures like those it was trained on, as prompt models see them, by their sha256.
     """
@@ -88,16 +89,19 @@ class GeneratorModel:
     classes: tuple[str, ...] = ()
     dtype: torch.dtype = torch.float32  # what `render` computes in, see `engine.models.precision`
     encoder_side: int = 0  # 0: the resolution
+    draft_resolution: int = 0
+    sketch: "Synthesis | None" = None
     in_domain_distance: float | None = None
     framed_distance: float | None = None
     references: Mapping[str, Tensor] = field(default_factory=dict)
     domain: str = ""
     domain_likeness: float | None = None
 
-    def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
+    def render(self, latents: Tensor, space: str | LatentSpace, *, draft: bool = False) -> Tensor:
         """Latents [N, *space.shape] to images [N, 3, H, W], nominally in [-1, 1]. Differentiable.
 
-        space: a name of `spaces`, or such a space truncated. Raises ValueError for a name it does not have.
+        space: a name of `spaces`, or such a space truncated. draft: smaller, where the model has such pictures. Raises
+        ValueError for a name it does not have.
         """
         if isinstance(space, str):
             if space not in self.spaces:
@@ -105,7 +109,7 @@ class GeneratorModel:
             space = self.spaces[space]
         decoded = space.decode(latents)
         with lowered(decoded.device, self.dtype):
-            images = self.synthesize(decoded, space)
+            images = self.sketch(decoded, space) if draft and self.sketch else self.synthesize(decoded, space)
             return images.float() if self.dtype != torch.float32 else images
 
 
@@ -361,6 +365,8 @@ def _assemble(row: ModelRow, device: Device, loading: Loading) -> GeneratorModel
     made = _put_together(family, networks, row, device)
     if row.default_space and row.default_space not in made.spaces:
         raise ModelError(f"{row.name}: default_space is {row.default_space!r}; there are {', '.join(made.spaces)}.")
+    if row.draft_resolution and made.sketch is None:
+        raise ModelError(f"{row.name}: draft_resolution is {row.draft_resolution}; a {family.label} draws no drafts.")
     return GeneratorModel(
         name=row.name,
         resolution=made.resolution,
@@ -377,6 +383,8 @@ def _assemble(row: ModelRow, device: Device, loading: Loading) -> GeneratorModel
         classes=made.classes,
         dtype=generator_dtype(device),
         encoder_side=row.encoder_side or made.encoder_side,
+        draft_resolution=row.draft_resolution,
+        sketch=made.sketch,
         in_domain_distance=row.in_domain_distance,
         framed_distance=row.framed_distance,
         references=_tensors(row, REFERENCES) if REFERENCES in row.files else {},
@@ -399,7 +407,9 @@ def _put_together(family: Family, networks: Mapping[str, nn.Module], row: ModelR
     latents = _tensors(row, "latents") if "latents" in row.files else {}
     place = _place(row, "latents") if latents else ""
     try:
-        return family.assemble(networks, Details(row.name, device, row.resolution, row.classes, latents, place))
+        return family.assemble(
+            networks, Details(row.name, device, row.resolution, row.draft_resolution, row.classes, latents, place)
+        )
     except ModelError:
         raise
     except (ValueError, KeyError, IndexError, TypeError, RuntimeError, ArithmeticError, MemoryError) as error:

@@ -63,6 +63,7 @@ class ModelRow:
     classes: tuple[str, ...] = ()  # names, in the generator's order
     options: Mapping[str, Any] = field(default_factory=dict)  # what weights cannot tell, by `name` or `role.name`
     encoder_side: int = 0  # pixels of what the encoder was trained on; 0 for the generator's own
+    draft_resolution: int = 0  # pixels of the pictures that a run looks at while it goes on; 0: of its own
     # Distances of `engine.tasks.inversion`, None where nobody measured them: the largest at which a search redraws
     # pictures of the model's own kind, and the one below which the encoder's guess shows a picture to be framed right.
     in_domain_distance: float | None = None
@@ -151,6 +152,7 @@ _ROW = table(
         "classes": list_of(text(200), 0, 100_000),
         "options": named(_OPTION, text(100, r"\w+(\.\w+)?", "a setting, such as generator.conv_clamp"), 64),
         "encoder_side": whole(0, 4096),
+        "draft_resolution": whole(0, 4096),
         "in_domain_distance": or_none(number(0, 1, above=True)),
         "framed_distance": or_none(number(0, 1, above=True)),
         "domain": text(300),
@@ -189,6 +191,7 @@ def _row(values: dict[str, Any], folder: Path) -> ModelRow:
         classes=tuple(values.get("classes", ())),
         options=values.get("options", {}),
         encoder_side=values.get("encoder_side", 0),
+        draft_resolution=values.get("draft_resolution", 0),
         in_domain_distance=values.get("in_domain_distance"),
         framed_distance=values.get("framed_distance"),
         domain=values.get("domain", ""),

@@ -1,4 +1,4 @@
-"""Pictures of one channel as pictures of three: everything that looks at pictures here expects red, green and blue."""
+"""Pictures of the channels and pixels that a network expects: everything here has red, green and blue."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 GREY, COLOUR = 1, 3
 
@@ -23,3 +24,14 @@ class GreyDiscriminator:
 
     def __call__(self, images: Tensor) -> Tensor:
         return self.network(images.mean(1, keepdim=True))
+
+
+@dataclass(frozen=True, eq=False)
+class ReducingDiscriminator:
+    """A discriminator of pictures of `side` px that takes larger ones, by the means of their pixels."""
+
+    network: Callable[[Tensor], Tensor]
+    side: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.network(adaptive_avg_pool2d(images, self.side) if images.shape[-1] > self.side else images)

@@ -639,6 +639,7 @@ class SynthesisNetwork(nn.Module):
     ) -> None:
         super().__init__()
         _check_architecture(architecture)
+        self.architecture = architecture
         self.w_dim = w_dim
         self.img_resolution = img_resolution
         self.img_channels = img_channels
@@ -659,25 +660,36 @@ class SynthesisNetwork(nn.Module):
             self.add_module(f"b{resolution}", block)
             previous = channels[resolution]
 
+    @property
+    def drafts(self) -> tuple[int, ...]:
+        """The smaller sizes at which there is a picture already: those of a skip architecture."""
+        return tuple(self.block_resolutions[:-1]) if self.architecture == "skip" else ()
+
     def forward(
         self,
         ws: Tensor,
         *,
         noise_mode: NoiseMode = "const",
         generator: torch.Generator | None = None,
+        resolution: int | None = None,
     ) -> Tensor:
         """ws: [N, num_ws, w_dim] -> images: [N, img_channels, H, W], nominally in [-1, 1].
 
-        `generator` feeds noise_mode "random". Each block's torgb shares the first w of the next block. Raises
-        ValueError on a wrong shape or an unknown noise mode.
+        `generator` feeds noise_mode "random". Each block's torgb shares the first w of the next block. resolution: one
+        of `drafts`, to end there with what the blocks so far have drawn. Raises ValueError on a wrong shape, an
+        unknown noise mode, and where there is no such draft.
         """
         if ws.ndim != 3 or ws.shape[1] != self.num_ws or ws.shape[2] != self.w_dim:
             raise ValueError(f"expected ws of shape [N, {self.num_ws}, {self.w_dim}], got {list(ws.shape)}")
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"unknown noise_mode {noise_mode!r}; choose one of {', '.join(NOISE_MODES)}")
+        if resolution not in (None, self.img_resolution, *self.drafts):
+            raise ValueError(f"this network draws no draft of {resolution} px; it draws {list(self.drafts)}")
         x, img = self.get_submodule("b4")(None, None, ws, noise_mode=noise_mode, generator=generator)
-        for i, resolution in enumerate(self.block_resolutions[1:]):
-            block = self.get_submodule(f"b{resolution}")
+        for i, size in enumerate(self.block_resolutions[1:]):
+            if resolution is not None and size > resolution:
+                break
+            block = self.get_submodule(f"b{size}")
             x, img = block(x, img, ws[:, 2 * i + 1 :], noise_mode=noise_mode, generator=generator)
         images: Tensor = img
         return images

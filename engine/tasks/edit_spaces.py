@@ -141,7 +141,7 @@ class StyleEditSpace:
 @torch.no_grad()
 def start_after(begin: Start, renderer: Renderer, space: LatentSpace, step: Step, index: int) -> Start:
     """The start of a further edit: one result of a run that began at `begin` and moved in `space`, one of these."""
-    latents, image = step.particles.latents[index : index + 1], step.images[index : index + 1]
+    latents, image = step.particles.latents[index : index + 1], step.pictures[index : index + 1]
     u, residual = begin.latents, begin.residual
     if isinstance(space, StyleEditSpace):
         residual = space.decode(latents)[0] - renderer.styles(u[None])[0]

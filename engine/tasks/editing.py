@@ -46,12 +46,12 @@ class Editing(Task):
 
     def picture(self, step: Step, index: int) -> Picture:
         """At the generator's size, with the profile, name and transparency of the picture that was edited."""
-        pixels = imaging.to_uint8(step.images[index : index + 1])[0]
+        pixels = imaging.to_uint8(step.pictures[index : index + 1])[0]
         begin = self.begin
         return redrawn(begin.picture, pixels, begin.box) if begin.picture else Picture(pixels)
 
     def figures(self, step: Step) -> dict[str, Any]:
-        changes = (step.images.clamp(-1, 1) - self.begin.target).abs().flatten(1).mean(1) / 2
+        changes = (step.pictures.clamp(-1, 1) - self.begin.target).abs().flatten(1).mean(1) / 2
         return {"distance_to_original": changes.tolist()}
 
     def start(self, step: Step, index: int) -> Start:
@@ -134,7 +134,10 @@ class _Edit:
             chosen = (self.settings, self.generator, self.prompt_model, self.examples)
             data = references(*chosen, device=text.device, watch=self.watch)
         problem = Problem(
-            render=lambda moves: self.renderer.synthesis(space.decode(moves)),
+            render=lambda moves: self.renderer.synthesis(space.decode(moves), self.generator.draft_resolution or None),
+            show=(lambda moves: self.renderer.synthesis(space.decode(moves)))
+            if self.generator.draft_resolution
+            else None,
             space=space,
             extractor=self.prompt_model.image_features,
             text=text,

@@ -126,7 +126,8 @@ def _problem(
         seed=settings.seed,
     )
     return Problem(
-        render=lambda latents: model.render(latents, space),
+        render=lambda latents: model.render(latents, space, draft=True),
+        show=(lambda latents: model.render(latents, space)) if model.draft_resolution else None,
         space=space,
         extractor=prompt_model.image_features,
         text=text,

@@ -62,7 +62,7 @@ class Inpainting(Task):
 
     def shown(self, step: Step) -> Step:
         """With the results between the known pixels."""
-        return replace(step, images=torch.lerp(self.canvas.target, step.images, self.canvas.hole))
+        return replace(step, images=torch.lerp(self.canvas.target, step.images, self.canvas.hole), draw=None)
 
     def picture(self, step: Step, index: int) -> Picture:
         """In the picture's own size."""

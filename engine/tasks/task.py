@@ -41,7 +41,10 @@ class GeneratorLike(Protocol):
     @property
     def discriminator(self) -> Extractor | None: ...
 
-    def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor: ...
+    @property
+    def draft_resolution(self) -> int: ...
+
+    def render(self, latents: Tensor, space: str | LatentSpace, *, draft: bool = False) -> Tensor: ...
 
 
 class PromptModelLike(Protocol):
@@ -105,7 +108,7 @@ class Task:
 
     def picture(self, step: Step, index: int) -> Picture:
         """What is saved of a result."""
-        return Picture(imaging.to_uint8(step.images[index : index + 1])[0])
+        return Picture(imaging.to_uint8(step.pictures[index : index + 1])[0])
 
     def figures(self, step: Step) -> dict[str, Any]:
         """What the report says of the results besides text scores and diversity: numbers by name, lists with one for

@@ -25,7 +25,7 @@ def redrawn(run: Run, side: str, kept: KeptStep) -> "Step":
         raise NotPossibleError("That picture is not there any more.")
     task = run.tasks[side]
     with torch.no_grad():
-        images = task.problem.render(kept.particles.latents)
+        images = task.problem.pictures(kept.particles.latents, None)
     newest = run.moment.sides[side].step
     scored = replace(newest, text_scores=kept.text_scores, fits=kept.fits)
-    return task.shown(replace(scored, particles=kept.particles, images=images, step=kept.step))
+    return task.shown(replace(scored, particles=kept.particles, images=images, draw=None, step=kept.step))

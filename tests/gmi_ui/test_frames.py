@@ -160,7 +160,7 @@ class Toy:
     generator = TinyGenerator()
 
     def __init__(self, stage: CodeStage | None = None, render: Any = None) -> None:
-        self.problem = SimpleNamespace(render=render)
+        self.problem = SimpleNamespace(pictures=lambda latents, chunk: render(latents))
         self._stage = stage
 
     def labels(self, step: Any) -> tuple[str, ...]:
@@ -242,7 +242,7 @@ def test_cells_are_small_while_the_run_goes_on_and_whole_at_its_end(
         assert side_of(frame_of(services, session)["sides"]["ours"]["cells"][1]) == pixels
     monkeypatch.setattr("gmi_ui.frames.FULL_SIDE", 24)
     session, run = by_hand({OURS: Side(steps[2], {}, (KeptStep(steps[1].particles, steps[1].text_scores),))})
-    run.tasks[OURS].problem.render = lambda latents: TinyGenerator().render(latents, "z")  # type: ignore[misc]
+    run.tasks[OURS].problem.pictures = lambda latents, chunk: TinyGenerator().render(latents, "z")  # type: ignore[misc]
     assert side_of(services.painter.past_frame(run, 1)["ours"]["cells"][0]) == 24
     monkeypatch.setattr("gmi_ui.frames.preview_side", lambda count: 100)
     assert side_of(frame_of(services, session)["sides"]["ours"]["cells"][0]) == 32  # never enlarged

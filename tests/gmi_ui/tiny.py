@@ -45,7 +45,9 @@ class TinyGenerator:
     domain: str = "blobs of colour"
     domain_likeness: float | None = None
 
-    def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
+    draft_resolution = 0
+
+    def render(self, latents: Tensor, space: str | LatentSpace, *, draft: bool = False) -> Tensor:
         """[N, 12] -> [N, 3, 32, 32] in [-1, 1]."""
         time.sleep(self.delay)
         axis = torch.linspace(-1.6, 1.6, SIDE)
@@ -140,7 +142,9 @@ class TinyClasses(TinyGenerator):
     family: str = "biggan"
     classes: tuple[str, ...] = CLASS_NAMES
 
-    def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
+    draft_resolution = 0
+
+    def render(self, latents: Tensor, space: str | LatentSpace, *, draft: bool = False) -> Tensor:
         """[N, 12 + K] -> [N, 3, 32, 32]."""
         space = self.spaces[space] if isinstance(space, str) else space
         z, weights = space.decode(latents).split([DIM, len(CLASS_NAMES)], dim=1)
@@ -159,7 +163,9 @@ class TinyCodes(TinyGenerator):
     spaces: Mapping[str, LatentSpace] = field(default_factory=lambda: code_spaces())
     family: str = "dalle_dvae"
 
-    def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
+    draft_resolution = 0
+
+    def render(self, latents: Tensor, space: str | LatentSpace, *, draft: bool = False) -> Tensor:
         """[N, 16, 3] -> [N, 3, 16, 16]."""
         time.sleep(self.delay)
         space = self.spaces[space] if isinstance(space, str) else space

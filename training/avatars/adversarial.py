@@ -1,10 +1,10 @@
-"""Stage 4 of the avatars: a discriminator, and the synthesis network sharpened against it.
+"""Stage 4 of the avatars: a discriminator of drawings and of what the generator draws from all of W.
 
-    python -m training.avatars.adversarial --steps 2000
+    python -m training.avatars.adversarial --steps 4000
 
-Non-saturating logistic loss with lazy R1 (Karras et al. 2020). The drawing loss stays as an anchor, so no
-attribute can be forgotten. Fakes come from the whole neighbourhood of W (the pool's asked traits): blends and
-places outside of the prior have to look like avatars too.
+Non-saturating logistic loss with lazy R1 (Karras et al. 2020). It judges drafts, which a flow looks at; of larger
+pictures it is shown the means of their pixels. The generator stays as it is: the drawing loss has made it, and what
+the discriminator still finds is what a flow can be told to keep away from.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.networks.stylegan2 import Discriminator
-from training.avatars import classifier, pool, synthesis, traits
-from training.jobs import Average, Job, batches, save_sheet, shrink, to_tensor
+from training.avatars import larger
+from training.avatars.stream import statistics, stream
+from training.jobs import Average, Job, pick_device, save_sheet
 
 FOLDER = Path("training/runs/avatars/adversarial")
-CHANNELS = {4: 128, 8: 128, 16: 96, 32: 64, 64: 32, 128: 16}
+SIDE = larger.DRAFTS[0]
+CHANNELS = {4: 128, 8: 128, 16: 96, 32: 64, 64: 32}
 R1_EVERY, R1_GAMMA = 16, 2.0
 
 
 def build_discriminator() -> Discriminator:
     """No minibatch statistics: a particle's realism must not depend on the others."""
-    return Discriminator(0, synthesis.RESOLUTION, channels=CHANNELS, mbstd_channels=0)
+    return Discriminator(0, SIDE, channels=CHANNELS, mbstd_channels=0)
 
 
 def r1_penalty(discriminator: Discriminator, images: Tensor) -> Tensor:
@@ -38,58 +40,48 @@ def r1_penalty(discriminator: Discriminator, images: Tensor) -> Tensor:
     return gradient.square().sum(dim=(1, 2, 3)).mean() * (R1_GAMMA / 2 * R1_EVERY)
 
 
+def train_critic(
+    critic: Discriminator, optimizer: torch.optim.Optimizer, real: Tensor, made: Tensor, step: int
+) -> dict[str, Tensor]:
+    """One step of the discriminator on drawings and pictures [N, 3, H, W]; its mean logits."""
+    with torch.autocast(real.device.type, torch.bfloat16):
+        on_real, on_made = critic(real).float(), critic(made).float()
+    loss = F.softplus(-on_real).mean() + F.softplus(on_made).mean()
+    if step % R1_EVERY == 0:
+        loss = loss + r1_penalty(critic, real)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return {"real": on_real.detach().mean(), "made": on_made.detach().mean()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--warmup", type=int, default=200, help="steps in which only the discriminator learns")
-    parser.add_argument("--adversarial", type=float, default=0.02, help="weight of the adversarial loss")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw ahead")
+    parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     torch.manual_seed(7)
-    data, statistics = pool.open_pool(), traits.statistics()
-    generator = synthesis.load_average().requires_grad_(True).train()
-    discriminator = build_discriminator()
-    synthesis_optimizer = torch.optim.Adam(generator.synthesis.parameters(), lr=5e-4, betas=(0.0, 0.99))
-    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), lr=2e-3, betas=(0.0, 0.99))
-    average = Average(generator, 0.999)
-    average_discriminator = Average(discriminator, 0.998)
-    tower, weight = classifier.load("tower"), synthesis.face_weight(synthesis.RESOLUTION, 1.0)
-    job = Job(FOLDER)
-    job.resume(
-        generator=generator, discriminator=discriminator, average=average, average_discriminator=average_discriminator,
-        synthesis_optimizer=synthesis_optimizer, discriminator_optimizer=discriminator_optimizer,
-    )  # fmt: skip
-    for rows in batches(len(data), arguments.batch, 71, job.step):
+    device = pick_device(arguments.device)
+    generator, critic = larger.load_average()[0].to(device), build_discriminator().to(device)
+    optimizer = torch.optim.Adam(critic.parameters(), lr=2e-3, betas=(0.0, 0.99))
+    average, job = Average(critic, 0.998), Job(FOLDER)
+    job.resume(critic=critic, optimizer=optimizer, average=average)
+    mean, unit = (torch.from_numpy(part.astype(np.float32)).to(device) for part in statistics())
+    drawings = stream(2 * arguments.batch, 2 * SIDE, 71, job.step, workers=arguments.workers, device=device)
+    for given, images in drawings:
         if job.step >= arguments.steps:
             break
-        real, w = to_tensor(data.images[rows]), synthesis.to_w(data.asked[rows], statistics)
-        with torch.autocast("cpu", torch.bfloat16):
-            made = synthesis.synthesize(generator, w).float()
-        measures = {"l1": (made.detach() - real).abs().mean().item()}
-        if job.step >= arguments.warmup:
-            loss = synthesis.drawing_loss(made, real, weight)
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = loss + 0.1 * synthesis.feature_loss(tower, shrink(made, 64), shrink(real, 64)).float()
-                loss = loss + arguments.adversarial * F.softplus(-discriminator(made).float()).mean()
-            synthesis_optimizer.zero_grad()
-            loss.backward()
-            synthesis_optimizer.step()
-            average.update(generator, job.step)
-        others = np.random.default_rng(job.step).integers(len(data), size=arguments.batch)
-        with torch.autocast("cpu", torch.bfloat16):
-            on_real = discriminator(to_tensor(data.images[np.sort(others)])).float()
-            on_made = discriminator(made.detach()).float()
-        loss = F.softplus(-on_real).mean() + F.softplus(on_made).mean()
-        measures |= {"real": on_real.mean().item(), "made": on_made.mean().item()}
-        if job.step % R1_EVERY == 0:
-            loss = loss + r1_penalty(discriminator, real)
-        discriminator_optimizer.zero_grad()
-        loss.backward()
-        discriminator_optimizer.step()
-        average_discriminator.update(discriminator, job.step)
+        # Other drawings than those that the pictures are of: what is told apart is how, not what, they show.
+        real = F.avg_pool2d(images[: arguments.batch], 2)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            made = larger.synthesize(generator, (given[arguments.batch :] - mean) / unit, SIDE)[SIDE].float()
+        measures = train_critic(critic, optimizer, real, made, job.step)
+        average.update(critic, job.step)
         job.finish_step(**measures)
         if job.step % 500 == 0:
-            save_sheet(job.folder / "latest.png", torch.cat([real[:8], made[:8].detach()]))
+            save_sheet(job.folder / "latest.png", torch.cat([real[:8], made[:8]]))
     job.save()
 
 

@@ -1,6 +1,6 @@
 """The avatars at 256 px: the 128-px generator gets a wider last block, one more, the extras, and cleaner targets.
 
-    python -m training.avatars.larger --from training/checkpoints/avatars-256.safetensors --steps 20000
+    python -m training.avatars.larger --steps 20000
     python -m training.avatars.larger --minutes 9 --batch 64 --workers 8     # on a GPU
     python -m training.avatars.larger --figures     # of the newest weights, on held-out drawings
 
@@ -11,9 +11,6 @@ take much of its capacity to learn where one hat becomes another. The rest are t
 
 The picture is right at every size: what the blocks up to 64 or 128 px have drawn is the picture, reduced. So a flow
 can look at small pictures and leave the large blocks out.
-
-In the last part of the training a discriminator looks on (non-saturating logistic loss with lazy R1, Karras et al.
-2020); the drawing loss stays, so no attribute can be forgotten.
 """
 
 from __future__ import annotations
@@ -31,33 +28,25 @@ from torch import Tensor
 
 from engine.checkpoints import read_safetensors, write_safetensors
 from engine.networks.mini_tower import MiniTower
-from engine.networks.stylegan2 import Discriminator, Generator
-from training.avatars import adversarial, pool, synthesis, traits
+from engine.networks.stylegan2 import Generator
+from training.avatars import pool, synthesis, traits
 from training.avatars.stream import asked_traits, statistics, stream
 from training.jobs import Average, Job, Pace, pick_device, save_sheet, shrink, to_tensor
 
 FOLDER = Path("training/runs/avatars/larger")
 BUNDLE = Path("assets/avatars")
-CHECKPOINT = Path("training/checkpoints/avatars-256.safetensors")
 RESOLUTION = 256
 DRAFTS = (64, 128)  # px of the smaller pictures that are to be right as well
 CHANNELS = {**synthesis.CHANNELS, 128: 32, 256: 16}
-CRITIC_CHANNELS = {**adversarial.CHANNELS, 256: 8}
 Z_DIM = traits.latent_size() + len(traits.EXTRAS)
 W_DIM = traits.WIDE
 HELD_OUT = 256  # pictures behind the figures
 SMALL_PARTS = 2.0  # extra weight of what is near an edge; most of a drawing is flat and soon right
-CRITIC_FROM, SHARPEN_FROM = 0.45, 0.6  # share of the training from which the discriminator learns, and is listened to
 
 
 def build() -> Generator:
     """The generator with untrained weights; its W is the space of traits with the extras."""
     return Generator(Z_DIM, 0, W_DIM, RESOLUTION, channels=CHANNELS, mapping_layers=4, layer_features=512)
-
-
-def build_discriminator() -> Discriminator:
-    """No minibatch statistics: a particle's realism must not depend on the others."""
-    return Discriminator(0, RESOLUTION, channels=CRITIC_CHANNELS, mbstd_channels=0)
 
 
 def settling_tensors(leak: float, size: int = W_DIM) -> dict[str, Tensor]:
@@ -156,22 +145,30 @@ def close_up(images: Tensor) -> Tensor:
 
 
 def load_features() -> MiniTower:
-    """The bundled encoder: its stages know every trait, and it never judges."""
-    state = read_safetensors(BUNDLE / "encoder.safetensors")
+    """The attribute tower, or the bundled encoder that came of it: its stages know every trait, and neither judges."""
+    tower = Path("training/runs/avatars/tower/weights.pt")
+    state = torch.load(tower, weights_only=True) if tower.exists() else read_safetensors(BUNDLE / "encoder.safetensors")
     network = MiniTower(num_classes=len(state["head.bias"]))
     network.load_state_dict(state)
     return network.eval().requires_grad_(False)
 
 
+def first_weights() -> Mapping[str, Tensor]:
+    """What a run begins with: the 128-px generator that was just trained, or else the bundle's."""
+    if (synthesis.FOLDER / "state.pt").exists():
+        return synthesis.load_average().state_dict()
+    return read_safetensors(BUNDLE / "generator.safetensors")
+
+
 def load_average(folder: Path | None = None) -> tuple[Generator, int]:
-    """The newest averaged weights of a run and its step; of the checkpoint where there is no run."""
+    """The newest averaged weights of a run and its step; the bundle's where there is no run."""
     folder = folder or FOLDER
     generator = build()
     if (folder / "state.pt").exists():
         state = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
         generator.load_state_dict(state["parts"]["average"])
         return generator.eval().requires_grad_(False), int(state["step"])
-    generator.load_state_dict(widened(read_safetensors(CHECKPOINT), generator))
+    generator.load_state_dict(widened(first_weights(), generator))
     return generator.eval().requires_grad_(False), 0
 
 
@@ -229,12 +226,11 @@ def drawing_losses(tower: MiniTower, made: Mapping[int, Tensor], wanted: Tensor,
     return loss + 0.1 * features.float()
 
 
-def write_weights(path: Path, generator: Generator, critic: Discriminator) -> None:
+def write_weights(path: Path, generator: Generator) -> None:
     """The averages in half precision: what a later run or the export starts from."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    parts = {f"synthesis.{name}": value for name, value in generator.synthesis.state_dict().items()}
-    parts |= {f"discriminator.{name}": value for name, value in critic.state_dict().items()}
-    write_safetensors(path, {name: value.cpu() for name, value in parts.items()}, dtype=torch.float16)
+    parts = {f"synthesis.{name}": value.cpu() for name, value in generator.synthesis.state_dict().items()}
+    write_safetensors(path, parts, dtype=torch.float16)
 
 
 def main() -> None:
@@ -243,10 +239,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="end after these, the schedule with them")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=4e-3)  # at 1e-2, batches of 8: no better
-    parser.add_argument("--adversarial", type=float, default=0.01, help="weight of the adversarial loss; 0: no discriminator")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw ahead")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--from", type=Path, dest="checkpoint", help="start from these weights", default=CHECKPOINT)
+    parser.add_argument("--from", type=Path, dest="checkpoint", help="start from these weights")
     parser.add_argument("--figures", action="store_true", help="print the figures of the newest weights and end")
     parser.add_argument("--export", type=Path, help="write the newest averages as float16, now and at every sheet")
     arguments = parser.parse_args()
@@ -256,25 +251,19 @@ def main() -> None:
         return
     torch.manual_seed(9)
     device = pick_device(arguments.device)
-    generator, critic = build(), build_discriminator()
-    start = read_safetensors(arguments.checkpoint)
+    generator = build()
+    start = read_safetensors(arguments.checkpoint) if arguments.checkpoint else first_weights()
     generator.load_state_dict(widened(start, generator))
-    known = {name.removeprefix("discriminator."): value for name, value in start.items() if name.startswith("discr")}
-    critic.load_state_dict(known or critic.state_dict())
-    generator.to(device), critic.to(device)
+    generator.to(device)
     optimizer = torch.optim.Adam(generator.synthesis.parameters(), lr=arguments.rate, betas=(0.9, 0.99))
-    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=2e-3, betas=(0.0, 0.99))
-    average, critic_average = Average(generator, 0.998), Average(critic, 0.998)
+    average = Average(generator, 0.998)
     job = Job(FOLDER, minutes=2.0)
-    job.resume(
-        generator=generator, critic=critic, optimizer=optimizer, critic_optimizer=critic_optimizer, average=average,
-        critic_average=critic_average,
-    )  # fmt: skip
+    job.resume(generator=generator, optimizer=optimizer, average=average)
     tower = load_features().to(device)
     mean, deviation = (torch.from_numpy(part.astype(np.float32)).to(device) for part in statistics())
     pace, pictures_at = Pace(arguments.steps, arguments.minutes), time.monotonic()
     drawings = stream(arguments.batch, RESOLUTION, 9, job.step, workers=arguments.workers, device=device)
-    averaged, averaged_critic = build(), build_discriminator()
+    averaged = build()
     for given, wanted in drawings:
         done = pace.set_rate(optimizer, job.step, arguments.rate)
         if done >= 1:
@@ -282,46 +271,21 @@ def main() -> None:
         with torch.autocast(device.type, torch.bfloat16):
             made = {size: images.float() for size, images in synthesize(generator, (given - mean) / deviation).items()}
         loss = drawing_losses(tower, made, wanted, job.step)
-        l1 = (made[RESOLUTION].detach() - wanted).abs().mean()
-        measures = {"loss": loss.detach(), "l1": l1}
-        if done >= SHARPEN_FROM and arguments.adversarial:
-            with torch.autocast(device.type, torch.bfloat16):
-                loss = loss + arguments.adversarial * F.softplus(-critic(made[RESOLUTION]).float()).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         average.update(generator, job.step)
-        if done >= CRITIC_FROM and arguments.adversarial:
-            measures |= train_critic(critic, critic_optimizer, wanted, made[RESOLUTION].detach(), job.step)
-            critic_average.update(critic, job.step)
-        job.finish_step(**measures)
+        job.finish_step(loss=loss, l1=(made[RESOLUTION].detach() - wanted).abs().mean())
         if time.monotonic() - pictures_at > 60:
             pictures_at = time.monotonic()
             save_sheet(job.folder / "latest.png", torch.cat([wanted[:8], made[RESOLUTION][:8].detach()]))
             if arguments.export:
                 averaged.load_state_dict(average.state_dict())
-                averaged_critic.load_state_dict(critic_average.state_dict())
-                write_weights(arguments.export, averaged, averaged_critic)
+                write_weights(arguments.export, averaged)
     job.save()
     if arguments.export:
         averaged.load_state_dict(average.state_dict())
-        averaged_critic.load_state_dict(critic_average.state_dict())
-        write_weights(arguments.export, averaged, averaged_critic)
-
-
-def train_critic(
-    critic: Discriminator, optimizer: torch.optim.Optimizer, real: Tensor, made: Tensor, step: int
-) -> dict[str, Tensor]:
-    """One step of the discriminator on drawings and pictures [N, 3, 256, 256]; its mean logits."""
-    with torch.autocast(real.device.type, torch.bfloat16):
-        on_real, on_made = critic(real).float(), critic(made).float()
-    loss = F.softplus(-on_real).mean() + F.softplus(on_made).mean()
-    if step % adversarial.R1_EVERY == 0:
-        loss = loss + adversarial.r1_penalty(critic, real)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    return {"real": on_real.detach().mean(), "made": on_made.detach().mean()}
+        write_weights(arguments.export, averaged)
 
 
 if __name__ == "__main__":

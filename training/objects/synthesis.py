@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from engine.checkpoints import read_safetensors, write_safetensors
 from engine.networks.mini_tower import MiniTower
 from engine.networks.stylegan2 import Discriminator, Generator
-from training.avatars import larger, synthesis
+from training.avatars import adversarial, larger, synthesis
 from training.jobs import Average, Job, Pace, pick_device, save_sheet, shrink
 from training.mosaic import colours
 from training.objects import pool
@@ -138,11 +138,10 @@ def drawing_losses(tower: MiniTower, made: dict[int, Tensor], wanted: Tensor, st
     return loss + 0.15 * features.float()
 
 
-def write_weights(path: Path, generator: Generator, critic: Discriminator, entries: Entries) -> None:
+def write_weights(path: Path, generator: Generator, entries: Entries) -> None:
     """The averages and the places in half precision."""
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = {f"synthesis.{name}": value for name, value in generator.synthesis.state_dict().items()}
-    parts |= {f"discriminator.{name}": value for name, value in critic.state_dict().items()}
     parts["places"] = entries.places.weight
     write_safetensors(path, {name: value.detach().cpu() for name, value in parts.items()}, dtype=torch.float16)
 
@@ -177,21 +176,20 @@ def main() -> None:
     optimizer = torch.optim.Adam(generator.synthesis.parameters(), lr=arguments.rate, betas=(0.9, 0.99))
     places_optimizer = torch.optim.SparseAdam(list(entries.parameters()), lr=1e-2)
     critic_optimizer = torch.optim.Adam(critic.parameters(), lr=2e-3, betas=(0.0, 0.99))
-    average, critic_average = Average(generator, 0.998), Average(critic, 0.998)
+    average = Average(generator, 0.998)
     job = Job(FOLDER, minutes=4.0)
     job.resume(
         generator=generator, critic=critic, entries=entries, optimizer=optimizer, places_optimizer=places_optimizer,
-        critic_optimizer=critic_optimizer, average=average, critic_average=critic_average,
+        critic_optimizer=critic_optimizer, average=average,
     )  # fmt: skip
     tower, looks = load_tower().to(device), Looks(device)
     pace, pictures_at = Pace(arguments.steps, arguments.minutes), time.monotonic()
-    averaged, averaged_critic = build(), build_discriminator()
+    averaged = build()
 
     def export() -> None:
         averaged.load_state_dict(average.state_dict())
-        averaged_critic.load_state_dict(critic_average.state_dict())
         if arguments.export:
-            write_weights(arguments.export, averaged, averaged_critic, entries)
+            write_weights(arguments.export, averaged, entries)
 
     while (done := pace.set_rate(optimizer, job.step, arguments.rate)) < 1:
         for group in places_optimizer.param_groups:
@@ -223,8 +221,7 @@ def main() -> None:
         places_optimizer.step()
         average.update(generator, job.step)
         if critical:
-            measures |= larger.train_critic(critic, critic_optimizer, wanted, judged.detach(), job.step)
-            critic_average.update(critic, job.step)
+            measures |= adversarial.train_critic(critic, critic_optimizer, wanted, judged.detach(), job.step)
         job.finish_step(**measures)
         if time.monotonic() - pictures_at > 60:
             pictures_at = time.monotonic()

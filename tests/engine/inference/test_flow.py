@@ -127,6 +127,33 @@ def test_a_step_describes_its_own_particles():
         assert not any(t.requires_grad for t in (step.images, step.features, step.text_scores))
 
 
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_people_see_pictures_and_terms_look_at_drafts(chunk: int | None):
+    """The moves are those of the drafts alone; pictures are drawn once, when asked for; the last scores are theirs."""
+    drawn: list[int] = []
+
+    def show(latents: Tensor) -> Tensor:
+        drawn.append(len(latents))
+        return 1 - toy_problem().render(latents)
+
+    settings = FlowSettings(steps=3, chunk=chunk)
+    plain = list(refine(toy_problem(), toy_particles(4), settings))
+    problem = replace(toy_problem(), show=show)
+    steps = refine(problem, toy_particles(4), settings)
+    first = next(steps)
+    assert not drawn
+    torch.testing.assert_close(first.pictures, 1 - first.images)
+    assert first.pictures is first.pictures and drawn == ([4] if chunk is None else [2, 2])
+    rest = list(steps)
+    for ours, theirs in zip([first, *rest], plain, strict=True):
+        assert torch.equal(ours.particles.latents, theirs.particles.latents)
+        assert torch.equal(ours.images, theirs.images) and theirs.pictures is theirs.images
+    assert sum(drawn) == 8  # of the first step and of the last
+    last = rest[-1]
+    torch.testing.assert_close(last.features, problem.extractor(last.pictures))
+    torch.testing.assert_close(rest[0].features, problem.extractor(rest[0].images))
+
+
 def test_scores_are_those_of_pictures_without_augmentation():
     tower = ToyTower()
     problem = toy_problem(tower=tower)

@@ -18,7 +18,7 @@ from engine.latents.styles import StyledSynthesis
 from engine.models.loading import GeneratorModel, inspect_file, load_generator, load_other, load_prompt_model
 from engine.models.table import ASSETS, list_models, read_row
 from engine.networks import dfgan, stargan2
-from engine.networks.stylegan2 import Generator
+from engine.networks.stylegan2 import Discriminator, Generator
 from tests.engine.tiny import CHANNELS, RESOLUTION, W_DIM, Z_DIM, write_row
 from tests.goldens import reference
 
@@ -90,6 +90,25 @@ def test_realism_of_a_picture_does_not_depend_on_the_others(generator: Generator
     images = generator.render(generator.spaces["w"].sample(range(5)), "w")
     alone = torch.cat([generator.discriminator(image) for image in images.split(1)])
     torch.testing.assert_close(generator.discriminator(images), alone)
+
+
+def test_drafts_are_smaller_and_pictures_as_ever(generator: GeneratorModel, damaged_assets: Path) -> None:
+    folder = damaged_assets / "avatars"
+    values = json.loads((folder / "model.json").read_text())
+    judge = Discriminator(0, 8, channels={4: 8, 8: 8}, mbstd_channels=0)
+    sha256 = write_safetensors(folder / "discriminator.safetensors", judge.state_dict())
+    values["files"]["discriminator"]["sha256"] = sha256
+    write_row(folder, **values, draft_resolution=8)
+    drafting = load_generator("avatars", assets=damaged_assets)
+    latents = generator.spaces["w"].sample(range(3))
+    pictures = drafting.render(latents, "w")
+    assert torch.equal(pictures, generator.render(latents, "w"))
+    assert torch.equal(generator.render(latents, "w", draft=True), pictures)  # where the model has none
+    drafts = drafting.render(latents, "w", draft=True)
+    assert (drafting.draft_resolution, drafts.shape) == (8, (3, 3, 8, 8))
+    assert drafting.discriminator is not None
+    assert torch.equal(drafting.discriminator(drafts), judge(drafts))
+    assert torch.equal(drafting.discriminator(pictures), judge(F.avg_pool2d(pictures, 2)))
 
 
 def test_encoder_gives_w(generator: GeneratorModel) -> None:
@@ -376,6 +395,8 @@ def test_generators_of_other_channels_are_refused(channels: int, tmp_path: Path)
         ({"files": {"generator": {"path": "x", "sha256": "0"}}}, "expected 64 hexadecimal digits"),
         ({"files": {}}, "names no 'generator' file"),
         ({"default_space": "v"}, "default_space is 'v'; there are z, w"),
+        ({"draft_resolution": 12}, "draft_resolution is 12; its network has 4, 8"),
+        ({"draft_resolution": 8}, "judges pictures of 16 px, and drafts have 8"),
     ],
 )
 def test_wrong_rows(damaged_assets: Path, change: dict[str, object], message: str) -> None:

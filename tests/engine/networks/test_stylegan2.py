@@ -271,6 +271,23 @@ def test_synthesis_gradcheck(architecture: stylegan2.Architecture) -> None:
     assert torch.autograd.gradcheck(network.synthesis, normal(2, network.num_ws, 4).requires_grad_())
 
 
+def test_a_draft_is_what_the_blocks_so_far_have_drawn() -> None:
+    """Without the last block's colours the whole picture is the draft, enlarged."""
+    synthesis, ws = tiny_generator(channels={4: 3, 8: 2}).synthesis, normal(2, 4, 4)
+    assert synthesis.drafts == (4,)
+    draft = synthesis(ws, resolution=4)
+    assert torch.equal(synthesis(ws, resolution=8), synthesis(ws))
+    with torch.no_grad():
+        synthesis.get_parameter("b8.torgb.weight").zero_()
+        synthesis.get_parameter("b8.torgb.bias").zero_()
+    assert_near(synthesis(ws), upsample(draft, synthesis.get_buffer("b8.resample_filter")), 1e-12)
+    assert torch.autograd.gradcheck(lambda ws: synthesis(ws, resolution=4), normal(2, 4, 4).requires_grad_())
+    with pytest.raises(ValueError, match=r"draws no draft of 16 px; it draws \[4\]"):
+        synthesis(ws, resolution=16)
+    with pytest.raises(ValueError, match=r"it draws \[\]"):
+        tiny_generator(architecture="resnet").synthesis(ws, resolution=4)
+
+
 def test_several_cotangents_at_once_are_pulled_back_as_one_by_one() -> None:
     """The flow sends its roles through a frozen generator side by side, in one batched backward pass."""
     synthesis = tiny_generator().synthesis

@@ -35,7 +35,9 @@ class ToyModel:
     )
     asked_spaces: list[str] = field(default_factory=list)
 
-    def render(self, latents: Tensor, space: str | LatentSpace) -> Tensor:
+    draft_resolution = 0
+
+    def render(self, latents: Tensor, space: str | LatentSpace, *, draft: bool = False) -> Tensor:
         self.asked_spaces.append(space if isinstance(space, str) else space.name)
         return self.network(latents.double())
 
@@ -227,7 +229,7 @@ def of_classes(**changes: object) -> Generation:
     """Pictures of classes; texts are as near as they are long."""
     space = ClassSpace(LATENT, CLASSES, (0, 1, 2))
     model = ToyModel(spaces={"z": space})
-    model.render = lambda latents, space: model.network(latents[:, :LATENT].double())  # type: ignore[method-assign]
+    model.render = lambda latents, space, **_: model.network(latents[:, :LATENT].double())  # type: ignore[method-assign]
     settings = replace(SETTINGS, n=2, seed=0, **changes)  # type: ignore[arg-type]
     return generate(settings, model, ToyPromptModel())
 
@@ -259,7 +261,7 @@ def of_codes(detail_steps: int) -> Generation:
     bank = torch.randint(4, (20, 2, 2), generator=torch.Generator().manual_seed(2))
     codes = CodeSpace(Codebook(numbers(4, 3).float()), 2, 2, bank)
     model = ToyModel(spaces={"codes": codes}, default_space="codes")
-    model.render = lambda latents, space: codes.decode(latents).double()  # type: ignore[method-assign]
+    model.render = lambda latents, space, **_: codes.decode(latents).double()  # type: ignore[method-assign]
     prompts = ToyPromptModel()
     prompts.tower = lambda images: F.normalize(images.flatten(1)[:, :FEATURES], dim=1)  # type: ignore[assignment]
     flow = FlowSettings(steps=4, detail_steps=detail_steps)

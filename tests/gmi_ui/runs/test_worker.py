@@ -164,7 +164,7 @@ def test_an_unforeseen_error_is_named_and_the_worker_goes_on(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(TinyGenerator, "render", lambda *_: 1 / 0)
+        patch.setattr(TinyGenerator, "render", lambda *_, **__: 1 / 0)
         failed = carried_out(services, Run(tiny_settings(), GENERATE))
     assert failed.moment.phase is Phase.FAILED and failed.moment.notice
     assert "ZeroDivisionError" in failed.moment.notice.text
@@ -175,7 +175,7 @@ def breaking(after: int) -> Callable[[str], TinyGenerator]:
     """A generator whose pictures are no numbers after so many forward passes."""
 
     class Breaking(TinyGenerator):
-        def render(self, latents: torch.Tensor, space: str | LatentSpace) -> torch.Tensor:
+        def render(self, latents: torch.Tensor, space: str | LatentSpace, *, draft: bool = False) -> torch.Tensor:
             calls.append(1)
             return super().render(latents, space) * (float("nan") if len(calls) > after else 1.0)
 

@@ -1,1 +1,0 @@
-"""Training of `hairdresser`: a small StarGAN v2 that puts the hair, or the hat, of one avatar on another."""
