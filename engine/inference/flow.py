@@ -38,6 +38,7 @@ from engine.settings import CodeOrder, Divergence, FlowSettings, Schedule, plain
 # The moves that a code tries in its turn, in the length of its moves while all move together; the first of equals is
 # kept. Longer ones raise the text score further, by speckles.
 TURN_LENGTHS = (4.0, 0.0, 16.0, 64.0)
+CHOICE_GAIN = 1.0  # nats of log-likelihood; at 2 fewer pictures show what was asked for, at 1/2 they differ less
 DIVERGED = 100.0  # times the latent space's scale: no generator was trained there
 RATIO_WEIGHTS = (0.1, 10.0)  # limits of the f-divergence's weights, whose mean is 1
 SMALLEST_NORM = 1e-18  # a shorter gradient has no direction; its square is still a float32
@@ -126,6 +127,18 @@ class Partwise(Protocol):
         ...
 
 
+@runtime_checkable
+class Choosing(Protocol):
+    """A latent space some of whose latents are values of something, such as a hat, one of which a picture has."""
+
+    @property
+    def options(self) -> Sequence[Any]: ...
+
+    def alternatives(self, latents: Tensor, option: Any) -> tuple[Tensor, Tensor]:
+        """The latents with each value of an option: [V, N, *shape], and which of them each has now: [N]."""
+        ...
+
+
 class DivergenceError(RuntimeError):
     """The flow left the numbers, or the generator's territory.
 
@@ -181,6 +194,9 @@ def refine(
             return
         drift = _drift(problem, batch, generated, terms, settings, last_good)
         particles = _advance(problem, particles, drift, terms, settings, chunk)
+        if particles.step >= settings.steps and isinstance(problem.space, Choosing):
+            chosen = chosen_values(problem.space, particles.latents, _merit(problem, terms, particles.step, chunk))
+            particles = Particles(chosen, particles.seeds, particles.step)
         _check_position(particles.latents, problem.space, settings, last_good)
 
 
@@ -421,15 +437,39 @@ def _advance(
             settled = space.snapped(settled, _settled_share(settings))
         return torch.where(turn.moving, settled, moved)
 
+    ends = map(end, TURN_LENGTHS if settings.normalise else (1.0,))
+    likeliest = _likeliest(ends, _merit(problem, terms, particles.step, chunk))
+    return Particles(likeliest, particles.seeds, particles.step + 1)
+
+
+def _merit(problem: Problem, terms: Sequence[Evaluated], step: int, chunk: int | None) -> Callable[[Tensor], Tensor]:
+    """Latents [N, *shape] -> the weighted log-likelihood of the conditions in use: [N]."""
+
     def merit(latents: Tensor) -> Tensor:
-        batch = Batch(
-            latents, apply_in_chunks(problem.render, latents, chunk), step=particles.step, chunk=chunk or len(latents)
-        )
+        images = apply_in_chunks(problem.render, latents, chunk)
+        batch = Batch(latents, images, step=step, chunk=chunk or len(latents))
         values = [entry.weight * entry.term.log_value(batch) for entry in terms if entry.role == "C"]
         return sum(values, latents.new_zeros(len(latents)))
 
-    ends = map(end, TURN_LENGTHS if settings.normalise else (1.0,))
-    return Particles(_likeliest(ends, merit), particles.seeds, particles.step + 1)
+    return merit
+
+
+@torch.no_grad()
+def chosen_values(space: Choosing, latents: Tensor, merit: Callable[[Tensor], Tensor]) -> Tensor:
+    """The latents [N, ...] with one whole value of each option, where a run ends.
+
+    Between two hats a picture shows neither, and the gradient that would lead on to one of them may point to another.
+    A particle keeps the value it is nearest to, unless its condition gains CHOICE_GAIN by another: so it shows what
+    was asked for, and what nobody asked for stays as different as repulsion has made it.
+    """
+    for option in space.options:
+        candidates, own = space.alternatives(latents, option)
+        merits = torch.stack([merit(candidate) for candidate in candidates])
+        highest, best = merits.max(0)
+        gain = highest - merits.gather(0, own[None])[0]
+        taken = torch.where(gain > CHOICE_GAIN, best, own)
+        latents = candidates[taken, torch.arange(len(latents), device=latents.device)]
+    return latents
 
 
 def _settled_share(settings: FlowSettings) -> float:

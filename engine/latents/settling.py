@@ -26,11 +26,31 @@ SMALLEST = 1e-9  # of a weight: a power below 1 of 0 would have no gradient
 
 
 @dataclass(frozen=True, eq=False)
+class Option:
+    """Something that a picture has one value of.
+
+    columns: [k] of the traits; values: [V, k]; whole: whether nothing between two values is one, as with hats.
+    """
+
+    columns: Tensor
+    values: Tensor
+    whole: bool
+
+    def own(self, traits: Tensor) -> Tensor:
+        """The value that each row [N, w_dim] is nearest to: [N]."""
+        return torch.cdist(traits[:, self.columns], self.values).argmin(1)
+
+
+@dataclass(frozen=True, eq=False)
 class Choice:
     """Convex weights of values; the greatest takes nearly all, by weights ** power."""
 
     columns: Tensor  # [V]
     power: float
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        return (Option(self.columns, torch.eye(len(self.columns)).to(self.columns.device), whole=True),)
 
     def settle(self, traits: Tensor) -> Tensor:
         sharp = onto_simplex(traits[..., self.columns]).clamp_min(SMALLEST) ** self.power
@@ -46,6 +66,10 @@ class Palette:
     pull: float
     width: float
 
+    @property
+    def options(self) -> tuple[Option, ...]:
+        return (Option(self.columns, self.named, whole=False),)
+
     def settle(self, traits: Tensor) -> Tensor:
         colour = traits[..., self.columns]
         distance = (colour[..., None, :] - self.named).square().sum(-1)
@@ -60,6 +84,10 @@ class Line:
     columns: Tensor  # [3]
     corners: Tensor  # [V, 3]
     tolerance: float
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        return (Option(self.columns, self.corners, whole=False),)
 
     def settle(self, traits: Tensor) -> Tensor:
         colour = traits[..., self.columns]
@@ -77,6 +105,11 @@ class Switches:
     """Traits that are absent below a quarter and present above three: a smooth step between."""
 
     columns: Tensor  # [K]
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        values = torch.tensor([[0.0], [1.0]], device=self.columns.device)
+        return tuple(Option(column, values, whole=True) for column in self.columns.split(1))
 
     def settle(self, traits: Tensor) -> Tensor:
         present = (2 * traits[..., self.columns] - 0.5).clamp(0, 1)
@@ -103,6 +136,25 @@ class Settling:
         settled = (result - self.mean) / self.deviation
         # Where the picture no longer changes with w, the leak still tells the flow which way it would.
         return settled + self.leak * (w - w.detach())
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """All that a picture has one value of, part by part."""
+        return tuple(option for part in self.parts for option in part.options)
+
+    def alternatives(self, w: Tensor, option: Option) -> tuple[Tensor, Tensor]:
+        """w [N, w_dim] with each value of an option: [V, N, w_dim], and which of them each row has now: [N].
+
+        A row's own value is made whole where nothing between two is one; else the row stays as it is.
+        """
+        traits = (self.mean + self.deviation * w).clamp(self.low, self.high)
+        own = option.own(traits)
+        result = traits.repeat(len(option.values), 1, 1)
+        result[:, :, option.columns] = option.values[:, None]
+        result = (result - self.mean) / self.deviation
+        if not option.whole:
+            result[own, torch.arange(len(w), device=w.device)] = w
+        return result, own
 
     @classmethod
     def from_tensors(cls, stored: Mapping[str, Tensor]) -> Self | None:

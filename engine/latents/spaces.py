@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
-from engine.latents.settling import Settling
+from engine.latents.settling import Option, Settling
 
 MappingNetwork = Callable[[Tensor], Tensor]  # z: [N, z_dim] -> w: [N, w_dim]
 
@@ -292,6 +292,17 @@ class WSpace:
         """
         w = self.statistics.into_range(self.statistics.colour(latents), self.psi)
         return w if self.settling is None else self.settling(w)
+
+    @property
+    def options(self) -> Sequence[Option]:
+        """What a picture has one value of each; nothing where w is not settled."""
+        return () if self.settling is None else self.settling.options
+
+    def alternatives(self, latents: Tensor, option: Option) -> tuple[Tensor, Tensor]:
+        """u [N, K] with each value of an option: [V, N, K], and which of them each has now: [N]."""
+        assert self.settling is not None
+        w, own = self.settling.alternatives(self.statistics.colour(latents), option)
+        return self.statistics.whiten(w), own
 
     def truncated(self, psi: float) -> Self:
         return replace(self, psi=self.psi * psi)

@@ -242,7 +242,7 @@ def test_cells_are_small_while_the_run_goes_on_and_whole_at_its_end(
         assert side_of(frame_of(services, session)["sides"]["ours"]["cells"][1]) == pixels
     monkeypatch.setattr("gmi_ui.frames.FULL_SIDE", 24)
     session, run = by_hand({OURS: Side(steps[2], {}, (KeptStep(steps[1].particles, steps[1].text_scores),))})
-    run.tasks[OURS].problem.pictures = lambda latents, chunk: TinyGenerator().render(latents, "z")  # type: ignore[misc]
+    run.tasks[OURS].problem.pictures = lambda latents, chunk: TinyGenerator().render(latents, "z")  # type: ignore[method-assign]
     assert side_of(services.painter.past_frame(run, 1)["ours"]["cells"][0]) == 24
     monkeypatch.setattr("gmi_ui.frames.preview_side", lambda count: 100)
     assert side_of(frame_of(services, session)["sides"]["ours"]["cells"][0]) == 32  # never enlarged

@@ -12,8 +12,8 @@ import torch
 
 from engine.checkpoints import read_safetensors, write_safetensors
 from engine.latents.spaces import w_statistics
-from training.avatars import adversarial, encoder, mapping, synthesis, traits
-from training.avatars.larger import settling_tensors
+from engine.networks.stylegan2 import Generator
+from training.avatars import adversarial, encoder, larger, mapping, synthesis
 from training.jobs import steps_done
 
 BUNDLE = Path("assets/avatars")
@@ -34,18 +34,16 @@ EXAMPLES = (
 )
 
 
-def newest_generator() -> synthesis.Generator:
-    """The synthesis network after adversarial training (or before, if there was none yet) and the mapping."""
+def newest_generator() -> Generator:
+    """The newest synthesis network and the newest mapping network."""
     generator = mapping.load_average()
-    folder = adversarial.FOLDER if (adversarial.FOLDER / "state.pt").exists() else synthesis.FOLDER
-    parts = torch.load(folder / "state.pt", weights_only=True)["parts"]
-    weights = {name: value for name, value in parts["average"].items() if name.startswith("synthesis.")}
-    generator.load_state_dict(weights, strict=False)
+    drawn, _ = larger.load_average()
+    generator.synthesis.load_state_dict(drawn.synthesis.state_dict())
     for name, buffer in generator.named_buffers():
         if name.endswith("noise_const"):
             buffer.zero_()  # never used in training: noise_strength is 0 as well
     with torch.no_grad():
-        z = torch.randn(10_000, synthesis.Z_DIM, generator=torch.Generator().manual_seed(8))
+        z = torch.randn(10_000, larger.Z_DIM, generator=torch.Generator().manual_seed(8))
         generator.mapping.w_avg.copy_(generator.mapping.to_w(z).mean(0))
     return generator.eval().requires_grad_(False)
 
@@ -62,7 +60,7 @@ def main() -> None:
     write("generator", generator.state_dict())
     # The statistics are those of the weights as stored.
     generator.load_state_dict(read_safetensors(BUNDLE / "generator.safetensors"))
-    statistics = w_statistics(generator.mapping.to_w, synthesis.Z_DIM)
+    statistics = w_statistics(generator.mapping.to_w, larger.Z_DIM)
     write(
         "latents",
         {
@@ -71,7 +69,7 @@ def main() -> None:
             "radius": torch.tensor(statistics.radius),
             "low": statistics.low,
             "high": statistics.high,
-            **settling_tensors(SETTLING_LEAK, traits.SIZE),
+            **larger.settling_tensors(SETTLING_LEAK),
         },
         dtype=None,
     )
@@ -79,12 +77,13 @@ def main() -> None:
         write("encoder", torch.load(encoder.FOLDER / "state.pt", weights_only=True)["parts"]["average"])
     if (adversarial.FOLDER / "state.pt").exists():
         state = torch.load(adversarial.FOLDER / "state.pt", weights_only=True)["parts"]
-        write("discriminator", state["average_discriminator"])
+        write("discriminator", state["average"])
     row = {
         "name": "avatars",
         "kind": "generator",
         "family": "stylegan2",
-        "resolution": synthesis.RESOLUTION,
+        "resolution": larger.RESOLUTION,
+        "draft_resolution": adversarial.SIDE,
         "licence": "MIT",
         "data": "drawn by training/avatars/drawing.py (MIT)",
         "paper": "Karras et al. 2020, Analyzing and Improving the Image Quality of StyleGAN",
@@ -97,6 +96,7 @@ def main() -> None:
         "examples": list(EXAMPLES),
         "steps": {
             "synthesis": steps_done(synthesis.FOLDER),
+            "larger": steps_done(larger.FOLDER),
             "mapping": steps_done(mapping.FOLDER),
             "adversarial": steps_done(adversarial.FOLDER),
             "encoder": steps_done(encoder.FOLDER),
