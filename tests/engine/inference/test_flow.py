@@ -154,6 +154,42 @@ def test_people_see_pictures_and_terms_look_at_drafts(chunk: int | None):
     torch.testing.assert_close(rest[0].features, problem.extractor(rest[0].images))
 
 
+@dataclass(frozen=True, eq=False)
+class Flags(FreeSpace):
+    """Latents whose first number is -1 or 1."""
+
+    @property
+    def options(self) -> Sequence[int]:
+        return (0,)
+
+    def alternatives(self, latents: Tensor, option: int) -> tuple[Tensor, Tensor]:
+        both = latents.repeat(2, 1, 1)
+        both[:, :, option] = torch.tensor([[-1.0], [1.0]]).to(latents)
+        return both, (latents[:, option] > 0).long()
+
+
+@pytest.mark.parametrize(("pull", "expected"), [(0.4, [-1, 1, 1]), (2.0, [1, 1, 1]), (-2.0, [-1, -1, -1])])
+def test_a_run_ends_at_whole_values(pull: float, expected: list[int]):
+    """A particle takes the other value where its condition gains more than a nat: here 2 * pull."""
+
+    def clearly(images: Tensor) -> Tensor:
+        return pull * images[:, 0].mean((1, 2))[:, None]
+
+    space = Flags(LATENT)
+    problem = Problem(
+        render=lambda z: z[:, :3, None, None].expand(-1, 3, 2, 2),
+        space=space, extractor=clearly, text=torch.ones(1, dtype=torch.float64),
+        conditions=((Realism(clearly), 1.0),),
+    )  # fmt: skip
+    start = space.sample(range(3))
+    start[:, 0] = torch.tensor([-0.3, 0.2, 0.9])
+    settings = FlowSettings(steps=2, step_size=1e-6, diversity=0.0)
+    steps = list(refine(problem, Particles(start, (0, 1, 2)), settings))
+    torch.testing.assert_close(steps[1].particles.latents, start, atol=1e-4, rtol=0)
+    assert steps[2].particles.latents[:, 0].tolist() == expected
+    torch.testing.assert_close(steps[2].particles.latents[:, 1:], start[:, 1:], atol=1e-4, rtol=0)
+
+
 def test_scores_are_those_of_pictures_without_augmentation():
     tower = ToyTower()
     problem = toy_problem(tower=tower)

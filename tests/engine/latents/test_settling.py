@@ -52,6 +52,26 @@ def test_the_greatest_weight_takes_nearly_all() -> None:
     assert traits_after(5, 5, -9, 1, 0, 0, 0.6, 0.4, 0.2, 0.8)[:3] == pytest.approx([0.5, 0.5, 0], abs=1e-4)
 
 
+def test_alternatives_have_each_value_and_keep_all_else() -> None:
+    settle = settling()
+    traits = torch.tensor(
+        [[0.4, 0.5, 0.1, 0.9, 0.1, 0.1, 0.5, 0.4, 0.2, 0.3], [0, 0.1, 0.9, 0, 0, 0.8, 0.3, 0.2, 0.1, 1]]
+    )
+    w = (traits - settle.mean) / settle.deviation
+    hat, hair, skin, switch = settle.options
+    assert [option.whole for option in settle.options] == [True, False, False, True]
+    hats, own = settle.alternatives(w, hat)
+    assert own.tolist() == [1, 2]
+    hats = settle.mean + settle.deviation * hats
+    torch.testing.assert_close(hats[..., :3], torch.eye(3)[:, None].expand(3, 2, 3))
+    torch.testing.assert_close(hats[..., 3:], traits[:, 3:].expand(3, 2, 7))
+    colours, own = settle.alternatives(w, hair)
+    assert own.tolist() == [0, 1]
+    torch.testing.assert_close(colours[0, 0], w[0])  # a colour stays what it is
+    torch.testing.assert_close((settle.mean + settle.deviation * colours)[1, 0, 3:6], torch.tensor([0.0, 0.0, 1.0]))
+    assert settle.alternatives(w, skin)[1].tolist() == [1, 2] and settle.alternatives(w, switch)[1].tolist() == [0, 1]
+
+
 def test_a_switch_is_half_way_in_the_middle() -> None:
     states = [traits_after(1, 0, 0, 1, 0, 0, 0.6, 0.4, 0.2, present)[-1] for present in (0.1, 0.4, 0.5, 0.6, 0.9)]
     assert states == sorted(states)
