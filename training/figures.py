@@ -23,7 +23,7 @@ from engine.models.clip import PromptModel
 from engine.models.loading import GeneratorModel
 from engine.networks.mini_tower import MiniTower
 from training import judges
-from training.avatars import captions, classifier, pool, synthesis, traits
+from training.avatars import captions, classifier, pool, stream, synthesis, traits
 from training.jobs import shrink, to_tensor
 
 COUNT = 2048
@@ -59,9 +59,11 @@ def blends(model: GeneratorModel, count: int) -> Tensor:
 
 @torch.no_grad()
 def drawn(model: GeneratorModel, wanted: np.ndarray) -> Tensor:
-    """The generator's pictures of given traits."""
-    w = synthesis.to_w(wanted, traits.statistics())
-    return torch.cat([synthesis.synthesize(model.network, part) for part in w.split(32)])
+    """The generator's pictures of given traits; none of the extras, where it knows them."""
+    has_extras = model.network.w_dim == traits.WIDE
+    rows = np.pad(wanted, ((0, 0), (0, traits.WIDE - wanted.shape[1]))) if has_extras else wanted
+    w = synthesis.to_w(rows, stream.statistics() if has_extras else traits.statistics())
+    return torch.cat([synthesis.synthesize(model.network, part, model.resolution) for part in w.split(32)])
 
 
 def zero_shot_prompts(group: str) -> list[list[str]]:
@@ -151,7 +153,7 @@ def main() -> None:
     model = engine.load_generator("avatars", assets=ASSETS)
     prompt_model = engine.load_prompt_model("clip-mini", assets=ASSETS)
     judge = judges.load_avatars()
-    renders = pool.held_out(count)
+    renders = pool.held_out(count, model.resolution)
     labels = traits.labels(renders.shown)
     real, made = to_tensor(renders.images), drawn(model, renders.shown)
     real_features = judge_features(judge, real)

@@ -329,7 +329,7 @@ def test_uploads_are_kept_and_deleted(tab: Callable[..., Page], library_studio: 
     chooser.value.set_files(source)
     own = here(page, "stargan_100000_nets_ema.ckpt")
     expect(own).to_contain_text("StarGAN v2")
-    expect(own).to_contain_text("Redraws a picture in another domain; opened, checked and converted here, not run yet")
+    expect(own).to_contain_text("Redraws a picture in another domain, by the command")
     kept = library_studio[1] / "models" / "own" / "stargan_100000_nets_ema" / "stargan_100000_nets_ema.ckpt"
     assert hashlib.sha256(kept.read_bytes()).digest() == hashlib.sha256(source.read_bytes()).digest()
     own.get_by_role("button", name="Remove").click()
