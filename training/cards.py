@@ -16,24 +16,29 @@ AVATARS = """# avatars
 
 A StyleGAN2 (skip generator, keys as in StyleGAN2-ADA) that draws cartoon avatars at {resolution} px. Its W is, up to
 shift and scale, the space of the avatars' traits: weights of hair styles, glasses, facial hair, hats, mouths, eyes and
-clothes, colours, proportions. Between two traits lies a drawing of its own, not a blend of two pictures, because the
-drawing program that taught it draws every point of that space. In the space `w_settled` w is first brought to the
-nearest place with whole parts.
+clothes, colours, proportions, and five rare ones that are there or not: eyepatch, turban, headscarf, tongue, heart
+eyes. Between two traits lies a drawing of its own, not a blend of two pictures, because the drawing program that taught
+it draws every point of that space. In the space `w_settled`, the usual one, w is first brought to the nearest place
+with whole parts, and a run ends with one whole value of each trait.
 
 - **Licence**: {licence}. **Data**: {data}; no picture of a person was used.
-- **Trained by** `python -m training.make --only avatars`: 100,000 drawings (seed 1), a quarter of them broad blends,
-  half asked for outside of what can be drawn and shown at its projection. Stages: synthesis ({synthesis}), mapping
-  ({mapping}), adversarial sharpening with the discriminator ({adversarial}), encoder image -> w ({encoder}). Seeds are
-  in the scripts.
+- **Trained by** `python -m training.make --only avatars`, on drawings made as they are needed: two thirds settled
+  places of all that a run reaches, the others broad blends. Stages: synthesis at 128 px ({synthesis}), at {resolution}
+  px ({larger}, the first 3,750 of 64 drawings each on a GPU, the others of 8), mapping ({mapping}), encoder image -> w
+  ({encoder}), and a discriminator of drafts ({adversarial}). Seeds are in the scripts.
+- **Drafts**: a run looks at what the blocks up to {draft_resolution} px have drawn, which is the picture, smaller;
+  people see all of it.
 - **`references`** holds clip-mini's features of 1,000 new drawings (seed 303), which pictures may go towards.
 - **Made for** trying the studio without a GPU. It knows the attributes below and nothing else: no age, no hands, no
   scenery, and one drawing style. The studio says so of a prompt half of whose telling words clip-mini was never trained
   on: of 60 prompts for avatars it doubts none, of 47 for other things all (`python -m experiments.domains`).
+- **What is still soft**: spikes, curls and the folds of a turban are drawn rounder than the program draws them, a
+  tongue is hardly seen, glasses with an eyepatch are muddled.
 
 ## Figures
 
-Held-out drawings: seed 1,000,003. The judge is an attribute classifier (seed 11) that no optimisation ever used; it was
-trained on the first half of the drawings. Precision and recall: k = 3, 2,048 pictures each, judge features.
+Held-out drawings: seed 1,000,003, settled. The judge is an attribute classifier (seed 11) that no optimisation ever
+used. Precision and recall: k = 3, 500 pictures each, judge features.
 
 {figures}
 
@@ -49,15 +54,16 @@ weights that looks at {resolution} px, and a text transformer of width 160 with 
 
 - **Licence**: {licence}. **Data**: {data}, with captions by `training/avatars/captions.py`: synonyms, word orders,
   negations, typos.
-- **Trained by** `python -m training.make --only clip-mini`: the image tower starts as an attribute classifier (seed 12,
-  second half of the drawings); then the text tower ({text}); then both, a quarter of the pictures made by `avatars`
-  ({joint}).
+- **Trained by** `python -m training.make --only clip-mini`: the image tower starts as an attribute classifier (seed
+  12); then the text tower ({text}); then both, a quarter of the pictures made by `avatars` ({joint}).
 - **Made for** judging avatars. Words it never saw get the mean embedding: it cannot read other subjects.
 
 ## Figures
 
 Held-out drawings: seed 1,000,003. "One attribute changed": of two captions of one to three attributes that differ in
-one, the share of pictures that prefer their own. Zero-shot: the share of pictures whose value has the nearest prompt.
+one, the share of pictures that prefer their own. Zero-shot: the share of pictures whose value has the nearest prompt;
+of eyepatch and what follows, of pairs of pictures, one with it and one without, the share in which that one fits
+better.
 
 {figures}
 
@@ -162,6 +168,112 @@ the same source that do not fit.
 """
 
 
+HAIRSTYLES = """# hairstyles
+
+A StarGAN v2 with all of its networks (clovaai's key names), discriminator included, that redraws a cartoon avatar at
+{resolution} px with other hair or a hat: long hair, short hair, a hat, no hair. Face, skin, clothes, background stay.
+The style comes from a latent, or from a reference picture, whose cut, hat and colours it takes.
+
+- **Licence**: {licence}. **Data**: {data}; no picture of a person was used.
+- **Trained by** `python -m training.make --only hairstyles` ({adversarial}, batches of 8), on exact triples that are
+  drawn as they are needed: a face, a reference, and the face with the reference's hair. So the generator, the style
+  encoder and the mapping network learn by differences, at half the size first; from 60 % of the training on the
+  discriminator is listened to as well. Seeds are in the script.
+- **Made for** trying translation without a GPU. It knows avatars as `avatars` draws them, and nothing else: of other
+  pictures it makes a smear.
+
+## Figures
+
+On 1,000 held-out triples (seed 1,000,021), the plain model, before any flow. The judge is an attribute classifier that
+no optimisation ever used. "Taken": of the cut, the hat and their colours, as a drawing of the exact result shows them;
+"kept": of all other attributes of the face. Both only of what the judge sees rightly in the drawings.
+
+{figures}
+
+## Files
+
+{files}
+"""
+
+FILL = """# fill
+
+A Co-Mod-GAN (the PyTorch port's key names, the arithmetic of the TensorFlow original) with its discriminator, which
+fills holes in pictures at {resolution} px, each z in another way: faces of twelve drawn styles, emoji and icons.
+
+- **Licence**: {licence}: keep the names below when you pass it on. **Data**: {pictures:,} pictures of mosaic's pool,
+  in colours drawn anew each time.
+- **Trained by** `python -m training.make --only fill` ({adversarial}, 4 pictures each) on free-form holes of 0 to 100 %
+  of the picture, each filled twice: by differences at first; from 40 % of the training on the discriminator is
+  listened to as well, which sees where the hole is and knows no minibatch statistics. From then on the better filling
+  alone is compared with the picture, and both are to differ. No noise, no dropout: what it draws is a smooth function
+  of z alone. Seeds are in the script.
+- **Made for** trying learned inpainting without a GPU. A hole in a larger picture is filled at this size and enlarged:
+  what is painted into it is softer than the rest. Photographs it never saw; of those it goes on with the colours.
+
+## Sources
+
+| what | from | by | licence |
+|---|---|---|---|
+{sources_table}
+
+Drawings of our own (`training/avatars/drawing.py`, MIT) are the other one.
+
+## Figures
+
+The network alone, before any flow, on at most 500 held-out pictures a source, one free-form hole each. The judge is
+a prompt model that no optimisation ever used. Fréchet distance: of its image features, to the same pictures without
+holes. P-IDS and U-IDS (Zhao et al. 2021): by linear support vector machines on these features that were fitted to
+other pictures, 0.5 at best.
+
+{figures}
+
+## Files
+
+{files}
+"""
+
+
+EMBLEMS = """# emblems
+
+A DF-GAN with its discriminator and conditional discriminator (tobran's key names) that draws {domain} at {resolution}
+px, at once, from a z and the vector of a sentence. That vector is `clip-mosaic`'s feature of the text. A name says what
+is drawn; z says by whose hand, and on which ground and in which ink where the words leave that open.
+
+- **Licence**: {licence}: keep the names below when you pass it on. **Data**: {captions:,} captions of {things:,} things
+  in {drawings:,} drawings, each thing in up to four hands (three sets of emoji and one of the icon sets), and of
+  {avatars:,} avatars of our own.
+- **Trained by** `python -m training.make --only emblems` ({adversarial}, batches of 16): of a caption and a z it is
+  known which picture they mean, so the generator first learns by differences, for 45 % of the training at half the
+  size; from 68 % of it on it listens to the discriminators too (hinge loss, matching-aware gradient penalty on every
+  fourth step). The weights are an
+  exponential average. Seeds are in the scripts.
+- **`latents`** holds the sentence vectors of 1,024 captions, of which runs without words take one each.
+- **Made for** trying text to image by a generator of its domain without a GPU. It knows the names that two of the
+  emoji sets or all five icon sets have a drawing of, and avatars; no scenes, no counts, no relations.
+
+## Sources
+
+| what | from | by | licence |
+|---|---|---|---|
+{sources_table}
+
+Drawings of our own (`training/avatars/drawing.py`, MIT) are the other one.
+
+## Figures
+
+On captions of drawings that no training saw (other hands' drawings of the same things were seen) and of new avatars,
+the plain model before any flow, one picture each. The judge is mosaic's second prompt model, which no optimisation ever
+used. "Own caption before 99 others": of captions of the same kind. Fréchet distance of its features, to the held-out
+pictures. Diversity: mean over pairs of eight pictures of a caption of 1 - cosine of its features, centred.
+
+{figures}
+
+## Files
+
+{files}
+"""
+
+
 def figure_lines(figures: dict[str, Any]) -> str:
     """A Markdown list; a figure per group becomes one table."""
     lines, tables = [], {}
@@ -192,7 +304,7 @@ def card(template: str, folder: Path) -> str:
         row["sources_table"] = "\n".join(
             "| {title} | `{package}` {version} | {author} | {licence} |".format(**source) for source in row["sources"]
         )
-        row["pictures"] = sum(row["counts"].values())
+        row |= {"pictures": sum(row["counts"].values()), **row["counts"]}
     stages = {name: f"{steps:,} steps" if steps else "not yet" for name, steps in row["steps"].items()}
     return template.format(**stages, **{**row, "files": files}, figures=figure_lines(figures))
 
@@ -200,6 +312,7 @@ def card(template: str, folder: Path) -> str:
 def main() -> None:
     templates = {
         "avatars": AVATARS, "clip-mini": CLIP_MINI, "fashion": FASHION, "mosaic": MOSAIC, "clip-mosaic": CLIP_MOSAIC,
+        "hairstyles": HAIRSTYLES, "fill": FILL, "emblems": EMBLEMS,
     }  # fmt: skip
     for name, template in templates.items():
         if not (ASSETS / name / "figures.json").exists():

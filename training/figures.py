@@ -44,25 +44,22 @@ def judge_features(judge: MiniTower, images: Tensor) -> Tensor:
 @torch.no_grad()
 def random_avatars(model: GeneratorModel, count: int, first_seed: int = 10_000) -> Tensor:
     """Pictures [N, 3, H, W] of the prior, one per seed."""
-    space = model.spaces["w"]
-    latents = space.sample(range(first_seed, first_seed + count))
-    return torch.cat([model.render(part, "w") for part in latents.split(32)])
+    latents = model.spaces[model.default_space].sample(range(first_seed, first_seed + count))
+    return torch.cat([model.render(part, model.default_space) for part in latents.split(32)])
 
 
 @torch.no_grad()
 def blends(model: GeneratorModel, count: int) -> Tensor:
-    """Pictures half-way between two random places of W."""
-    latents = model.spaces["w"].sample(range(50_000, 50_000 + 2 * count))
+    """Pictures half-way between two random places."""
+    latents = model.spaces[model.default_space].sample(range(50_000, 50_000 + 2 * count))
     middles = 0.5 * (latents[:count] + latents[count:])
-    return torch.cat([model.render(part, "w") for part in middles.split(32)])
+    return torch.cat([model.render(part, model.default_space) for part in middles.split(32)])
 
 
 @torch.no_grad()
 def drawn(model: GeneratorModel, wanted: np.ndarray) -> Tensor:
-    """The generator's pictures of given traits; none of the extras, where it knows them."""
-    has_extras = model.network.w_dim == traits.WIDE
-    rows = np.pad(wanted, ((0, 0), (0, traits.WIDE - wanted.shape[1]))) if has_extras else wanted
-    w = synthesis.to_w(rows, stream.statistics() if has_extras else traits.statistics())
+    """The generator's pictures of given traits [N, traits.WIDE]."""
+    w = synthesis.to_w(wanted, stream.statistics())
     return torch.cat([synthesis.synthesize(model.network, part, model.resolution) for part in w.split(32)])
 
 
@@ -82,19 +79,23 @@ def zero_shot_prompts(group: str) -> list[list[str]]:
         }
         return [[f"a person with {form[group].format(name)}"] for name in names]
     return [
-        [
-            f"a person with {' '.join(phrase.replace('{c}', '').split())}"
-            for words in captions.PHRASES[group]
-            if words.values == (name,)
-            for phrase in words.phrases
-        ]
+        [prompt for words in captions.PHRASES[group] if words.values == (name,) for prompt in _asking_for(words)]
         for name in names
     ]
 
 
+def _asking_for(words: captions.Words) -> list[str]:
+    """A prompt with each phrase, without a colour."""
+    return [f"a person with {' '.join(phrase.replace('{c}', '').split())}" for phrase in words.phrases]
+
+
 @torch.no_grad()
 def zero_shot(prompt_model: PromptModel, features: Tensor, labels: dict[str, np.ndarray]) -> dict[str, float]:
-    """Share of pictures whose value has the nearest (mean) prompt, per group."""
+    """Share of pictures whose value has the nearest (mean) prompt, per group.
+
+    Of an extra, which no caption says to be missing: of pairs of pictures, one with it and one without, the share
+    in which the one with it fits the better.
+    """
     result = {}
     for group in traits.GROUPS:
         centres = torch.stack([
@@ -103,6 +104,11 @@ def zero_shot(prompt_model: PromptModel, features: Tensor, labels: dict[str, np.
         found = (features @ centres.t()).argmax(1).numpy()
         known = labels[group] >= 0
         result[group] = float((found == labels[group])[known].mean())
+    for group in filter(labels.__contains__, traits.EXTRAS):
+        prompts = _asking_for(captions.RARE[group][0])
+        scores = (features @ F.normalize(prompt_model.text_features(prompts).mean(0), dim=0)).numpy()
+        present, absent = scores[labels[group] == 1], scores[labels[group] == 0]
+        result[group] = float((present[:, None] > absent).mean())
     return result
 
 
@@ -153,19 +159,20 @@ def main() -> None:
     model = engine.load_generator("avatars", assets=ASSETS)
     prompt_model = engine.load_prompt_model("clip-mini", assets=ASSETS)
     judge = judges.load_avatars()
-    renders = pool.held_out(count, model.resolution)
+    renders = pool.held_out(count, model.resolution, settled=True)
     labels = traits.labels(renders.shown)
     real, made = to_tensor(renders.images), drawn(model, renders.shown)
     real_features = judge_features(judge, real)
     random_ones = precision_recall(real_features, judge_features(judge, random_avatars(model, count)))
     halfway = precision_recall(real_features, judge_features(judge, blends(model, count)))
-    other_renders = pool.held_out(count, seed=pool.HELD_OUT_SEED + 1)
+    other_renders = pool.held_out(count, seed=pool.HELD_OUT_SEED + 1, settled=True)
     ceiling = precision_recall(real_features, judge_features(judge, to_tensor(other_renders.images)))
     on_made, on_real = classifier.predict(judge, made.clamp(-1, 1)), classifier.predict(judge, real)
 
     def judged(found: dict[str, Tensor]) -> dict[str, float]:
         return {
-            group: float((found[group].numpy() == labels[group])[labels[group] >= 0].mean()) for group in traits.GROUPS
+            group: float((found[group].numpy() == labels[group])[labels[group] >= 0].mean())
+            for group in traits.ALL_GROUPS
         }
 
     avatars = {

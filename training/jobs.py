@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,12 @@ def set_schedule(optimizer: torch.optim.Optimizer, step: int, steps: int, peak: 
     rate = peak * min(1.0, (step + 1) / warmup) * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
+
+
+def part_of(state: Mapping[str, Tensor], role: str) -> dict[str, Tensor]:
+    """One network's state dict, on the CPU, out of that of a module that holds several by their roles."""
+    prefix = f"{role}."
+    return {name.removeprefix(prefix): value.cpu() for name, value in state.items() if name.startswith(prefix)}
 
 
 def trained(path: Path, script: str) -> Any:

@@ -1,13 +1,15 @@
 """Make the bundled models from nothing: `python -m training.make`. Called again, it continues where it stopped.
 
-    python -m training.make --only avatars      # or clip-mini, fashion, mosaic
+    python -m training.make --only avatars      # or clip-mini, emblems, fashion, fill, hairstyles, lab, mosaic
     python -m training.make --quick             # every stage with tiny counts, in a folder of its own, in minutes
 
 The stages in order: fashion; the pool of drawings and two attribute classifiers, one of them the judge; the avatars'
 synthesis and mapping networks, adversarial sharpening, the encoder, export; clip-mini's text and joint stages, export;
 mosaic: its pool, for which npm installs the packages of training/mosaic/node; the dVAE, export; clip-mosaic in two
-stages, starting from clip-mini, export, and a judge for the tables; figures and cards.
-One core takes about four hours; two stages in two shells share two cores well (OMP_NUM_THREADS=1 each).
+stages, starting from clip-mini, export, and a judge for the tables; hairstyles and its export; two that are not
+bundled: fill, on the pool of mosaic, and emblems, on that pool and with clip-mosaic; the lab's small networks; figures
+and cards.
+One core takes about six hours; two stages in two shells share two cores well (OMP_NUM_THREADS=1 each).
 
 All paths of the training are of the folder that it is called in. `--quick` calls the stages in `training/runs/quick`,
 which it empties first: nothing that was trained or is shipped is written over. There it takes the sources of mosaic's
@@ -69,8 +71,9 @@ FASHION = (
     Stage("training.fashion.export", "--batches 2"),
     Stage("training.fashion.figures", "--count 100"),
 )
+MOSAIC_POOL = Stage("training.mosaic.pool", "--at-most 120 --without-missing")
 MOSAIC = (
-    Stage("training.mosaic.pool", "--at-most 120 --without-missing"),
+    MOSAIC_POOL,
     Stage("training.mosaic.dvae", "--steps 3 --batch 4 --continuous 1"),
     Stage("training.mosaic.export"),
     Stage("training.clip_mosaic --stage joint --steps 1700", "--steps 2 --batch 8"),
@@ -79,6 +82,22 @@ MOSAIC = (
     Stage("training.clip_mosaic --stage judge --steps 2400", "--steps 2 --batch 8"),
     Stage("training.judges.export --only mosaic", "--at-most 40"),
     Stage("training.mosaic.figures"),
+)
+HAIRSTYLES = (
+    Stage("training.translate.adversarial --steps 12000 --batch 8 --uses 4", "--steps 4 --batch 2 --uses 1"),
+    Stage("training.translate.export"),
+    Stage("training.translate.figures", "--count 20"),
+)
+EMBLEMS = (
+    Stage("training.emblems.examples", "--avatars 40 --captions 1 --sets 1"),
+    Stage("training.emblems.adversarial", "--steps 4 --batch 4"),
+    Stage("training.emblems.export"),
+    Stage("training.emblems.figures", "--glyphs 20 --people 20"),
+)
+FILL = (
+    Stage("training.fill.adversarial --steps 12000", "--steps 4 --batch 2"),
+    Stage("training.fill.export"),
+    Stage("training.fill.figures", "--count 20"),
 )
 # What particles may go towards: features of pictures, as finished prompt models see them.
 REFERENCES = {
@@ -89,10 +108,15 @@ SEEN_ANEW = {
     "clip-mini": ("avatars",),
     "fashion": ("fashion",),
     "mosaic": ("fashion", "mosaic"),
+    "hairstyles": (),
+    "fill": (),
+    "lab": (),
+    "emblems": (),
 }
+LAB = (Stage("training.points --lab", "--steps 2"),)
 FIGURES = Stage("training.figures", "--count 32 --pairs 20")
 CARDS = Stage("training.cards")
-PARTS = ("fashion", "avatars", "clip-mini", "mosaic")
+PARTS = ("fashion", "avatars", "clip-mini", "mosaic", "hairstyles", "fill", "emblems", "lab")
 
 
 def stages(only: str | None, folder: Path) -> list[Stage]:
@@ -110,6 +134,14 @@ def stages(only: str | None, folder: Path) -> list[Stage]:
         chosen += CLIP_MINI
     if only in (None, "mosaic"):
         chosen += MOSAIC
+    if only in (None, "hairstyles"):
+        chosen += HAIRSTYLES
+    if only in (None, "fill"):
+        chosen += [*([MOSAIC_POOL] if only else []), *FILL]
+    if only in (None, "emblems"):
+        chosen += EMBLEMS
+    if only in (None, "lab"):
+        chosen += LAB
     chosen += [REFERENCES[name] for name in (REFERENCES if only is None else SEEN_ANEW[only])]
     if only is None:
         chosen.append(FIGURES)

@@ -33,10 +33,10 @@ BATCH = 50
 
 
 def avatars(count: int) -> Tensor:
-    """New drawings of the prior: another seed than those trained on and those held out."""
+    """New drawings of the prior, settled: another seed than those trained on and those held out."""
     from training.avatars import drawing, pool, traits
 
-    wanted = traits.sample(np.random.default_rng(SEED), count)
+    wanted = traits.settle(traits.sample(np.random.default_rng(SEED), count, extras=True))
     return imaging.from_uint8(pool.render(wanted, drawing.CANVAS))
 
 

@@ -27,7 +27,9 @@ def test_a_stage_has_the_options_that_it_is_called_with(stage: make.Stage) -> No
 
 def test_whatever_learns_has_a_quick_count() -> None:
     for stage in EVERY:
-        if "--steps" in stage.command or stage.command.endswith((".pool", ".mapping", ".adversarial", ".dvae")):
+        if "--steps" in stage.command or stage.command.endswith(
+            (".pool", ".mapping", ".adversarial", ".dvae", ".examples")
+        ):
             assert "--" in stage.quick, stage
 
 
@@ -42,6 +44,15 @@ def test_a_stage_comes_after_what_it_reads() -> None:
         ("training.clip_mini --stage export", "training.clip_mosaic --stage joint"),
         ("training.mosaic.dvae", "training.clip_mosaic --stage robust"),
         ("training.clip_mosaic --stage judge", "training.judges.export --only mosaic"),
+        ("training.avatars.export", "training.translate.adversarial"),
+        ("training.translate.export", "training.translate.figures"),
+        ("training.mosaic.pool", "training.emblems.examples"),
+        ("training.clip_mosaic --stage export", "training.emblems.examples"),
+        ("training.clip_mosaic --stage judge", "training.emblems.figures"),
+        ("training.emblems.export", "training.emblems.figures"),
+        ("training.mosaic.pool", "training.fill.adversarial"),
+        ("training.mosaic.export", "training.fill.export"),
+        ("training.judges.export --only mosaic", "training.fill.figures"),
         ("training.figures", "training.cards"),
     ]:
         assert order.index(first) < order.index(then), (first, then)
@@ -59,6 +70,9 @@ def test_a_part_alone_leaves_the_others_out() -> None:
     assert "training.mosaic.dvae" not in names(make.stages("avatars", Path("nowhere")))
     assert "training.avatars.mapping" not in names(make.stages("mosaic", Path("nowhere")))
     assert make.SYNTHESIS in make.stages("clip-mini", Path("nowhere"))
+    assert make.stages("hairstyles", Path("nowhere")) == [*make.HAIRSTYLES, make.CARDS]
+    assert make.stages("emblems", Path("nowhere")) == [*make.EMBLEMS, make.CARDS]
+    assert make.stages("fill", Path("nowhere")) == [make.MOSAIC_POOL, *make.FILL, make.CARDS]
 
 
 def test_a_quick_run_has_a_folder_of_its_own() -> None:

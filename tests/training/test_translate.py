@@ -1,10 +1,15 @@
 """What the translation is taught with: exact triples."""
 
+import json
+
 import numpy as np
 import torch
 
+import engine
+from engine.networks.stargan2 import Translator
+from training import judges
 from training.avatars import traits
-from training.translate import adversarial, triples
+from training.translate import adversarial, export, figures, triples
 
 
 def test_a_result_has_the_references_hair_and_everything_else_of_the_face() -> None:
@@ -39,3 +44,40 @@ def test_the_discriminator_learns_that_another_domain_is_wrong() -> None:
     with torch.no_grad():
         logits = adversarial.all_logits(critic, real)
     assert torch.equal(logits.argmax(1), domains)
+
+
+def test_half_the_size_is_shown_at_the_whole() -> None:
+    small = torch.rand(2, 3, 64, 64)
+    assert adversarial.enlarged(small).shape == (2, 3, 128, 128)
+    whole = torch.rand(2, 3, 128, 128)
+    assert adversarial.enlarged(whole) is whole
+
+
+def test_what_cannot_be_told_counts_neither_way() -> None:
+    """-1 in what was seen: of two groups and three pictures, two of four that can be told agree."""
+    seen = {"hat": torch.tensor([0, 1, -1]), "mouth": torch.tensor([2, -1, 1])}
+    found = {"hat": torch.tensor([0, 0, 0]), "mouth": torch.tensor([2, 2, 2])}
+    assert figures.agreeing(found, seen, ("hat", "mouth")) == 0.5
+
+
+def test_the_figures_of_an_untrained_model_are_shares_and_say_that_it_is_bad() -> None:
+    torch.manual_seed(0)
+    networks = adversarial.Networks().eval()
+    translator = Translator(
+        networks.generator, networks.mapping_network, networks.style_encoder, networks.discriminator
+    )
+    found = figures.figures(translator, judges.load_avatars(), count=50)
+    for name in ("by references", "by latents"):
+        rows = found[name]
+        assert isinstance(rows, dict)
+        assert all(0 <= value <= 1 for key, value in rows.items() if key != "Fréchet distance")
+        assert rows["hair and hat taken"] < 0.8 and rows["mean absolute error, of 0 to 1"] > 0.05
+
+
+def test_the_bundle_is_what_the_export_describes() -> None:
+    """It loads as any model, its hashes fit, its domains are the triples'."""
+    row = json.loads((export.BUNDLE / "model.json").read_text())
+    assert row["classes"] == list(triples.DOMAINS)
+    model = engine.load_generator("hairstyles")
+    assert isinstance(model.network, Translator) and model.network.discriminator is not None
+    assert model.resolution == adversarial.SIZE

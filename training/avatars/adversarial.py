@@ -21,6 +21,7 @@ from engine.networks.stylegan2 import Discriminator
 from training.avatars import larger
 from training.avatars.stream import statistics, stream
 from training.jobs import Average, Job, pick_device, save_sheet
+from training.objectives import NON_SATURATING, r1_penalty
 
 FOLDER = Path("training/runs/avatars/adversarial")
 SIDE = larger.DRAFTS[0]
@@ -33,22 +34,15 @@ def build_discriminator() -> Discriminator:
     return Discriminator(0, SIDE, channels=CHANNELS, mbstd_channels=0)
 
 
-def r1_penalty(discriminator: Discriminator, images: Tensor) -> Tensor:
-    """gamma / 2 |grad D|^2 on real images (Mescheder et al. 2018, Eq. 9), scaled for being lazy."""
-    images = images.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
-    return gradient.square().sum(dim=(1, 2, 3)).mean() * (R1_GAMMA / 2 * R1_EVERY)
-
-
 def train_critic(
     critic: Discriminator, optimizer: torch.optim.Optimizer, real: Tensor, made: Tensor, step: int
 ) -> dict[str, Tensor]:
     """One step of the discriminator on drawings and pictures [N, 3, H, W]; its mean logits."""
     with torch.autocast(real.device.type, torch.bfloat16):
         on_real, on_made = critic(real).float(), critic(made).float()
-    loss = F.softplus(-on_real).mean() + F.softplus(on_made).mean()
-    if step % R1_EVERY == 0:
-        loss = loss + r1_penalty(critic, real)
+    loss = NON_SATURATING.discriminator(on_real, on_made)
+    if step % R1_EVERY == 0:  # and as much harder
+        loss = loss + r1_penalty(critic, real, R1_EVERY * R1_GAMMA)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()

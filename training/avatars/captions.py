@@ -213,8 +213,11 @@ class Writer:
         front: list[str] = []
         back: list[str] = []
         ending = ""
+        is_pirate = "eyepatch" in chosen and rng.random() < 0.48
         for group in chosen:
-            if group == "background":
+            if group == "eyepatch" and is_pirate and rng.random() < 0.4:
+                claims[group] = frozenset({1})  # the word says it
+            elif group == "background":
                 ending = self._background(labels[group], claims)
             elif group == "skin":
                 self._skin(labels[group], claims, front, back)
@@ -222,25 +225,26 @@ class Writer:
                 self._part(group, labels, claims, front, back)
             elif group not in claims:
                 back.append(self._bare_colour(group, labels[group], claims))
-        text = self._sentence(self._subject(labels["person"], claims, front), back, ending, claims)
+        noun = "pirate" if is_pirate else self._noun(labels["person"], claims)
+        says_something = is_pirate or "person" in claims
+        text = self._sentence(self._subject(noun, front), back, ending, is_needed=says_something)
         return self._misspell(text), claims
 
-    def _subject(self, person: int, claims: Claims, front: list[str]) -> str:
-        rng = self.rng
-        if "eyepatch" in claims and rng.random() < 0.35:
-            noun = "pirate"
-        elif person >= 0 and rng.random() < 0.55:
-            noun = rng.choice(NOUNS[person])
+    def _noun(self, person: int, claims: Claims) -> str:
+        if person >= 0 and self.rng.random() < 0.55:
             claims["person"] = frozenset({person})
-        else:
-            noun = rng.choice(ANYONE)
+            return self.rng.choice(NOUNS[person])
+        return self.rng.choice(ANYONE)
+
+    def _subject(self, noun: str, front: list[str]) -> str:
         words = " ".join([*front, noun])
         article = "an" if words[0] in "aeiou" else "a"
-        return f"{article} {words}" if rng.random() < 0.9 else words
+        return f"{article} {words}" if self.rng.random() < 0.9 else words
 
-    def _sentence(self, subject: str, back: list[str], ending: str, claims: Claims) -> str:
+    def _sentence(self, subject: str, back: list[str], ending: str, *, is_needed: bool) -> str:
+        """is_needed: whether the subject claims something of its own."""
         rng = self.rng
-        if back and not ending and "person" not in claims and rng.random() < 0.2:
+        if back and not ending and not is_needed and rng.random() < 0.2:
             return ", ".join(item.split(" ", 1)[1] if item.startswith(("with ", "wearing ")) else item for item in back)
         joined = subject
         for i, item in enumerate(back):

@@ -130,7 +130,7 @@ def main() -> None:
     job.save()
     torch.save({name: value.cpu() for name, value in average.state_dict().items()}, job.folder / "weights.pt")
     if arguments.held_out:
-        result = accuracy(load(arguments.name), pool.held_out(arguments.held_out, extras=True))
+        result = accuracy(load(arguments.name), pool.held_out(arguments.held_out))
         job.log("  ".join(f"{group} {share:.3f}" for group, share in result.items()))
         job.log(f"worst {np.min(list(result.values())):.3f}")
 

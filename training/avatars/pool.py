@@ -61,9 +61,13 @@ def open_pool(folder: Path = FOLDER) -> Pool:
     return Pool(images, asked, traits.project(asked))
 
 
-def held_out(count: int, size: int = drawing.CANVAS, *, seed: int = HELD_OUT_SEED, extras: bool = False) -> Pool:
-    """Renders of the prior that no training run has seen: another seed, nothing outside of the prior."""
-    shown = traits.sample(np.random.default_rng(seed), count, extras=extras)
+def held_out(count: int, size: int = drawing.CANVAS, *, seed: int = HELD_OUT_SEED, settled: bool = False) -> Pool:
+    """Renders of the prior that no training run has seen: another seed, nothing outside of the prior.
+
+    settled: brought to the nearest place with whole parts, as w_settled brings w.
+    """
+    shown = traits.sample(np.random.default_rng(seed), count, extras=True)
+    shown = traits.settle(shown) if settled else shown
     return Pool(render(shown, size), shown, shown)
 
 

@@ -127,6 +127,15 @@ def _latent_widths() -> dict[str, int]:
     return widths | {"person": 1, "proportions": len(PROPORTIONS)}
 
 
+def latent_blocks() -> dict[str, slice]:
+    """Which of the coordinates that `from_gaussian` reads are of which group, or of the proportions."""
+    blocks, start = {}, 0
+    for group, width in _latent_widths().items():
+        blocks[group] = slice(start, start + width)
+        start += width
+    return blocks
+
+
 def from_gaussian(z: np.ndarray, *, sharpness: float = 7.0) -> np.ndarray:
     """Map Gaussian coordinates [N, latent_size()] to traits [N, SIZE], continuously.
 
@@ -134,11 +143,7 @@ def from_gaussian(z: np.ndarray, *, sharpness: float = 7.0) -> np.ndarray:
     one value, at times a blend. A colour is the same softmax over the named colours plus a small offset.
     """
     traits = np.zeros((len(z), SIZE), dtype=np.float32)
-    start = 0
-    blocks = {}
-    for group, width in _latent_widths().items():
-        blocks[group] = z[:, start : start + width]
-        start += width
+    blocks = {group: z[:, part] for group, part in latent_blocks().items()}
     woman = 1 / (1 + np.exp(-sharpness * blocks["person"]))
     traits[:, LAYOUT["person"]] = 0.08 + 0.84 * woman
     for group in SHAPES:

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.networks.biggan import Discriminator, Generator, draw_weights
 from training.fashion import data
 from training.jobs import Average, Job, batches, save_sheet
+from training.objectives import HINGE
 
 FOLDER = Path("training/runs/fashion/adversarial")
 Z_DIM, SHARED_DIM = 64, 32  # z in four chunks: the first grid and three blocks
@@ -71,7 +71,7 @@ def discriminator_step(
     """Hinge loss on real and made pictures in one batch."""
     logits = judge(discriminator, torch.cat([real, made]), torch.cat([classes, asked]))
     on_real, on_made = logits.split([len(real), len(made)])
-    loss = F.relu(1 - on_real).mean() + F.relu(1 + on_made).mean()
+    loss = HINGE.discriminator(on_real, on_made)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -85,7 +85,7 @@ def generator_step(
     discriminator.requires_grad_(False)
     made = make(generator, z, asked)
     optimizer.zero_grad()
-    (-judge(discriminator, made, asked).mean()).backward()
+    HINGE.generator(judge(discriminator, made, asked)).backward()
     optimizer.step()
     discriminator.requires_grad_(True)
     return made.detach()

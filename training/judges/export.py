@@ -92,11 +92,11 @@ def export_avatars(at_most: int) -> None:
     write("avatars", FOLDER / "avatars", {"weights": state}, {
         "what": "A small CNN (64 px, 2.6 million weights) that tells the attributes of an avatar.",
         "licence": "MIT",
-        "data": "the first half of 120,000 drawings by training/avatars/drawing.py (MIT), shifted, blurred and noisy",
+        "data": "drawings by training/avatars/drawing.py (MIT), made as they are needed, shifted, blurred and noisy",
         "command": "python -m training.avatars.classifier --name judge --seed 11",
         "steps": steps_done(avatar_classifier.FOLDER / "judge"),
-        "apart": "another seed and other drawings than the attribute tower (seed 12, the second half) from which "
-        "clip-mini, the encoder and the drawing loss come.",
+        "apart": "another seed and other drawings than the attribute tower (seed 12) from which clip-mini, the encoder "
+        "and the drawing loss come.",
         "held_out": f"{count:,} drawings of seed {avatar_pool.HELD_OUT_SEED:,}; attributes that are hidden "
         "do not count",
     })  # fmt: skip

@@ -234,12 +234,12 @@ def _with_article(name: str, rng: random.Random) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def _framed(frames: Sequence[str], name: str, rng: random.Random) -> str:
+def framed(frames: Sequence[str], name: str, rng: random.Random) -> str:
     frame = rng.choice(frames)
     return _with_article(frame.format(name), rng) if frame.startswith("{}") else frame.format(_with_article(name, rng))
 
 
-def _on_ground(text: str, ground: str, rng: random.Random) -> str:
+def on_ground(text: str, ground: str, rng: random.Random) -> str:
     return f"{text}{', ' if rng.random() < 0.2 else ' '}{rng.choice(GROUND_FORMS).format(ground)}"
 
 
@@ -272,7 +272,7 @@ def _styled(facts: Facts, look: Look, rng: random.Random) -> tuple[Caption, Capt
     def write(chosen: Sequence[str]) -> Caption:
         said = " and ".join(rng.choice(styles.phrases(tag)) for tag in chosen)
         text = rng.choice(STYLE_FRAMES).format(f"{noun} with {said}" if said else noun)
-        text = _on_ground(text, ground, rng) if ground else text
+        text = on_ground(text, ground, rng) if ground else text
         return Caption(text, "styles", frozenset(required | set(map(whole, chosen))), ground)
 
     coloured = [tag for tag in tags if tag.endswith((" hair", " clothes", " body", " face")) and " " in tag]
@@ -297,9 +297,9 @@ def _glyph(facts: Facts, look: Look, rng: random.Random) -> tuple[Caption, Capti
 
     def write(ink: str, ground: str) -> Caption:
         rng.setstate(state)
-        text = _framed(EMOJI_FRAMES if emoji else ICON_FRAMES, f"{ink} {name}".strip(), rng)
+        text = framed(EMOJI_FRAMES if emoji else ICON_FRAMES, f"{ink} {name}".strip(), rng)
         kinds = {"kind:emoji"} if "emoji" in text else {"kind:icon"} if "icon" in text or "pictogram" in text else set()
-        text = _on_ground(text, ground, rng) if ground else text
+        text = on_ground(text, ground, rng) if ground else text
         return Caption(text, facts["source"], tokens(name) | ({ink} if ink else set()) | kinds, ground)
 
     caption = write(ink, ground)

@@ -24,6 +24,7 @@ from engine.networks.stylegan2 import Discriminator, Generator
 from training.avatars import adversarial, larger, synthesis
 from training.jobs import Average, Job, Pace, pick_device, save_sheet, shrink
 from training.mosaic import colours
+from training.objectives import NON_SATURATING
 from training.objects import pool
 
 FOLDER = Path("training/runs/objects/synthesis")
@@ -213,7 +214,8 @@ def main() -> None:
             judged = torch.cat([blends, made[pool.SIZE][half:]])
             if done >= SHARPEN_FROM and arguments.adversarial:
                 with torch.autocast(device.type, torch.bfloat16):
-                    loss = loss + arguments.adversarial * F.softplus(-critic(judged).float()).mean()
+                    on_judged = critic(judged).float()
+                loss = loss + arguments.adversarial * NON_SATURATING.generator(on_judged)
         optimizer.zero_grad(set_to_none=True)
         places_optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -4,11 +4,15 @@
     python -m training.translate.adversarial --minutes 9 --batch 48 --workers 4 --export out/translate   # on a GPU
 
 Choi et al. 2020, but every result is known: a triple (`triples.py`) says what a face with the reference's hair looks
-like, and which latent says the same. So the generator learns by differences; the mapping network learns to say what
-the style encoder says; a style read from the result must be the style given (style reconstruction).
+like, which latent says the same, and which traits both say. A style is a code of those traits (`triples.StyleCode`),
+which the mapping network and the style encoder learn by regression, each for itself; the generator learns by
+differences, at first with the exact codes, then with theirs; a style read from the result must be the style given.
 
 The discriminator (non-saturating logistic loss, lazy R1) also learns that a real picture of another domain is wrong
 for this one: its logit tells domain and realism, which is what the flow asks of it.
+
+The generator has no size of its own but that of its pictures. It learns at half of it first, where a step costs a
+quarter; the encoder and the discriminator, whose last kernels fix their size, see those pictures enlarged.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import argparse
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,17 +30,21 @@ from engine.checkpoints import read_safetensors, write_safetensors
 from engine.networks.stargan2 import Discriminator, Generator, MappingNetwork, StyleEncoder
 from training.avatars import synthesis
 from training.avatars.larger import focus, load_features
-from training.jobs import Average, Job, Pace, pick_device, save_sheet, shrink
+from training.jobs import Average, Job, Pace, part_of, pick_device, save_sheet, shrink
+from training.objectives import NON_SATURATING, r1_penalty
 from training.translate import triples
 
 FOLDER = Path("training/runs/translate")
 SIZE, STYLE_DIM, HIDDEN = 128, 64, 256
-WIDTHS = (24, 48, 96, 160)
+WIDTHS = (16, 32, 64, 128)
 ENCODER_WIDTHS = (24, 48, 96, 128, 192, 192)
 CRITIC_WIDTHS = (16, 32, 64, 96, 128, 128)
 DOMAINS = len(triples.DOMAINS)
 R1_EVERY, R1_GAMMA = 16, 1.0
-CRITIC_FROM, SHARPEN_FROM = 0.1, 0.25  # share of the training from which the discriminator learns, and is listened to
+EXACT_UNTIL = 0.35  # share of the training with exact codes
+HALF_UNTIL = 0.45  # and at half the size
+CRITIC_FROM, SHARPEN_FROM = 0.45, 0.6  # and from which the discriminator learns, and is listened to
+LATENTS = 256  # a step, from which the mapping network learns without pictures
 ROLES = ("generator", "mapping_network", "style_encoder", "discriminator")
 
 
@@ -74,15 +83,15 @@ def logit_of(critic: Discriminator, images: Tensor, domains: Tensor) -> Tensor:
     return all_logits(critic, images).gather(1, domains[:, None])[:, 0]
 
 
+def enlarged(images: Tensor) -> Tensor:
+    """At SIZE, as the networks see them whose last kernel fixes it."""
+    if images.shape[-1] == SIZE:
+        return images
+    return F.interpolate(images, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
+
+
 def _laid_out(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
-
-
-def r1_penalty(critic: Discriminator, images: Tensor, domains: Tensor) -> Tensor:
-    """gamma / 2 |grad D|^2 on real images (Mescheder et al. 2018, Eq. 9), scaled for being lazy."""
-    images = images.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(logit_of(critic, images, domains).sum(), images, create_graph=True)
-    return gradient.square().sum(dim=(1, 2, 3)).mean() * (R1_GAMMA / 2 * R1_EVERY)
 
 
 def train_critic(
@@ -93,8 +102,8 @@ def train_critic(
         on_real, on_made = all_logits(critic, real).float(), logit_of(critic, made, domains).float()
     own = F.one_hot(domains, DOMAINS).bool()
     loss = F.softplus(torch.where(own, -on_real, on_real)).mean() * DOMAINS / 2 + F.softplus(on_made).mean()
-    if step % R1_EVERY == 0:
-        loss = loss + r1_penalty(critic, real, domains)
+    if step % R1_EVERY == 0:  # and as much harder
+        loss = loss + r1_penalty(lambda images: logit_of(critic, images, domains), real, R1_EVERY * R1_GAMMA)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
@@ -102,16 +111,16 @@ def train_critic(
     return {"real": on_own, "made": on_made.detach().mean()}
 
 
+def show(job: Job, *rows: Tensor) -> None:
+    """Eight of each as a sheet beside the checkpoint: faces, references, what is wanted, what is made."""
+    save_sheet(job.folder / "latest.png", torch.cat([enlarged(row[:8].detach()) for row in rows]), columns=8)
+
+
 def write_weights(folder: Path, average: Average) -> None:
     """The averages in half precision, one file a network."""
     folder.mkdir(parents=True, exist_ok=True)
     for role in ROLES:
-        state = {
-            name.removeprefix(f"{role}."): value.cpu()
-            for name, value in average.state_dict().items()
-            if name.startswith(f"{role}.")
-        }
-        write_safetensors(folder / f"{role}.safetensors", state, dtype=torch.float16)
+        write_safetensors(folder / f"{role}.safetensors", part_of(average.state_dict(), role), dtype=torch.float16)
 
 
 def read_weights(folder: Path) -> Networks:
@@ -147,49 +156,61 @@ def main() -> None:
     average = Average(networks, 0.998)
     job = Job(FOLDER, minutes=2.0)
     job.resume(networks=networks, optimizer=optimizer, critic_optimizer=critic_optimizer, average=average)
-    tower = load_features().to(device)
+    tower, code = load_features().to(device), triples.StyleCode(STYLE_DIM)
+    draws = np.random.default_rng((22, job.step))
     pace, written_at = Pace(arguments.steps, arguments.minutes), time.monotonic()
     drawings = triples.stream(
         arguments.batch, SIZE, 21, job.step, workers=arguments.workers, device=device, uses=arguments.uses
     )
-    for (faces, references, wanted), latents, domains in drawings:
+    for (faces, references, wanted), latents, domains, told in drawings:
         done = pace.set_rate(optimizer, job.step, arguments.rate)
         if done >= 1:
             break
-        domain, z = domains[1], latents[1]
-        if job.step % 3 == 2:  # the way back: the result's face with the first face's own hair is that face
-            faces, references, wanted, domain, z = wanted, faces, faces, domains[0], latents[0]
+        if arguments.start:  # weights that were trained go on at the full size
+            done = HALF_UNTIL + (1 - HALF_UNTIL) * done
+        codes = code(told)
+        seen, asked, style = references, domains[1], codes[1]
         with torch.autocast(device.type, torch.bfloat16):
-            read, said = style_of(encoder, references, domain).float(), mapped_style(mapping, z, domain).float()
-            from_latent = torch.rand(len(z), 1, device=device) < 0.4
-            style = torch.where(from_latent, said, read)
-            made = generator(faces, style).float()
-            again = style_of(encoder, made, domain).float()
+            read = style_of(encoder, torch.cat([faces, references]), domains.flatten()).float()
+            said = mapped_style(mapping, latents.flatten(0, 1), domains.flatten()).float()
+            more = [torch.from_numpy(part).to(device) for part in triples.sayings(draws, LATENTS)]
+            mapped = mapped_style(mapping, more[0], more[1]).float()
+        reading = (read - codes.flatten(0, 1)).abs().mean() + (mapped - code(more[2])).abs().mean()
+        if job.step % 3 == 2:  # the way back: the result's face with the first face's own hair is that face
+            faces, wanted, seen, asked, style = wanted, faces, faces, domains[0], codes[0]
+        if done >= EXACT_UNTIL:
+            way = job.step % 3 == 2
+            theirs = torch.stack([style, *(part.view_as(codes)[0 if way else 1] for part in (read, said))])
+            style = theirs[torch.randint(3, (len(style),), device=device), torch.arange(len(style), device=device)]
+        generator.img_size = SIZE // 2 if done < HALF_UNTIL else SIZE
+        faces, wanted = shrink(faces, generator.img_size), shrink(wanted, generator.img_size)
+        with torch.autocast(device.type, torch.bfloat16):
+            made = generator(faces, style.detach()).float()
+            again = style_of(encoder, enlarged(made), asked).float()
+            features = synthesis.feature_loss(tower, shrink(made, 64), shrink(wanted, 64))
         weight = focus(wanted)
         loss = synthesis.drawing_loss(made, wanted, weight / weight.mean())
-        with torch.autocast(device.type, torch.bfloat16):
-            features = synthesis.feature_loss(tower, shrink(made, 64), shrink(wanted, 64))
-        agree = (said - read.detach()).abs().mean() + 0.2 * (read - said.detach()).abs().mean()
-        loss = loss + 0.1 * features.float() + 0.1 * agree + 0.1 * (again - style.detach()).abs().mean()
-        measures = {"loss": loss.detach(), "l1": (made.detach() - wanted).abs().mean(), "agree": agree.detach()}
+        loss = loss + 0.1 * features.float() + reading + 0.03 * (again - style.detach()).abs().mean()
+        measures = {"loss": loss.detach(), "l1": (made.detach() - wanted).abs().mean(), "reading": reading.detach()}
         if done >= SHARPEN_FROM and arguments.adversarial:
             with torch.autocast(device.type, torch.bfloat16):
-                loss = loss + arguments.adversarial * F.softplus(-logit_of(critic, made, domain).float()).mean()
+                on_made = logit_of(critic, made, asked).float()
+            loss = loss + arguments.adversarial * NON_SATURATING.generator(on_made)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(makers, 2.0)
         optimizer.step()
         if done >= CRITIC_FROM:
-            measures |= train_critic(critic, critic_optimizer, wanted, made.detach(), domain, job.step)
+            measures |= train_critic(critic, critic_optimizer, wanted, made.detach(), asked, job.step)
         average.update(networks, job.step)
         job.finish_step(**measures)
         if time.monotonic() - written_at > 100:
             written_at = time.monotonic()
-            save_sheet(job.folder / "latest.png", torch.cat([faces[:8], references[:8], wanted[:8], made[:8].detach()]))
+            show(job, faces, seen, wanted, made)
             if arguments.export:
                 write_weights(arguments.export, average)
     job.save()
-    save_sheet(job.folder / "latest.png", torch.cat([faces[:8], references[:8], wanted[:8], made[:8].detach()]))
+    show(job, faces, seen, wanted, made)
     if arguments.export:
         write_weights(arguments.export, average)
 

@@ -31,6 +31,7 @@ _WIDTHS = {
     "hair_colour": len(traits.COLOURS["hair_colour"]) + 3, "hat_colour": len(traits.COLOURS["hat_colour"]) + 3,
 }  # fmt: skip
 LATENT_DIM = sum(_WIDTHS.values())
+STYLED_DIM = sum(traits.LAYOUT[group].stop - traits.LAYOUT[group].start for group in STYLED)
 
 
 def _choices() -> dict[str, np.ndarray]:
@@ -63,6 +64,36 @@ def dress(rows: np.ndarray, z: np.ndarray, domains: np.ndarray) -> np.ndarray:
     return settled
 
 
+def styled(rows: np.ndarray) -> np.ndarray:
+    """What a style has to say of the traits: [N, STYLED_DIM]."""
+    return np.concatenate([rows[:, traits.LAYOUT[group]] for group in STYLED], axis=1)
+
+
+def sayings(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Latents [N, LATENT_DIM], domains [N] and what they say [N, STYLED_DIM], without pictures."""
+    z = rng.standard_normal((count, LATENT_DIM)).astype(np.float32)
+    domains = rng.integers(len(DOMAINS), size=count)
+    return z, domains, styled(dress(traits.sample(rng, count), z, domains))
+
+
+class StyleCode:
+    """What styles say as numbers that a network can easily use: the styled traits, whitened, in a fixed random basis.
+
+    Each of `width` numbers is about a standard normal's size; nothing but the styled traits is in them.
+    """
+
+    def __init__(self, width: int, samples: int = 4000) -> None:
+        *_, said = sayings(np.random.default_rng(5), samples)
+        self.mean, self.deviation = said.mean(0), said.std(0) + 0.05
+        basis, _ = np.linalg.qr(np.random.default_rng(6).standard_normal((width, STYLED_DIM)))
+        self.basis = (basis.T * np.sqrt(width / STYLED_DIM)).astype(np.float32)
+
+    def __call__(self, said: Tensor) -> Tensor:
+        """[N, STYLED_DIM] -> [N, width]."""
+        mean, deviation, basis = (torch.from_numpy(part).to(said) for part in (self.mean, self.deviation, self.basis))
+        return ((said - mean) / deviation) @ basis
+
+
 def with_hair_of(rows: np.ndarray, references: np.ndarray) -> np.ndarray:
     """The traits with the hair and the hat of the references."""
     result = rows.copy()
@@ -87,41 +118,45 @@ def examples(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarr
     return np.stack([faces, references, with_hair_of(faces, references)]), z, domains
 
 
-class Triples(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
-    """Endless batches: pictures [3, B, size, size, 3] as uint8, latents [2, B, LATENT_DIM], domains [2, B]."""
+class Triples(IterableDataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
+    """Endless batches: pictures [3, B, size, size, 3] as uint8, latents [2, B, LATENT_DIM], domains [2, B], and what
+    the styles of both say [2, B, STYLED_DIM]."""
 
     def __init__(self, batch: int, size: int, seed: int, first: int = 0) -> None:
         self.batch, self.size, self.seed, self.first = batch, size, seed, first
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         worker = get_worker_info()  # they take turns
         begin, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for step in counted(self.first + begin, stride):
             rows, z, domains = examples(np.random.default_rng((self.seed, step)), self.batch)
             pixels = pool.render(rows.reshape(-1, rows.shape[-1]), self.size)
             pixels = pixels.reshape(3, self.batch, self.size, self.size, 3)
-            yield torch.from_numpy(pixels), torch.from_numpy(z), torch.from_numpy(domains)
+            said = np.stack([styled(of) for of in rows[:2]])
+            yield torch.from_numpy(pixels), torch.from_numpy(z), torch.from_numpy(domains), torch.from_numpy(said)
 
 
 def stream(
     batch: int, size: int, seed: int, first: int, *, workers: int, device: torch.device, uses: int = 1
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Pictures [3, B, 3, size, size] in [-1, 1], latents and domains on the device, drawn ahead by `workers` processes.
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Pictures [3, B, 3, size, size] in [-1, 1], latents, domains and what styles say, on the device.
+
+    Drawn ahead by `workers` processes.
 
     Every drawn batch is shown `uses` times, mixed with those before it.
     """
-    loader: DataLoader[tuple[Tensor, Tensor, Tensor]] = DataLoader(
+    loader: DataLoader[tuple[Tensor, ...]] = DataLoader(
         Triples(batch, size, seed, first), batch_size=None, num_workers=workers,
         prefetch_factor=4 if workers else None, pin_memory=device.type == "cuda",
     )  # fmt: skip
     kept: list[tuple[Tensor, ...]] = []
     for parts in loader:
         kept = [*kept, tuple(part.to(device, non_blocking=True) for part in parts)][-KEPT:]
-        pixels, z, domains = (torch.cat(part, dim=1) for part in zip(*kept, strict=True))
+        pixels, z, domains, said = (torch.cat(part, dim=1) for part in zip(*kept, strict=True))
         for _ in range(uses):
             rows = torch.randint(pixels.shape[1], (batch,), device=device)
             images = pixels[:, rows].permute(0, 1, 4, 2, 3).float().div_(127.5).sub_(1)
-            yield images, z[:, rows], domains[:, rows]
+            yield images, z[:, rows], domains[:, rows], said[:, rows]
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
