@@ -13,6 +13,7 @@ from engine.commands import generate, models, pictures
 from engine.commands.shared import RunError, quicken
 from engine.errors import ModelError, PictureError, SaveError, is_out_of_memory
 from engine.settings import SettingsError
+from engine.system.files import is_out_of_space
 from engine.version import VERSION
 
 OPTION_OF = {
@@ -40,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {as_option(error)}", file=sys.stderr)
         return 2
     except OSError as error:
+        if is_out_of_space(error):
+            place = f" that holds {error.filename}" if error.filename else ""
+            print(f"error: no space is left on the disk{place}. Free some, then try again.", file=sys.stderr)
+            return 2
         if error.filename is None or error.strerror is None:
             raise
         print(f"error: {error.filename}: {error.strerror}. Give another file or folder.", file=sys.stderr)

@@ -62,6 +62,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "langevin": (0.0, 10.0),
     "chunk": (1, 1024),
 }
+SCALES = (1, 2, 4)  # how many times as large a picture can be saved as it was made
 RANDOM_SEED = -1  # what people write who want another one each time
 _DRAWN_SEEDS = 2**31
 PROMPT_LIMIT = 5_000  # characters; what exceeds the text encoder's context is cut, and said, by the prompt model
@@ -133,6 +134,11 @@ def _text(name: str, value: Any) -> None:
 
 def _text_or_nothing(name: str, value: Any) -> None:
     if value != "":
+        _text(name, value)
+
+
+def _text_or_blank(name: str, value: Any) -> None:
+    if not isinstance(value, str) or value.strip():
         _text(name, value)
 
 
@@ -393,8 +399,9 @@ EDIT_PRESETS: Mapping[str, FlowSettings] = _nearer(NEARBY_PRESETS, steps=30, div
 # What is known holds the particles together: the hole needs larger steps and more repulsion than an edit.
 INPAINT_PRESETS: Mapping[str, FlowSettings] = _nearer(NEARBY_PRESETS, steps=40, step_size=0.12, diversity_gain=5.0)
 
-# A translation begins where the plain model ends: short runs of small steps.
-TRANSLATE_PRESETS: Mapping[str, FlowSettings] = _nearer(NEARBY_PRESETS, steps=30, step_size=0.08, diversity_gain=3.0)
+# A translation begins where the plain model ends: short runs. Tried on a few faces of the bundled model, whose styles
+# move as latents of its mapping network: pictures stay whole at this step, and differ more than at .03.
+TRANSLATE_PRESETS: Mapping[str, FlowSettings] = _nearer(NEARBY_PRESETS, steps=30, step_size=0.08, diversity_gain=1.0)
 
 _RUN_CHECKS: dict[str, Check] = {
     "prompt": _text,
@@ -405,6 +412,7 @@ _RUN_CHECKS: dict[str, Check] = {
     "preset": _choice(*PRESETS),
 }
 _GENERATE_CHECKS: dict[str, Check] = _RUN_CHECKS | {
+    "prompt": _text_or_blank,
     "space": _optional(_text),
     "truncation_psi": _number,
     "baseline": _flag,
@@ -417,6 +425,7 @@ _GENERATE_CHECKS: dict[str, Check] = _RUN_CHECKS | {
     "class_count": _whole_number,
     "relaxed_classes": _flag,
     "towards": _towards,
+    "unlike": _hash_or_nothing,
     "beside": _beside,
 }
 _EDIT_CHECKS: dict[str, Check] = _RUN_CHECKS | {
@@ -517,7 +526,11 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class GenerateSettings(RunSettings):
-    """Everything that determines a run of the Generate task, except the weights of the models."""
+    """Everything that determines a run of the Generate task, except the weights of the models.
+
+    `prompt` may be empty: pictures are then to look real, see `engine.tasks.generation`; words that serve to judge by
+    them (`contrast_prompts`, `cutouts`, `candidates`) count nothing.
+    """
 
     task: ClassVar[str] = "generate"
     checks: ClassVar[Mapping[str, Check]] = _GENERATE_CHECKS
@@ -530,11 +543,20 @@ class GenerateSettings(RunSettings):
     candidates: int = 1  # starts that each particle tries, where latents are codes; it begins with the best fitting one
     start: tuple[float, ...] | None = None  # a kept latent, flattened: "more like this"
     spread: float = 0.3  # how far from `start` the new particles begin; 0: at it, 1: anywhere
-    classes: tuple[str, ...] = ()  # names, for generators that have classes; empty: found from the prompt
+    # Names, for generators that have classes; empty: found from the prompt, all without one.
+    classes: tuple[str, ...] = ()
     class_count: int = 3  # how many the prompt may find
     relaxed_classes: bool = False  # True: their weights move with z; False: each particle keeps its class
-    towards: str = ""  # real examples that attract: none, OF_THE_MODEL, or the content hash of a person's own pictures
+    # Real examples that attract: none, OF_THE_MODEL, or the content hash of a person's own pictures. Without a prompt
+    # the model's are meant where none is named, as far as it has some.
+    towards: str = ""
+    unlike: str = ""  # the content hash of pictures that repel the particles as these repel each other; empty: none
     beside: "GenerateSettings | None" = None  # another model's run of the prompt, shown in place of the baseline
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.prompt.strip():
+            object.__setattr__(self, "prompt", "")  # blanks ask for nothing
 
     @property
     def is_compared(self) -> bool:
@@ -627,12 +649,12 @@ class TranslateSettings(RunSettings):
     presets: ClassVar[Mapping[str, FlowSettings]] = TRANSLATE_PRESETS
 
     prompt: str = ""
-    model: str = "starganv2-afhq"
+    model: str = "hairstyles"
     flow: FlowSettings = TRANSLATE_PRESETS["robust"]
     domain: str = ""
     references: str = ""
     style_scale: float = 1.0
-    content_scale: float = 0.5
+    content_scale: float = 0.1
     identity: float = 1.0
     method: TranslateMethod = "flow"
     baseline: TranslateBaseline = "plain"

@@ -67,8 +67,7 @@ def _numbers(sizes: Sequence[Any], options: Mapping[str, Any]) -> int:
 
 def can_build(family: str, role: str) -> bool:
     """Whether there is a network for that role of a family."""
-    network = find_family(family).networks.get(role)
-    return network is not None and network.build is not None
+    return role in find_family(family).networks
 
 
 def build(checkpoint: Checkpoint, role: str, *, device: torch.device | str = "cpu") -> nn.Module:
@@ -100,7 +99,7 @@ def build_network(
     and network do not fit.
     """
     network = find_family(family).networks.get(role)
-    if network is None or network.build is None:
+    if network is None:
         raise ModelError(f"{place}: there is no network for the {role} of a {family} yet.")
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     try:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -64,7 +67,16 @@ def write(path: Path, parts: Parts) -> None:
         "notes": list(parts.notes),
     }
     with replacing(path) as temporary:
-        save_file(_flat(parts.networks), temporary, metadata={METADATA_KEY: json.dumps(about)})
+        try:
+            save_file(_flat(parts.networks), temporary, metadata={METADATA_KEY: json.dumps(about)})
+        except SafetensorError as error:
+            raise _os_error(error) from error
+
+
+def _os_error(error: SafetensorError) -> OSError:
+    """What the system said when the library could not write: it tells the number in its words alone."""
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
 
 
 def _flat(networks: Mapping[str, State]) -> dict[str, Tensor]:

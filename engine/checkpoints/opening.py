@@ -50,7 +50,7 @@ from engine.checkpoints.strangers import name_stranger, not_supported
 from engine.checkpoints.wrapping import unwrapped
 from engine.errors import ModelError
 from engine.system.fields import FieldError, read_bytes
-from engine.system.files import Watch
+from engine.system.files import Watch, save_error
 from engine.system.folders import cache_folder, models_folder
 
 WEIGHT_SUFFIXES = (".safetensors", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin")
@@ -146,7 +146,7 @@ def open_checkpoint(
 def convert(checkpoint: Checkpoint, out: Path) -> None:
     """Writes an opened model, with its configuration, as one safetensors file that `open_checkpoint` opens.
 
-    Raises ModelError if the file cannot be written.
+    Raises SaveError.
     """
     parts = Parts(
         checkpoint.provenance.format,
@@ -158,7 +158,7 @@ def convert(checkpoint: Checkpoint, out: Path) -> None:
     try:
         converted.write(out, parts)
     except OSError as error:
-        raise ModelError(f"{out} cannot be written: {error.strerror or error}.") from error
+        raise save_error(out, error) from error
 
 
 # ---- which files -----------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
-"""`python -m engine generate`: pictures for a prompt."""
+"""`python -m engine generate`: pictures for a prompt, or for none."""
 
 import argparse
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 from engine.commands import output
@@ -11,14 +13,14 @@ from engine.commands.shared import (
     add_towards_options,
     load_models,
     read_towards,
+    read_unlike,
     run_tasks,
     show_search,
     warn_of_cut_words,
     warn_of_doubts,
     with_towards,
 )
-from engine.families import find_family
-from engine.models.table import first_settings, list_models
+from engine.models.table import family_of, first_settings, list_models
 from engine.settings import CodeOrder, FlowSettings, GenerateSettings, SettingsError
 
 FLOW_OPTIONS = ("step_size", "diversity", "codebook", "code_order")  # not given: the preset's
@@ -26,13 +28,13 @@ FLOW_OPTIONS = ("step_size", "diversity", "codebook", "code_order")  # not given
 
 def add_commands(commands: Any) -> None:
     """Adds the command to the subparsers of `python -m engine`."""
-    _add_generate(commands.add_parser("generate", help="write pictures for a prompt into a folder"))
+    _add_generate(commands.add_parser("generate", help="write pictures for a prompt, or any, into a folder"))
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
     default = GenerateSettings(prompt="-")
     parser.set_defaults(command=_generate)
-    parser.add_argument("prompt", help="what the pictures should show")
+    parser.add_argument("prompt", help='what the pictures should show; "" for any that look real')
     add_run_options(parser)
     parser.add_argument("--truncation", type=float, default=default.truncation_psi, help="psi (%(default)s)")
     parser.add_argument("--space", help="latent space, such as z, w, w+, codes (the model's)")
@@ -54,15 +56,26 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         "--candidates", type=int, metavar="N", help="starts that each particle tries, where latents are codes (512)"
     )
     add_towards_options(parser)
-    parser.add_argument("--baseline", action="store_true", help="also the same seeds without repulsion")
+    parser.add_argument(
+        "--unlike",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="pictures, or folders of them, that the results are to be unlike: those of earlier runs",
+    )
+    parser.add_argument(
+        "--baseline",
+        action="store_true",
+        help="also the same seeds without repulsion, without words as the model alone draws them",
+    )
     add_model_options(parser, prompt_model=None)
 
 
 def _settings(options: argparse.Namespace) -> GenerateSettings:
     """What the options ask for. Raises SettingsError."""
     row = next((row for row in list_models() if row.name == options.model), None)
-    family = row.family if row else ""
-    settings = first_settings(options.model, family, row)
+    name = row.family if row else ""
+    family, settings = family_of(name, row), first_settings(options.model, name, row)
     settings = replace(
         settings,
         prompt=options.prompt,
@@ -78,9 +91,9 @@ def _settings(options: argparse.Namespace) -> GenerateSettings:
         cutouts=options.cutouts,
         candidates=settings.candidates if options.candidates is None else options.candidates,
     )
-    settings = replace(settings.with_preset(options.preset), flow=find_family(family).flow(options.preset))
+    settings = replace(settings.with_preset(options.preset), flow=family.flow(options.preset))
     chosen = {name: getattr(options, name) for name in FLOW_OPTIONS if getattr(options, name) is not None}
-    flow = _with_stages(settings.flow, options, has_stages=row is None or find_family(family).has_stages)
+    flow = _with_stages(settings.flow, options, has_stages=row is None or family.has_stages)
     return replace(settings, flow=replace(flow, **chosen))
 
 
@@ -112,7 +125,9 @@ def _with_stages(flow: FlowSettings, options: argparse.Namespace, *, has_stages:
 
 def _generate(options: argparse.Namespace) -> None:
     examples = read_towards(options)  # wrong options are said before torch is imported
+    seen = read_unlike(options.unlike)
     settings = with_towards(_settings(options), options, examples)
+    settings = replace(settings, unlike=seen.sha256 if seen else "")
     options.out = output.run_folder(options.out, overwrite=options.overwrite)
     from engine import tasks
 
@@ -120,6 +135,8 @@ def _generate(options: argparse.Namespace) -> None:
     models = load_models(options)
     warn_of_cut_words(settings.prompt, models)
     warn_of_doubts(settings.prompt, models)
-    ours = tasks.generate(settings, *models, examples=examples, watch=show_search())
-    sides = {"ours": ours} | ({"baseline": ours.without_repulsion()} if settings.baseline else {})
-    run_tasks(sides, models, options.out)
+    ours = tasks.generate(settings, *models, examples=examples, seen=seen, watch=show_search())
+    if ours.aim:
+        print(f"note: {ours.aim}", file=sys.stderr)
+    sides = {"ours": ours} | ({"baseline": ours.baseline()} if settings.baseline else {})
+    run_tasks(sides, models, options.out, scale=options.scale)

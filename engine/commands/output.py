@@ -25,6 +25,7 @@ def run_folder(wanted: Path, *, overwrite: bool) -> Path:
     if folder.exists() and not folder.is_dir():
         raise SettingsError(f"out: {folder} is a file; give the name of a folder.")
     files.make_folder(folder)
+    files.remove_leftovers(folder)
     _try_out(folder)
     if folder != wanted:
         print(

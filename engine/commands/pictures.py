@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,7 @@ from engine.commands.shared import (
     with_towards,
 )
 from engine.errors import PictureError
+from engine.models.table import list_models, usual_prompt_model
 from engine.settings import (
     EDIT_BASELINES,
     EDIT_METHODS,
@@ -31,12 +33,12 @@ from engine.settings import (
     TRANSLATE_METHODS,
     EditSettings,
     InpaintSettings,
+    RunSettings,
     SettingsError,
     TranslateSettings,
 )
 
 if TYPE_CHECKING:
-    from engine.pictures.masks import Mask
     from engine.pictures.picture_files import Picture
     from engine.tasks.inversion import Start
 
@@ -94,10 +96,17 @@ def _add_inpaint(parser: argparse.ArgumentParser) -> None:
         "--feather", type=int, default=default.feather, help="fade in over so many pixels inside its edge (%(default)s)"
     )
     parser.add_argument(
-        "--known-weight", type=float, default=default.known_weight, help="how much the rest must fit (%(default)s)"
+        "--known-weight",
+        type=float,
+        default=default.known_weight,
+        help="how much the rest must fit, where the model does not see it anyway (%(default)s)",
     )
-    parser.add_argument("--baseline", action="store_true", help="also the same seeds without repulsion")
-    _add_shared(parser)
+    parser.add_argument(
+        "--baseline",
+        action="store_true",
+        help="also the same seeds without repulsion; of a Co-Mod-GAN, the model alone",
+    )
+    _add_shared(parser, prompt_model=None)
 
 
 def _add_translate(parser: argparse.ArgumentParser) -> None:
@@ -147,11 +156,12 @@ def _add_background(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_shared(parser: argparse.ArgumentParser) -> None:
+def _add_shared(parser: argparse.ArgumentParser, *, prompt_model: str | None = RunSettings.prompt_model) -> None:
+    """prompt_model: as of `add_model_options`."""
     add_run_options(parser)
     _add_background(parser)
     parser.add_argument("--inversion-steps", type=int, help="steps of the search for the picture's latents")
-    add_model_options(parser)
+    add_model_options(parser, prompt_model=prompt_model)
 
 
 def _add_invert(parser: argparse.ArgumentParser) -> None:
@@ -188,6 +198,10 @@ def _edit_settings(options: argparse.Namespace) -> EditSettings:
 
 
 def _inpaint_settings(options: argparse.Namespace) -> InpaintSettings:
+    if options.prompt_model is None:
+        options.prompt_model = usual_prompt_model(
+            next((row for row in list_models() if row.name == options.model), None)
+        )
     names = ("prompt", "grow", "feather", "known_weight", "baseline", "model", "prompt_model", "n", "seed")
     chosen = {name: getattr(options, name) for name in names}
     return _with_flow(InpaintSettings(**chosen, invert=options.invert_mask), options)
@@ -215,7 +229,7 @@ def _edit(options: argparse.Namespace) -> None:
     if picture is None:
         start, about = _read_start(options.image, models)
     else:
-        start = _find_start(picture, models, options.inversion_steps)
+        start = _find_start(picture, models, _inversion_steps(options))
         about = _about(picture, start)
     sides = {"ours": settings}
     if settings.baseline != "none":
@@ -223,7 +237,7 @@ def _edit(options: argparse.Namespace) -> None:
     # All are made before one runs: what a method lacks is said at once.
     made = {side: tasks.edit(chosen, start, *models, examples=examples) for side, chosen in sides.items()}
     extra = edit_extras(start, picture, options.image.name)
-    run_tasks(made, models, options.out, extra=extra, **about)
+    run_tasks(made, models, options.out, scale=options.scale, extra=extra, **about)
 
 
 def _inpaint(options: argparse.Namespace) -> None:
@@ -231,6 +245,7 @@ def _inpaint(options: argparse.Namespace) -> None:
     picture = _read_picture(options)
     from engine import tasks
     from engine.pictures import masks
+    from engine.tasks.filling import what_is_missing
     from engine.tasks.start_metadata import inpaint_extras
 
     read = masks.read_mask(options.mask, picture.size)
@@ -242,12 +257,15 @@ def _inpaint(options: argparse.Namespace) -> None:
     if settings.prompt:
         warn_of_cut_words(settings.prompt, models)
         warn_of_doubts(settings.prompt, models)
-    warn_of_doubts(settings.prompt, models)
-    start = _find_start(picture, models, options.inversion_steps, mask)
+    if missing := what_is_missing(models.generator):
+        print(f"note: {missing}", file=sys.stderr)
+    steps = _inversion_steps(options)
+    found = tasks.look_around(picture, mask, *models, steps=steps, watch=show_search("frame"))
+    start = _last_of(found, "inpaint", models)
     ours = tasks.inpaint(settings, picture, mask, start, *models)
-    made = {"ours": ours} | ({"baseline": ours.without_repulsion()} if settings.baseline else {})
+    made = {"ours": ours} | ({"baseline": ours.baseline()} if settings.baseline else {})
     extra = inpaint_extras(masks.encode_mask(read.mask), mask, picture, picture.name)
-    run_tasks(made, models, options.out, extra=extra, **_about(picture, start))
+    run_tasks(made, models, options.out, scale=options.scale, extra=extra, **_about(picture, start))
 
 
 def _translate(options: argparse.Namespace) -> None:
@@ -278,7 +296,7 @@ def _translate(options: argparse.Namespace) -> None:
     about: dict[str, Any] = {"picture": _facts(picture)}
     if references:
         about["references"] = [_facts(reference) for reference in references.pictures]
-    run_tasks(made, models, options.out, extra=extra, **about)
+    run_tasks(made, models, options.out, scale=options.scale, extra=extra, **about)
 
 
 def _invert(options: argparse.Namespace) -> None:
@@ -293,13 +311,16 @@ def _invert(options: argparse.Namespace) -> None:
     from engine.system import files
 
     models = load_models(options)
-    start = _find_start(picture, models, options.inversion_steps)
+    start = _find_start(picture, models, _inversion_steps(options))
     if options.out.suffix == ".png":
         redrawn = picture_files.redrawn(picture, imaging.to_uint8(start.image)[0], start.box)
         files.save_file(options.out, picture_files.encode_picture(redrawn))
     else:
         noise = {f"noise.{name}": values for name, values in start.noise.items()}
-        write_safetensors(options.out, {"latents": start.latents, "residual": start.residual, **noise})
+        try:
+            write_safetensors(options.out, {"latents": start.latents, "residual": start.residual, **noise})
+        except OSError as error:
+            raise files.save_error(options.out, error) from error
     print(f"distance {start.distance:.4f}")
 
 
@@ -335,7 +356,10 @@ def _read_picture(options: argparse.Namespace) -> "Picture":
         raise SettingsError(
             f"background: {options.background!r} is no colour; write it as #rrggbb, or a name such as white."
         ) from error
-    return picture_files.read_picture(options.image, background=(red, green, blue))
+    picture = picture_files.read_picture(options.image, background=(red, green, blue))
+    if note := picture_files.depth_note(picture):
+        print(f"note: {note}", file=sys.stderr)
+    return picture
 
 
 def _is_saved_w(path: Path) -> bool:
@@ -355,28 +379,40 @@ def _read_start(path: Path, models: Models) -> "tuple[Start, dict[str, Any]]":
     return start, {"start": {"name": path.name, "sha256": files.sha256_of(path)}}
 
 
-def _find_start(picture: "Picture", models: Models, steps: int | None, mask: "Mask | None" = None) -> "Start":
-    """The picture's latents, with progress. Raises SettingsError for an impossible number of steps."""
-    from engine.tasks import inversion
-    from engine.tasks.offers import out_of_domain
-
+def _inversion_steps(options: argparse.Namespace) -> int | None:
+    """Raises SettingsError for an impossible number."""
+    steps: int | None = options.inversion_steps
     if steps is not None and not 0 <= steps <= 10_000:
         raise SettingsError(f"inversion_steps: {steps} is outside 0 to 10,000.")
-    how: dict[str, Any] = {"prompt_model": models.prompt_model, "mask": mask, "steps": steps}
-    for start in inversion.invert(picture, models.generator, watch=show_search("frame"), **how):
-        show_bar("invert", start.step, start.total, start.seconds)
-    if start.in_domain is False:
-        told = out_of_domain("edit" if mask is None else "inpaint", models.generator.name)
-        print(f"note: {told}", file=sys.stderr)
+    return steps
+
+
+def _find_start(picture: "Picture", models: Models, steps: int | None) -> "Start":
+    """The picture's latents, with progress."""
+    from engine.tasks import inversion
+
+    how: dict[str, Any] = {"prompt_model": models.prompt_model, "steps": steps}
+    found = inversion.invert(picture, models.generator, watch=show_search("frame"), **how)
+    start = _last_of(found, "edit", models)
+    assert start is not None
     return start
 
 
-def _about(picture: "Picture", start: "Start") -> dict[str, Any]:
+def _last_of(found: "Iterator[Start]", task: str, models: Models) -> "Start | None":
+    """What a search ends with, if it finds anything, with progress."""
+    from engine.tasks.offers import out_of_domain
+
+    start = None
+    for start in found:
+        show_bar("invert", start.step, start.total, start.seconds)
+    if start is not None and start.in_domain is False:
+        print(f"note: {out_of_domain(task, models.generator.name)}", file=sys.stderr)
+    return start
+
+
+def _about(picture: "Picture", start: "Start | None") -> dict[str, Any]:
     """What run.json says of the picture."""
-    return {
-        "picture": _facts(picture),
-        "distance_of_reconstruction": start.distance,
-    }
+    return {"picture": _facts(picture), **({"distance_of_reconstruction": start.distance} if start else {})}
 
 
 def _facts(picture: "Picture") -> dict[str, Any]:

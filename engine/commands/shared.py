@@ -16,6 +16,7 @@ from engine.settings import (
     OF_THE_MODEL,
     PRESETS,
     RANDOM_SEED,
+    SCALES,
     EditSettings,
     GenerateSettings,
     RunSettings,
@@ -73,6 +74,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--seed", type=_seed, default=RunSettings.seed, help="picture i is of seed + i; -1: a random one (%(default)s)"
     )
     parser.add_argument("--preset", default=RunSettings.preset, help=f"{', '.join(PRESETS)} (%(default)s)")
+    parser.add_argument(
+        "--scale", type=int, choices=SCALES, default=1, help="save the pictures so many times as large (%(default)s)"
+    )
     parser.add_argument("--steps", type=int, help="steps of the flow (the preset's)")
     parser.add_argument("--step-size", type=float, help="length of a step (the preset's)")
     parser.add_argument("--diversity", type=float, help="strength of the repulsion (the preset's)")
@@ -110,14 +114,26 @@ def add_towards_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read_towards(options: argparse.Namespace) -> "Examples | None":
-    """The pictures of --towards FOLDER, where a folder is given. Raises PictureError, and SettingsError."""
-    if options.towards is None and options.towards_weight is not None:
+    """The pictures of --towards FOLDER, where a folder is given. Raises PictureError, and SettingsError.
+
+    Without words there is something to go towards anyway: what the model comes with.
+    """
+    if options.towards is None and options.towards_weight is not None and options.prompt.strip():
         raise SettingsError("towards_weight: give --towards too: what the pictures should resemble.")
     if options.towards in (None, OF_THE_MODEL):
         return None
     from engine.pictures.examples import read_example_folder
 
     return read_example_folder(Path(options.towards))
+
+
+def read_unlike(paths: Sequence[Path] | None) -> "Examples | None":
+    """The pictures of --unlike: files, and those of folders. Raises PictureError."""
+    if not paths:
+        return None
+    from engine.pictures.examples import read_example_files
+
+    return read_example_files(paths)
 
 
 def with_towards(settings: WithTowards, options: argparse.Namespace, examples: "Examples | None") -> WithTowards:
@@ -221,12 +237,14 @@ def run_tasks(
     models: Models,
     folder: Path,
     *,
+    scale: int = 1,
     extra: Mapping[str, Any] | None = None,
     **parts: Any,
 ) -> None:
     """Carries out every side, "ours" into the folder itself, and writes run.json, which has the seconds of ours.
 
-    extra: what the pictures carry besides; parts: what else run.json says. Raises as `carry_out`, and SaveError.
+    scale: how many times as large the pictures are saved, where they can be. extra: what they carry besides; parts:
+    what else run.json says. Raises as `carry_out`, and SaveError.
     """
     from engine.pictures import png_files
 
@@ -239,20 +257,21 @@ def run_tasks(
         if not is_saved:
             output.clear_run(folder)  # not before there is something else to keep
             is_saved = True
-        _save(place, task, models, extra, step)
+        _save(place, task, models, extra, step, scale)
 
     for side, task in tasks.items():
         place = folder if side == "ours" else folder / side
+        progress: dict[str, list[float]] = {}
         try:
-            last, seconds = carry_out(task.steps(), side, place, partial(save, place, task))
+            steps = _noted(task, progress)
+            last, seconds = carry_out(steps, side, place, partial(save, place, task))
         except KeyboardInterrupt as error:
             if str(error) or not is_saved:
                 raise
             raise Interrupted(f"The pictures of the side before {side} are in {folder}.") from error
+        scores = {} if last.text_scores is None else {"text_scores": last.text_scores.tolist()}
         fits = {} if last.fits is None else {"fits": last.fits.tolist()}
-        parts[side] = {"text_scores": last.text_scores.tolist(), **fits, "diversity": last.diversity} | task.figures(
-            last
-        )
+        parts[side] = {**scores, **fits, "diversity": last.diversity, **task.figures(last), **progress}
         if side == "ours":
             seconds_per_step = seconds / max(last.total, 1)
     from engine.pictures import png_files
@@ -268,6 +287,14 @@ def run_tasks(
         **parts,
     }
     files.save_file(folder / output.REPORT, json.dumps(values, indent=2, allow_nan=False).encode() + b"\n")
+
+
+def _noted(task: "Task", progress: dict[str, list[float]]) -> "Iterator[Step]":
+    """The task's steps; what each tells besides is added to `progress`, by name."""
+    for step in task.steps():
+        for name, value in task.progress(step).items():
+            progress.setdefault(name, []).append(value)
+        yield step
 
 
 def _metadata(
@@ -300,12 +327,20 @@ def _settings_at(settings: RunSettings, step: "Step | None") -> RunSettings:
     return replace(settings, flow=replace(settings.flow, until=step.step))
 
 
-def _save(folder: Path, task: "Task", models: Models, extra: Mapping[str, Any] | None, step: "Step") -> None:
-    """Writes 00.png, 01.png, ... of a step. Raises SaveError."""
-    from engine.pictures import picture_files
+def _save(
+    folder: Path, task: "Task", models: Models, extra: Mapping[str, Any] | None, step: "Step", scale: int
+) -> None:
+    """Writes 00.png, 01.png, ... of a step, `scale` times as large where that can be. Raises SaveError."""
+    from engine.pictures import picture_files, png_files
     from engine.system import files
 
-    for index in range(len(step.images)):
-        metadata = _metadata(task, models, extra, step.particles.seeds, index, step)
-        data = picture_files.encode_picture(task.picture(step, index), metadata)
+    pictures = [task.picture(step, index) for index in range(len(step.images))]
+    if not picture_files.can_be_enlarged(pictures[0], scale):
+        width, height = pictures[0].size
+        print(f"note: {scale} x {width} x {height} is too large; the pictures are saved as they are.", file=sys.stderr)
+        scale = 1
+    told = {**(extra or {}), **png_files.scale_extra(scale)}
+    for index, picture in enumerate(pictures):
+        metadata = _metadata(task, models, told, step.particles.seeds, index, step)
+        data = picture_files.encode_picture(picture_files.enlarged(picture, scale), metadata)
         files.save_file(folder / f"{index:02d}.png", data)

@@ -6,7 +6,7 @@ spaces inside its functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Synthesis = Callable[[Tensor, LatentSpace], Tensor]  # a space's decoded latents, and the space -> images
 
 CLASS_CHOICES = ("classes", "class_count", "relaxed_classes")
+SEARCHING = "Looking for starts that fit the words"  # what a watch is told while candidates are tried
 STAGE_STEPS = 60  # of each of the two stages (Zhou et al. 2022, Appendix E)
 _LARGEST = 1e9  # of a setting of a network; none is anywhere near, and larger whole numbers fit no tensor
 CAUTIOUS_BYTES_PER_PIXEL = 9500.0
@@ -54,12 +55,11 @@ class Network:
     """One of a family's networks.
 
     build: (state dict, **options) -> an untrained network of these keys and shapes; raises ValueError or KeyError for
-    a state dict that is none of its. None: such files are recognised, but nothing here can use them. is_in: whether a
-    bare state dict is of this network and no other. in_runs: whether a run needs it; others are opened, checked and
-    converted only.
+    a state dict that is none of its. is_in: whether a bare state dict is of this network and no other. in_runs: whether
+    a run needs it; others are opened, checked and converted only.
     """
 
-    build: Callable[..., nn.Module] | None
+    build: Callable[..., nn.Module]
     is_in: Callable[[State], bool] = never
     options: tuple[Option, ...] = ()
     in_runs: bool = True
@@ -71,7 +71,7 @@ class Details:
 
     resolution: 0 where nothing tells; draft_resolution: of smaller pictures that are wanted, 0 for none; latents: what
     a file of that role holds: statistics, codes [M, h, w] where particles may start, or sentence vectors [M, C]; place:
-    of that file, for messages.
+    of that file, for messages; read: texts to sentence vectors [N, C], of a model that says who reads them.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Details:
     classes: tuple[str, ...] = ()
     latents: Mapping[str, Tensor] = field(default_factory=dict)
     place: str = ""
+    read: Callable[[Sequence[str]], Tensor] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,8 @@ class Family:
     choices: settings that not every family knows, but this one does; spaces: latent spaces to choose from on the page,
     where there is a choice; tuned: its own numbers in all presets whose terms are normalised, so that these differ by
     their estimators alone; raw: its own numbers where they are not ("paper"); has_stages: whether codes move in turn
-    after all moved together; candidates: starts that each particle tries.
+    after all moved together; candidates: starts that each particle tries; fills_holes: whether its networks take a
+    picture with a hole, so that to inpaint nothing has to be found before.
     """
 
     name: str
@@ -131,6 +133,7 @@ class Family:
     raw: Mapping[str, Any] = field(default_factory=dict)
     has_stages: bool = False
     candidates: int = 1
+    fills_holes: bool = False
 
     @property
     def is_generator(self) -> bool:

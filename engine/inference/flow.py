@@ -38,6 +38,7 @@ from engine.settings import CodeOrder, Divergence, FlowSettings, Schedule, plain
 # The moves that a code tries in its turn, in the length of its moves while all move together; the first of equals is
 # kept. Longer ones raise the text score further, by speckles.
 TURN_LENGTHS = (4.0, 0.0, 16.0, 64.0)
+VALUE_COST = 0.3  # of a step: drawing and judging the pictures with one value, without gradient
 CHOICE_GAIN = 1.0  # nats of log-likelihood; at 2 fewer pictures show what was asked for, at 1/2 they differ less
 DIVERGED = 100.0  # times the latent space's scale: no generator was trained there
 RATIO_WEIGHTS = (0.1, 10.0)  # limits of the f-divergence's weights, whose mean is 1
@@ -70,17 +71,20 @@ class Problem:
 
     render: latents [N, *space.shape] -> images [N, 3, H, W], nominally in [-1, 1]: what the terms look at. show: the
     same pictures as people see them, where those are larger. extractor: images -> the
-    features [N, D] in which particles repel each other, diversity and text scores are measured. text: [D].
-    conditions: the terms of C with their relative weights; data: real examples, seen by the same extractor. seed: of
-    the noise that all particles share.
+    features [N, D] in which particles repel each other, diversity and text scores are measured. text: [D], None
+    without words.
+    conditions: the terms of C with their relative weights; data: real examples, seen by the same extractor; seen:
+    features [M, D] of pictures that repel the particles as these repel each other. seed: of the noise that all
+    particles share.
     """
 
     render: Callable[[Tensor], Tensor]
     space: LatentSpace
     extractor: Extractor
-    text: Tensor
+    text: Tensor | None
     conditions: tuple[tuple[Term, float], ...] = ()
     data: References | None = None
+    seen: Tensor | None = None
     realism: Term | None = None
     seed: int = 0
     captions: Tensor | None = None  # [M, D]: features of random texts, beside which the fit to `text` is told
@@ -99,7 +103,7 @@ class Step:
     images: Tensor  # [N, 3, H, W], nominally in [-1, 1], detached: what the terms looked at
     features: Tensor  # [N, D], detached, of the pictures as they are
     log_values: Mapping[str, Tensor]  # [N] per term in use; a second "text" is called "text 2"
-    text_scores: Tensor  # [N], cosine of image and text features
+    text_scores: Tensor | None  # [N], cosine of image and text features; None without words
     diversity: float  # mean over pairs of 1 - cosine of the features; 0 for one particle
     step: int
     total: int
@@ -200,6 +204,20 @@ def refine(
         _check_position(particles.latents, problem.space, settings, last_good)
 
 
+def contributions(problem: Problem, particles: Particles, settings: FlowSettings) -> dict[str, Tensor]:
+    """What each role adds to the velocity at the images, weight * gradient, [N, 3, H, W] each, for whoever draws it.
+
+    With neither `normalise` nor `conflict_free` nor a divergence other than KL, their sum, pulled back through the
+    generator, is the velocity of `refine`'s next move.
+    """
+    chunk = settings.chunk or len(particles)
+    images = apply_in_chunks(problem.render, particles.latents, chunk)
+    batch = Batch(particles.latents, images, step=particles.step, chunk=chunk)
+    terms = _evaluate(problem, batch, settings, None)
+    by_images, _ = batch.gradients([entry.log_value for entry in terms])
+    return add_by_role(terms, by_images)
+
+
 # ---- the terms of one step -------------------------------------------------------------------------------
 
 
@@ -226,10 +244,11 @@ def _weighted_terms(
 ) -> Iterator[tuple[Role, Term, float, str]]:
     """-l1 A + l2 B + l3 C, and the latent prior."""
     how = _estimation(problem, settings, step)
-    repulsion = Repulsion(problem.extractor, **how)
+    repulsion = Repulsion(problem.extractor, problem.seen, **how)
     l1 = settings.diversity * settings.diversity_gain
     diversity = scheduled(l1, settings.diversity_schedule, step, settings.steps)
-    yield "A", repulsion, -diversity if n > 1 else 0.0, "diversity"  # one particle has nothing to repel
+    is_alone = n == 1 and problem.seen is None  # then it has nothing to repel
+    yield "A", repulsion, 0.0 if is_alone else -diversity, "diversity"
     if problem.data is not None:
         yield "B", DataDensity(problem.extractor, problem.data, **how), settings.data_weight, "data_weight"
     for term, weight in problem.conditions:
@@ -443,15 +462,21 @@ def _advance(
 
 
 def _merit(problem: Problem, terms: Sequence[Evaluated], step: int, chunk: int | None) -> Callable[[Tensor], Tensor]:
-    """Latents [N, *shape] -> the weighted log-likelihood of the conditions in use: [N]."""
+    """Latents [N, *shape] -> the weighted log-likelihood of the conditions in use, of the data where none is: [N]."""
+    role = "C" if any(entry.role == "C" for entry in terms) else "B"
 
     def merit(latents: Tensor) -> Tensor:
         images = apply_in_chunks(problem.render, latents, chunk)
         batch = Batch(latents, images, step=step, chunk=chunk or len(latents))
-        values = [entry.weight * entry.term.log_value(batch) for entry in terms if entry.role == "C"]
+        values = [entry.weight * entry.term.log_value(batch) for entry in terms if entry.role == role]
         return sum(values, latents.new_zeros(len(latents)))
 
     return merit
+
+
+def ending_cost(space: LatentSpace) -> float:
+    """How many steps' time a run takes beyond its steps, to choose whole values."""
+    return VALUE_COST * sum(len(option.values) for option in space.options) if isinstance(space, Choosing) else 0.0
 
 
 @torch.no_grad()
@@ -459,8 +484,8 @@ def chosen_values(space: Choosing, latents: Tensor, merit: Callable[[Tensor], Te
     """The latents [N, ...] with one whole value of each option, where a run ends.
 
     Between two hats a picture shows neither, and the gradient that would lead on to one of them may point to another.
-    A particle keeps the value it is nearest to, unless its condition gains CHOICE_GAIN by another: so it shows what
-    was asked for, and what nobody asked for stays as different as repulsion has made it.
+    A particle keeps its own value, unless its condition gains CHOICE_GAIN by another: so it shows what was asked for,
+    and what nobody asked for stays as different as repulsion has made it, but for what is rare.
     """
     for option in space.options:
         candidates, own = space.alternatives(latents, option)
@@ -532,7 +557,10 @@ def describe(
         features = apply_in_chunks(problem.extractor, draw(), chunk)
     else:
         features = batch.constant_features(problem.extractor)
-    text_scores = torch.cosine_similarity(features, problem.text[None])
+    text_scores = fits = None
+    if problem.text is not None:
+        text_scores = torch.cosine_similarity(features, problem.text[None])
+        fits = None if problem.captions is None else share_of_worse(features, text_scores, problem.captions)
     return Step(
         particles=particles,
         images=batch.images.detach(),
@@ -544,7 +572,7 @@ def describe(
         total=settings.steps,
         seconds=seconds,
         stage=settings.stage(particles.step) if isinstance(problem.space, Partwise) else 1,
-        fits=None if problem.captions is None else share_of_worse(features, text_scores, problem.captions),
+        fits=fits,
         draw=draw,
     )
 

@@ -182,15 +182,18 @@ class Repulsion(Estimated):
     """A_i = log q(x_i | c), the particles' own density (Eq. 4); its weight in Eq. 6 is negative.
 
     The other particles' features and the weights alpha are constants for the gradient at f_i; the self-term
-    stays.
+    stays. seen: features [M, D] of pictures that count among the particles, but stay where they are.
     """
 
     extractor: Extractor
+    seen: Tensor | None = None
     name: str = field(default="repulsion", kw_only=True)
 
     def log_value(self, batch: Batch) -> Tensor:
         features = batch.features(self.extractor)
         f = kernels.kernel_precision(features)
+        if self.seen is not None:
+            f = torch.cat([f, kernels.kernel_precision(self.seen.detach())])
         h = kernels.choose_bandwidth(kernels.squared_distances(f.detach(), f.detach()), self.bandwidth)
         if self.mollifier_space == "feature":
             h = kernels.mollified_bandwidth(h, self.mollifier)
@@ -205,14 +208,21 @@ class Repulsion(Estimated):
             eta = density.choose_eta(kernel, self.eta)
             score = density.stein_score(f.detach(), kernel, h, eta, anchors=anchors)
             value = value.detach() + (score * (f - f.detach())).sum(1)
-        return value.to(features.dtype)
+        return value[: len(features)].to(features.dtype)
 
     def _noisy_features(self, batch: Batch) -> Tensor | None:
-        """Features [N, samples, D] that the image-space mollifier averages over; None without one."""
+        """Features [N + M, samples, D] that the image-space mollifier averages over; None without one.
+
+        Of what was seen no pictures are kept: its features stand for all of its noisy copies'.
+        """
         if self.mollifier_space == "feature" or self.mollifier == 0:
             return None
         noisy = NoisyFeatures(self.extractor, self.mollifier, self.mollifier_samples, self.seed, batch.step)
-        return kernels.kernel_precision(batch.constant_features(noisy))
+        features = kernels.kernel_precision(batch.constant_features(noisy))
+        if self.seen is None:
+            return features
+        seen = kernels.kernel_precision(self.seen.detach())[:, None].expand(-1, self.mollifier_samples, -1)
+        return torch.cat([features, seen])
 
 
 class Fit(NamedTuple):
@@ -351,14 +361,44 @@ class TextLikelihood:
 class Realism:
     """A discriminator's logit [N] or [N, 1]: the log-density ratio of real to generated pictures.
 
-    Each picture is judged for itself: with a minibatch statistic a particle would depend on its chunk.
+    Each picture is judged for itself: with a minibatch statistic a particle would depend on its chunk. head: its last
+    layer, where `discriminator` gives what is before it [N, D], so that repulsion in these features costs nothing more.
     """
 
     discriminator: Extractor
+    head: Callable[[Tensor], Tensor] | None = None
     name: str = "realism"
 
     def log_value(self, batch: Batch) -> Tensor:
-        return batch.features(self.discriminator).reshape(len(batch))
+        found = batch.features(self.discriminator)
+        return (found if self.head is None else self.head(found)).reshape(len(batch))
+
+
+@runtime_checkable
+class Matcher(Protocol):
+    """A discriminator that is told what a picture should show: images -> features [N, ...], each for itself."""
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+    def match(self, features: Tensor, sentences: Tensor) -> Tensor:
+        """Features and sentence vectors [N, C] -> logits [N, 1]: large where it is real and shows the sentence."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """The matching-aware logit [N] of a picture and its particle's sentence (Tao et al. 2022): C by a discriminator.
+
+    sentences: latents [N, *shape] -> sentence vectors [N, C].
+    """
+
+    discriminator: Matcher
+    sentences: Callable[[Tensor], Tensor]
+    name: str = "match"
+
+    def log_value(self, batch: Batch) -> Tensor:
+        logits = self.discriminator.match(batch.features(self.discriminator), self.sentences(batch.latents))
+        return logits.reshape(len(batch))
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,15 +29,19 @@ SMALLEST = 1e-9  # of a weight: a power below 1 of 0 would have no gradient
 class Option:
     """Something that a picture has one value of.
 
-    columns: [k] of the traits; values: [V, k]; whole: whether nothing between two values is one, as with hats.
+    columns: [k] of the traits; values: [V, k]; whole: whether nothing between two values is one, as with hats; rare:
+    whether pictures have the first value unless they are asked for another.
     """
 
     columns: Tensor
     values: Tensor
     whole: bool
+    rare: bool = False
 
     def own(self, traits: Tensor) -> Tensor:
-        """The value that each row [N, w_dim] is nearest to: [N]."""
+        """The value that each row [N, w_dim] has of itself: [N]; the nearest, and of what is rare the first."""
+        if self.rare:
+            return torch.zeros(len(traits), dtype=torch.long, device=traits.device)
         return torch.cdist(traits[:, self.columns], self.values).argmin(1)
 
 
@@ -102,14 +106,14 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Switches:
-    """Traits that are absent below a quarter and present above three: a smooth step between."""
+    """Rare traits that are absent below a quarter and present above three: a smooth step between."""
 
     columns: Tensor  # [K]
 
     @property
     def options(self) -> tuple[Option, ...]:
         values = torch.tensor([[0.0], [1.0]], device=self.columns.device)
-        return tuple(Option(column, values, whole=True) for column in self.columns.split(1))
+        return tuple(Option(column, values, whole=True, rare=True) for column in self.columns.split(1))
 
     def settle(self, traits: Tensor) -> Tensor:
         present = (2 * traits[..., self.columns] - 0.5).clamp(0, 1)
@@ -143,7 +147,7 @@ class Settling:
         return tuple(option for part in self.parts for option in part.options)
 
     def alternatives(self, w: Tensor, option: Option) -> tuple[Tensor, Tensor]:
-        """w [N, w_dim] with each value of an option: [V, N, w_dim], and which of them each row has now: [N].
+        """w [N, w_dim] with each value of an option: [V, N, w_dim], and which of them each row has of itself: [N].
 
         A row's own value is made whole where nothing between two is one; else the row stays as it is.
         """

@@ -5,7 +5,7 @@ a picture, whatever it came from: W, W+, or an edit of single channels, which no
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -19,10 +19,11 @@ Noise = Mapping[str, Tensor]  # by layer, [resolution, resolution] each
 
 
 class StyleLayer(NamedTuple):
-    """One modulated layer: its name, which of the ws it reads, its place in the vector of styles."""
+    """One modulated layer: its name, which of the ws it reads, of which size it draws, its place in the styles."""
 
     name: str
     layer: int
+    resolution: int
     channels: slice
     is_rgb: bool
 
@@ -30,23 +31,23 @@ class StyleLayer(NamedTuple):
 def style_layers(synthesis: SynthesisNetwork) -> tuple[StyleLayer, ...]:
     """The modulated layers in the order in which they run."""
     layers, start = [], 0
-    for name, layer in _names(synthesis):
+    for name, layer, resolution in _names(synthesis):
         module = _layer(synthesis, name)
         stop = start + len(module.affine.bias)
-        layers.append(StyleLayer(name, layer, slice(start, stop), isinstance(module, ToRGB)))
+        layers.append(StyleLayer(name, layer, resolution, slice(start, stop), isinstance(module, ToRGB)))
         start = stop
     return tuple(layers)
 
 
-def _names(synthesis: SynthesisNetwork) -> Iterator[tuple[str, int]]:
+def _names(synthesis: SynthesisNetwork) -> Iterator[tuple[str, int, int]]:
     """Each block starts at the w that the torgb before it read."""
     for i, resolution in enumerate(synthesis.block_resolutions):
         block, first = f"b{resolution}", max(0, 2 * i - 1)
         convolutions = ("conv1",) if i == 0 else ("conv0", "conv1")
         for offset, name in enumerate(convolutions):
-            yield f"{block}.{name}", first + offset
+            yield f"{block}.{name}", first + offset, resolution
         if synthesis.get_submodule(block).has_rgb:
-            yield f"{block}.torgb", first + len(convolutions)
+            yield f"{block}.torgb", first + len(convolutions), resolution
 
 
 class StyledSynthesis:
@@ -69,9 +70,16 @@ class StyledSynthesis:
     @property
     def editable(self) -> Tensor:
         """Which channels StyleCLIP edits: all but those of ToRGB, bool [S]."""
-        result = torch.ones(self.size, dtype=torch.bool)
-        for layer in self.layers:
-            result[layer.channels] = not layer.is_rgb
+        return self._channels(layer for layer in self.layers if not layer.is_rgb)
+
+    def of_draft(self, resolution: int) -> Tensor:
+        """Which channels a draft of so many pixels depends on, bool [S]."""
+        return self._channels(layer for layer in self.layers if layer.resolution <= resolution)
+
+    def _channels(self, layers: Iterable[StyleLayer]) -> Tensor:
+        result = torch.zeros(self.size, dtype=torch.bool)
+        for layer in layers:
+            result[layer.channels] = True
         return result
 
     def styles(self, ws: Tensor) -> Tensor:

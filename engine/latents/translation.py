@@ -3,106 +3,189 @@
 N particles, S numbers of a style, K numbers of a picture's content features.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from engine.latents.spaces import log_normal, project_to_ball, seeded
+from engine.latents.spaces import LatentSpace, SphereSpace, log_normal, normal_per_seed, project_to_ball, seeded
 
+SHELL = 2.0  # from sqrt(L), within which 99 % of all normal latents' lengths are
+FITTING_STEPS, FITTING_RATE = 200, 0.05
 FURTHEST = 0.5  # times the content's own length: how far it may be moved
 SMALLEST = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class TranslationSpace:
-    """Latents [N, S + K] or, of the style alone, [N, S]; decoded: base + unit * latents.
+class DrawnStyles(SphereSpace):
+    """Styles of the mapping network alone: its latents z [N, L], which stay about as long as normal ones are.
 
-    base, unit: [S + K] or [S]. A style as far from the mean as the domain's styles typically are is a latent as long as
-    `scale`. low, high, deviation: [S], of the domain's styles. reach: how long a content part may be. starts: seeds ->
-    styles [N, S].
+    Moved freely, styles soon leave what the generator was trained on, and colours and faces fall apart.
     """
 
-    base: Tensor
-    unit: Tensor
-    low: Tensor
-    high: Tensor
+    mapping: Callable[[Tensor], Tensor] = field(kw_only=True)
+
+    def sample(self, seeds: Sequence[int]) -> Tensor:
+        """Of any length, as the model alone draws them."""
+        return normal_per_seed(self.shape, purpose="z", seeds=seeds).to(self.device)
+
+    def constrain(self, latents: Tensor) -> Tensor:
+        length = latents.norm(dim=1, keepdim=True).clamp_min(SMALLEST)
+        return latents * (length.clamp(max(0.0, self.scale - SHELL), self.scale + SHELL) / length)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """z -> styles [N, S]."""
+        return self.mapping(latents)
+
+
+@dataclass(frozen=True, eq=False)
+class GivenStyles:
+    """Styles that begin at given ones [R, S], and move as drawn ones do: latents [N, L + S], z and an offset.
+
+    A style is mapping(z) + offset. z: [R, L], whose styles are nearest to the given ones (see `nearest_latents`); what
+    is left of these is the offset, which no gradient moves. Particle i begins at given style i mod R, and all but the
+    first of each with z moved at random by `spread`. deviation: [S], how widely styles lie.
+    """
+
+    drawn: DrawnStyles
+    given: Tensor
+    z: Tensor
     deviation: Tensor
-    reach: float
-    starts: Callable[[Sequence[int]], Tensor]
+    spread: float
     name: str = "style"
 
     @property
-    def style_dim(self) -> int:
-        return len(self.low)
-
-    @property
     def shape(self) -> tuple[int, ...]:
-        return (len(self.base),)
+        return (self.drawn.dim + self.given.shape[1],)
 
     @property
     def scale(self) -> float:
-        return math.sqrt(self.style_dim)
+        return self.drawn.scale
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        """The starts' styles, and the content as it is."""
-        latents = torch.zeros(len(seeds), len(self.base)).to(self.base)
-        size = self.style_dim
-        latents[:, :size] = (self.starts(seeds) - self.base[:size]) / self.unit[:size]
-        return latents
+        noise = normal_per_seed((self.drawn.dim,), purpose="reference", seeds=seeds).to(self.z)
+        noise[: len(self.given)] = 0  # those are the plain model's
+        offsets = self.given - self.drawn.decode(self.z)
+        starts = in_turn(self.z, len(seeds)) + self.spread * noise
+        return torch.cat([starts, in_turn(offsets, len(seeds))], dim=1)
 
     def constrain(self, latents: Tensor) -> Tensor:
-        """Each number of a style stays among those of the domain's; the content stays within its reach."""
-        size = self.style_dim
-        low, high = ((bound - self.base[:size]) / self.unit[:size] for bound in (self.low, self.high))
-        styles = torch.maximum(torch.minimum(latents[:, :size], high), low)
-        return torch.cat([styles, project_to_ball(latents[:, size:], self.reach)], dim=1)
+        z, offsets = self._split(latents)
+        return torch.cat([self.drawn.constrain(z), offsets], dim=1)
 
     def log_prior(self, latents: Tensor) -> Tensor:
-        return log_normal(latents)
+        return self.drawn.log_prior(self._split(latents)[0])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents -> styles [N, S]."""
+        z, offsets = self._split(latents)
+        return self.drawn.decode(z) + offsets.detach()
+
+    def truncated(self, psi: float) -> "GivenStyles":
+        """Unchanged: the styles are given."""
+        return self
+
+    def _split(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        return latents[:, : self.drawn.dim], latents[:, self.drawn.dim :]
+
+
+def in_turn(rows: Tensor, n: int) -> Tensor:
+    """What belongs to each of R given styles, [R, ...], for n particles: [n, ...]."""
+    return rows[torch.arange(n, device=rows.device) % len(rows)]
+
+
+def nearest_latents(drawn: DrawnStyles, styles: Tensor, deviation: Tensor, *, samples: Tensor) -> Tensor:
+    """z [R, L] whose styles are nearest to given ones [R, S], in units of `deviation` [S].
+
+    By gradient descent (Adam) from the nearest of some samples [M, L].
+    """
+
+    def distances(z: Tensor, wanted: Tensor) -> Tensor:
+        return ((drawn.decode(z) - wanted) / deviation).square().mean(1)
+
+    with torch.no_grad():
+        starts = torch.stack([samples[distances(samples, style[None]).argmin()] for style in styles])
+    with torch.enable_grad():
+        z = starts.clone().requires_grad_()
+        optimizer = torch.optim.Adam([z], lr=FITTING_RATE)
+        for _ in range(FITTING_STEPS):
+            optimizer.zero_grad()
+            distances(z, styles).sum().backward(inputs=[z])
+            optimizer.step()
+    found = drawn.constrain(z.detach())
+    with torch.no_grad():
+        better = distances(found, styles) < distances(starts, styles)
+    return torch.where(better[:, None], found, starts)
+
+
+@dataclass(frozen=True, eq=False)
+class TranslationSpace:
+    """Latents [N, L + K], or [N, L] of the style alone.
+
+    styles: a space of L numbers that decodes to styles [N, S]; its part here is its latents / `style_scale`, so that a
+    step moves a style that much further. content: [K], the picture's; content_unit: of its moves, see `equal_effect`;
+    0: it stays.
+    """
+
+    styles: LatentSpace
+    content: Tensor
+    style_scale: float = 1.0
+    content_unit: float = 0.0
+    name: str = "style"
+
+    @property
+    def style_latents(self) -> int:
+        """L."""
+        return self.styles.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.style_latents + (len(self.content) if self.content_unit else 0),)
+
+    @property
+    def scale(self) -> float:
+        return self.styles.scale
+
+    def sample(self, seeds: Sequence[int]) -> Tensor:
+        """The styles' own starts, and the content as it is."""
+        styles = self.styles.sample(seeds) / self.style_scale
+        return torch.cat([styles, styles.new_zeros(len(seeds), self.shape[0] - self.style_latents)], dim=1)
+
+    def constrain(self, latents: Tensor) -> Tensor:
+        """Styles as their space wants them; the content within FURTHEST of what it was."""
+        styles, moves = self._split(latents)
+        styles = self.styles.constrain(self.style_scale * styles) / self.style_scale
+        if not self.content_unit:
+            return styles
+        reach = FURTHEST * float(self.content.norm()) / self.content_unit
+        return torch.cat([styles, project_to_ball(moves, reach)], dim=1)
+
+    def log_prior(self, latents: Tensor) -> Tensor:
+        styles, moves = self._split(latents)
+        return self.styles.log_prior(self.style_scale * styles) + log_normal(moves)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents -> a style and content features, side by side: [N, S + K] or [N, S]."""
-        return self.base + self.unit * latents
+        styles, moves = self._split(latents)
+        decoded = self.styles.decode(self.style_scale * styles)
+        return torch.cat([decoded, self.content + self.content_unit * moves], dim=1) if self.content_unit else decoded
 
     def truncated(self, psi: float) -> "TranslationSpace":
         """Unchanged: a translation begins at styles of its own."""
         return self
 
-
-def translation_space(
-    mean: Tensor,
-    deviation: Tensor,
-    extremes: tuple[Tensor, Tensor],
-    content: Tensor,
-    starts: Callable[[Sequence[int]], Tensor],
-    *,
-    style_scale: float,
-    content_unit: float,
-) -> TranslationSpace:
-    """The space of one picture in one domain, whose styles have that mean, deviation and extremes [S] each.
-
-    content: [C, h, w], of the picture; content_unit: of its moves, see `equal_effect`; 0: it stays.
-    """
-    base, unit, reach = mean, style_scale * deviation, 0.0
-    if content_unit > 0:
-        flat = content.flatten()
-        base, unit = torch.cat([base, flat]), torch.cat([unit, torch.full_like(flat, content_unit)])
-        reach = FURTHEST * float(flat.norm()) / content_unit
-    return TranslationSpace(base, unit, *extremes, deviation, reach, starts)
+    def _split(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        return latents[:, : self.style_latents], latents[:, self.style_latents :]
 
 
-def equal_effect(
-    draw: Callable[[Tensor, Tensor], Tensor], content: Tensor, styles: Tensor, style_unit: Tensor
-) -> float:
-    """The unit of the content's moves by which gradients move it as far, in latents, as the style in `style_unit` [S].
+def equal_effect(draw: Callable[[Tensor, Tensor], Tensor], content: Tensor, styles: Tensor) -> float:
+    """The unit of the content's moves by which gradients move it as far, in latents, as the styles' latents [N, L].
 
     Without it one of the two would hardly move: a step follows the gradient, and the content's, of many thousand
     numbers, can be a thousand times as long as the style's, or the other way round. Measured by random projections of
     the pictures (Hutchinson 1990): E |J^T v|^2 is the squared Frobenius norm of J. draw: content [N, C, h, w] and
-    styles [N, S] -> images.
+    latents of styles [N, L] -> images.
     """
     with torch.enable_grad():
         features = content.expand(len(styles), -1, -1, -1).clone().requires_grad_()
@@ -110,4 +193,4 @@ def equal_effect(
         images = draw(features, styles)
         directions = torch.randn(images.shape, generator=seeded("effect")).to(images)
         by_content, by_style = torch.autograd.grad(images, (features, styles), directions)
-    return float((style_unit * by_style).norm() / by_content.norm().clamp_min(SMALLEST))
+    return float(by_style.norm() / by_content.norm().clamp_min(SMALLEST))

@@ -1,4 +1,5 @@
-"""Improved precision and recall of generated pictures, and the realism of one (Kynkäänniemi et al. 2019)."""
+"""Improved precision and recall of generated pictures and the realism of one (Kynkäänniemi et al. 2019), density and
+coverage (Naeem et al. 2020)."""
 
 from typing import NamedTuple
 
@@ -39,6 +40,26 @@ def precision_recall(real: Tensor, generated: Tensor, *, k: int = 3) -> Precisio
     return PrecisionRecall(
         precision=covered_share(generated, real, neighbour_radii(real, k)),
         recall=covered_share(real, generated, neighbour_radii(generated, k)),
+    )
+
+
+class DensityCoverage(NamedTuple):
+    """Density is 1 in expectation for equal distributions and may be above; coverage lies in [0, 1]."""
+
+    density: float
+    coverage: float
+
+
+def density_coverage(real: Tensor, generated: Tensor, *, k: int = 5) -> DensityCoverage:
+    """In how many balls around real pictures a generated one lies, in k; the share of balls that hold one (Eq. 4-5).
+
+    Features [N, D] and [M, D]; the balls reach to the k-th real neighbour. Unlike precision, density does not count an
+    outlier's large ball as much as a crowd of small ones; unlike recall, coverage is not raised by generated outliers.
+    """
+    real, generated = real.double(), generated.double()
+    inside = torch.cdist(real, generated) <= neighbour_radii(real, k)[:, None]
+    return DensityCoverage(
+        density=float(inside.sum(0).double().mean()) / k, coverage=float(inside.any(dim=1).double().mean())
     )
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ModelError
-from engine.system.files import beginning, locked, replace, sha256_of, write_atomic
+from engine.system.files import ABANDONED, beginning, delete_if_older, locked, replace, sha256_of, write_atomic
 
 MIRROR_VARIABLE = "GMI_MODEL_MIRROR"
 CHUNK = 1 << 18
@@ -36,9 +36,11 @@ MAX_REDIRECTS = 8
 SPARE_BYTES = 64 << 20  # of the disk, left to others
 DISK_EVERY = 16 << 20  # bytes after which the disk is looked at again: others write to it too
 MOST_DIGITS = 15  # of a length
+RESUMABLE = 30 * 86400.0  # seconds for which what has arrived is kept for another try
 _REPORT_SECONDS = 0.2
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 _PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml")
+_PART = re.compile(r"\..+\.[0-9a-f]{12}\.part")
 _LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
 
 
@@ -241,6 +243,16 @@ def _open_part(target: Path, url: str) -> _Part:
     if not part.validator:
         part.restart()  # without a mark of the server's nobody knows whether the rest is of the same file
     return part
+
+
+def remove_stale_parts(folder: Path) -> None:
+    """Deletes, below a folder, what arrived of downloads that nobody took up for RESUMABLE, or nobody can take up."""
+    for path in folder.rglob(".*.part"):
+        if _PART.fullmatch(path.name):
+            about = path.with_suffix(".json")
+            delete_if_older(path, RESUMABLE if about.exists() else ABANDONED)
+            if not path.exists():
+                about.unlink(missing_ok=True)
 
 
 # ---- trying, and trying again ----------------------------------------------------------------------------

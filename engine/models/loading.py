@@ -3,9 +3,10 @@
 A loaded model is kept and shared, one per name and device, until the memory is needed for others (`POOL`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,9 +68,9 @@ class GeneratorModel:
     """A frozen generator with its latent spaces.
 
     synthesize: a space's decoded latents, and the space, to images. discriminator: images [N, 3, H, W] to logits
-    [N, 1], each image for itself; encoder: images [N, 3, side, side] to w [N, w_dim] or a w for each layer
-    [N, L, w_dim], side as `encoder_side` says. Either may be missing. sketch: as synthesize, pictures of
-    `draft_resolution` px, where that is not 0. classes: their names, in the network's order.
+    [N, 1], or to features where it is a `terms.Matcher`, each image for itself; encoder: images [N, 3, side, side] to
+    w [N, w_dim] or a w for each layer [N, L, w_dim], side as `encoder_side` says. Either may be missing. sketch: as
+    synthesize, pictures of `draft_resolution` px, where that is not 0. classes: their names, in the network's order.
     in_domain_distance, framed_distance, domain, domain_likeness: see `engine.models.table.ModelRow`. references:
     features [M, D] of pictures like those it was trained on, as prompt models see them, by their sha256.
     """
@@ -253,7 +254,7 @@ def unused_problems(opened: Checkpoint) -> list[str]:
 
 def _read_generator(name: str, device: Device, assets: Path, loading: Loading) -> GeneratorModel:
     row = _own_generator_row(Path(name), loading) if _is_path(name) else _named_row(name, assets, loading)
-    return _assemble(row, device, loading)
+    return _assemble(row, device, loading, assets)
 
 
 def _bytes_as_floats(state: State) -> int:
@@ -344,7 +345,7 @@ def _opened_row(
     )
 
 
-def _assemble(row: ModelRow, device: Device, loading: Loading) -> GeneratorModel:
+def _assemble(row: ModelRow, device: Device, loading: Loading, assets: Path = ASSETS) -> GeneratorModel:
     """The generator of a row: the networks that a run needs, put together by its family. Raises ModelError."""
     family = find_family(row.family)
     if family.assemble is None:
@@ -362,7 +363,7 @@ def _assemble(row: ModelRow, device: Device, loading: Loading) -> GeneratorModel
         for role, network in family.networks.items()
         if network.in_runs and role in row.files
     }
-    made = _put_together(family, networks, row, device)
+    made = _put_together(family, networks, row, device, assets)
     if row.default_space and row.default_space not in made.spaces:
         raise ModelError(f"{row.name}: default_space is {row.default_space!r}; there are {', '.join(made.spaces)}.")
     if row.draft_resolution and made.sketch is None:
@@ -402,19 +403,36 @@ def _main_file(row: ModelRow, family: Family) -> ModelFile:
     return row.file(role)
 
 
-def _put_together(family: Family, networks: Mapping[str, nn.Module], row: ModelRow, device: Device) -> Assembled:
+def _put_together(
+    family: Family, networks: Mapping[str, nn.Module], row: ModelRow, device: Device, assets: Path
+) -> Assembled:
     assert family.assemble is not None
     latents = _tensors(row, "latents") if "latents" in row.files else {}
     place = _place(row, "latents") if latents else ""
     try:
         return family.assemble(
-            networks, Details(row.name, device, row.resolution, row.draft_resolution, row.classes, latents, place)
+            networks,
+            Details(
+                row.name,
+                device,
+                row.resolution,
+                row.draft_resolution,
+                row.classes,
+                latents,
+                place,
+                partial(_sentence_vectors, row.sentences, device, assets) if row.sentences else None,
+            ),
         )
     except ModelError:
         raise
     except (ValueError, KeyError, IndexError, TypeError, RuntimeError, ArithmeticError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{row.name} does not make a {family.label}: {reason}") from error
+
+
+def _sentence_vectors(prompt_model: str, device: Device, assets: Path, texts: Sequence[str]) -> Tensor:
+    """The features [N, C] of texts by a prompt model, which is loaded when it is first asked."""
+    return load_prompt_model(prompt_model, device, assets=assets).text_features(texts)
 
 
 def _settings(row: ModelRow) -> dict[str, dict[str, Any]]:

@@ -34,6 +34,7 @@ OWN, UPLOADS = "own.json", "own"
 OWN_LICENCE = "unknown: the user's own file"
 LOCK = ".lock"  # held while a list is changed: two studios may share a folder
 _log = logging.getLogger(__name__)
+_set_aside_lists: list[DamagedList] = []
 
 OnProgress = Callable[[PublicFile, Progress], None]
 Check = Callable[[Path], str]  # opens what is in a folder and gives its family
@@ -41,6 +42,14 @@ Check = Callable[[Path], str]  # opens what is in a folder and gives its family
 
 class LicenceError(ModelError):
     """The conditions of a model's licence were not accepted yet."""
+
+
+@dataclass(frozen=True)
+class DamagedList:
+    """A list of ours that could not be read: where it was, and where it is now."""
+
+    path: Path
+    kept: Path
 
 
 @dataclass(frozen=True)
@@ -370,7 +379,15 @@ def _set_aside(path: Path, reason: str) -> None:
     kept = path.with_name(f"{path.name}.damaged")
     with suppress(OSError):
         replace(path, kept)
+    if (damaged := DamagedList(path, kept)) not in _set_aside_lists:
+        _set_aside_lists.append(damaged)
     _log.warning("%s is damaged (%s): it was set aside as %s, and a new one begins.", path, reason, kept.name)
+
+
+def damaged_lists(folder: Path | None = None) -> tuple[DamagedList, ...]:
+    """Those that were set aside since the program began, the newest last."""
+    root = folder or models_folder()
+    return tuple(damaged for damaged in _set_aside_lists if damaged.path.is_relative_to(root))
 
 
 def _update(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

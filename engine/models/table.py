@@ -1,13 +1,13 @@
 """The table of models: one row each, told by the model's own `model.json`. Reading it needs no torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from engine.errors import ModelError, did_you_mean
-from engine.families import find_family
-from engine.settings import GenerateSettings
+from engine.families import Family, find_family
+from engine.settings import LIMITS, GenerateSettings
 from engine.system.fields import (
     FieldError,
     anything,
@@ -60,6 +60,7 @@ class ModelRow:
     default_space: str = ""  # of latents; "" for the family's own
     spaces: tuple[str, ...] = ()  # others that it has and its family does not, to choose from
     prompt_model: str = ""  # of a generator: the one that knows its pictures; "" for the usual one
+    sentences: str = ""  # of a generator that is told sentences: the prompt model whose features of a text those are
     classes: tuple[str, ...] = ()  # names, in the generator's order
     options: Mapping[str, Any] = field(default_factory=dict)  # what weights cannot tell, by `name` or `role.name`
     encoder_side: int = 0  # pixels of what the encoder was trained on; 0 for the generator's own
@@ -69,6 +70,7 @@ class ModelRow:
     in_domain_distance: float | None = None
     framed_distance: float | None = None
     domain: str = ""  # of a generator: what it draws, in words that go on "NAME draws ..."
+    tuned: Mapping[str, float] = field(default_factory=dict)  # numbers of a run that fit it better than its family's
     domain_likeness: float | None = None  # below which a prompt asks for something else, see `engine.models.domain`
     states: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # state dicts by role, where opened already
 
@@ -76,6 +78,12 @@ class ModelRow:
     def size(self) -> int:
         """Bytes on disk; missing files count nothing."""
         return sum(file.path.stat().st_size for file in self.files.values() if file.path.is_file())
+
+    @property
+    def main_sha256(self) -> str | None:
+        """By which the model is known: of its generator, or a prompt model's weights; None where none is told."""
+        roles = (*find_family(self.family).networks, "weights")
+        return next((self.files[role].sha256 for role in roles if role in self.files), None)
 
     def file(self, role: str) -> ModelFile:
         """The file of that role. Raises ModelError if the row names none."""
@@ -109,12 +117,22 @@ def find_row(name: str, kind: ModelKind, assets: Path = ASSETS) -> ModelRow:
 
 def first_settings(model: str, family: str, row: ModelRow | None = None) -> GenerateSettings:
     """What a run of a model begins with: by its family and, where the table has one, its row."""
-    prompt_model = row.prompt_model if row and row.prompt_model else GenerateSettings.prompt_model
     prompt = row.examples[0] if row and row.examples else FALLBACK_PROMPT
-    about = find_family(family)
+    about = family_of(family, row)
     return GenerateSettings(
-        prompt, model=model, prompt_model=prompt_model, flow=about.flow(), candidates=about.candidates
+        prompt, model=model, prompt_model=usual_prompt_model(row), flow=about.flow(), candidates=about.candidates
     )
+
+
+def usual_prompt_model(row: ModelRow | None) -> str:
+    """The name of the prompt model that knows a generator's pictures, or the usual one."""
+    return row.prompt_model if row and row.prompt_model else GenerateSettings.prompt_model
+
+
+def family_of(name: str, row: ModelRow | None) -> Family:
+    """The family of that name, with the numbers that fit the row's model where it has some."""
+    family = find_family(name)
+    return replace(family, tuned={**family.tuned, **row.tuned}) if row and row.tuned else family
 
 
 def read_row(folder: Path) -> ModelRow:
@@ -136,6 +154,7 @@ _FILE_NAME = text(
     "the name of a file in the model's own folder",
 )
 _OPTION = either(or_none(flag), whole(-(10**9), 10**9), number(-1e9, 1e9), text(100), list_of(flag, 0, 64))
+_BUNDLED_NAME = text(100, r"[\w-][\w.-]*|", "the name of a model that comes with the studio")
 _ROW = table(
     {
         "name": text(200),
@@ -148,7 +167,8 @@ _ROW = table(
         "examples": list_of(text(1000), 0, 200),
         "default_space": text(20, r"[\w+]*", "the name of a latent space"),
         "spaces": list_of(text(20, r"[\w+]+", "the name of a latent space"), 0, 8),
-        "prompt_model": text(100, r"[\w-][\w.-]*|", "the name of a model that comes with the studio"),
+        "prompt_model": _BUNDLED_NAME,
+        "sentences": _BUNDLED_NAME,
         "classes": list_of(text(200), 0, 100_000),
         "options": named(_OPTION, text(100, r"\w+(\.\w+)?", "a setting, such as generator.conv_clamp"), 64),
         "encoder_side": whole(0, 4096),
@@ -157,6 +177,9 @@ _ROW = table(
         "framed_distance": or_none(number(0, 1, above=True)),
         "domain": text(300),
         "domain_likeness": or_none(number(-1, 1)),
+        "tuned": table(
+            {name: number(*LIMITS[name]) for name in ("step_size", "diversity_gain", "condition_weight", "realism")}
+        ),
         "files": named(
             table(
                 {"path": _FILE_NAME, "sha256": text(64, "[0-9a-f]{64}", "64 hexadecimal digits")},
@@ -188,6 +211,7 @@ def _row(values: dict[str, Any], folder: Path) -> ModelRow:
         default_space=values.get("default_space", ""),
         spaces=tuple(values.get("spaces", ())),
         prompt_model=values.get("prompt_model", ""),
+        sentences=values.get("sentences", ""),
         classes=tuple(values.get("classes", ())),
         options=values.get("options", {}),
         encoder_side=values.get("encoder_side", 0),
@@ -196,6 +220,7 @@ def _row(values: dict[str, Any], folder: Path) -> ModelRow:
         framed_distance=values.get("framed_distance"),
         domain=values.get("domain", ""),
         domain_likeness=values.get("domain_likeness"),
+        tuned=values.get("tuned", {}),
         files={role: ModelFile(folder / file["path"], file["sha256"]) for role, file in values["files"].items()},
         folder=folder,
     )

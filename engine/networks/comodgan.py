@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from engine.networks.derived import Derived, count_keys, shape_of
 from engine.networks.stylegan2 import (
     LRELU_GAIN,
+    Discriminator,
     FullyConnected,
     binomial_filter,
     equalized_convolution,
@@ -343,6 +344,11 @@ class Generator(nn.Module):
         """The pictures with their holes filled: [N, C, H, W]; known pixels stay what they are. Shapes as above."""
         return paste(images, known, self.fill(self.encode(images, known), self.map(z), noise))
 
+    @property
+    def takes_noise(self) -> bool:
+        """Whether noise changes anything: whether any layer has a strength for it."""
+        return any(bool(layer.noise.weight) for layer in self.modules() if isinstance(layer, ModulatedLayer))
+
     def draw_noise(self, batch: int, generator: torch.Generator) -> list[Tensor]:
         """Normal numbers [batch, 1, size, size] for every layer that takes some, drawn on the generator's device."""
         sizes = [4, *(size for size in self.G_synthesis.sizes[1:] for _ in range(2))]
@@ -358,6 +364,35 @@ class Generator(nn.Module):
 def paste(images: Tensor, known: Tensor, filled: Tensor) -> Tensor:
     """images where known is 1, filled where it is 0; known: [N, 1, H, W], pictures: [N, C, H, W]."""
     return torch.lerp(filled, images, known)
+
+
+class Filler(nn.Module):
+    """A generator with, where there is one, its discriminator, which sees where the hole is."""
+
+    def __init__(self, generator: Generator, discriminator: Discriminator | None = None) -> None:
+        """Raises ValueError for networks that do not belong together."""
+        super().__init__()
+        if discriminator is not None:
+            wanted = (generator.img_size, generator.img_channels + 1, False)
+            found = (discriminator.img_resolution, discriminator.img_channels, discriminator.judges_by_class)
+            if found != wanted:
+                raise ValueError(
+                    f"its discriminator judges {found[1]} channels of {found[0]} px{' by class' * found[2]}; it takes "
+                    f"{wanted[1]} of {wanted[0]} px: where pixels are known, and the picture"
+                )
+        self.generator, self.discriminator = generator, discriminator
+
+    def features(self, images: Tensor, known: Tensor) -> Tensor:
+        """What the discriminator sees before its logit: images [N, C, H, W], known [1 or N, 1, H, W] -> [N, D]."""
+        assert self.discriminator is not None
+        where = (known - 0.5).expand(len(images), -1, -1, -1)
+        return self.discriminator.features(torch.cat([where, images], dim=1))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Of its features [N, D]: [N, 1], larger for a picture without a hole."""
+        assert self.discriminator is not None
+        logits: Tensor = self.discriminator.b4.out(features)
+        return logits
 
 
 # ---- building from a state dict --------------------------------------------------------------------------

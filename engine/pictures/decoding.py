@@ -67,12 +67,13 @@ _NOT_PICTURES = (
 @dataclass(frozen=True, eq=False)
 class Layers:
     """What a file holds. colours: [H, W, 3]; alpha: [H, W], None where all of it is opaque; is_lossy: whether its
-    format blurs what is black and white."""
+    format blurs what is black and white; is_deep: whether it has more than the 8 bits a sample that are left here."""
 
     colours: Pixels
     alpha: Pixels | None
     icc_profile: bytes | None
     is_lossy: bool
+    is_deep: bool
 
     @property
     def size(self) -> tuple[int, int]:
@@ -101,6 +102,7 @@ def read_layers(source: Path | bytes, name: str) -> Layers:
         _load(picture, name)
         is_lossy = picture.format == "JPEG" or (picture.format == "WEBP" and b"VP8 " in data[:64])
         del data  # what it takes is free for the result
+        depth = max(depth, _stored_depth(picture))
         return _converted(picture, _Conversion(picture.mode, depth, profile, _top(picture)), is_lossy, name)
 
 
@@ -319,6 +321,14 @@ def _top(picture: Image.Image) -> float:
     return max(greatest, 65535.0)
 
 
+def _stored_depth(picture: Image.Image) -> int:
+    """Bits of a sample as far as Pillow tells them, by its mode or a TIFF's tag; 0 where it does not."""
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        return 16
+    tags = getattr(picture, "tag_v2", {})
+    return max(tags.get(TiffImagePlugin.BITSPERSAMPLE, ()), default=0)
+
+
 def _converted(picture: Image.Image, conversion: _Conversion, is_lossy: bool, name: str) -> Layers:
     try:
         colours = np.empty((picture.height, picture.width, 3), np.uint8)
@@ -335,7 +345,7 @@ def _converted(picture: Image.Image, conversion: _Conversion, is_lossy: bool, na
     profile = _rgb_profile(picture.mode, conversion.profile)
     picture.im = None  # type: ignore[assignment]  # the decoder's copy, before the result is turned
     upright = None if alpha is None else _turned(alpha, orientation)
-    return Layers(_turned(colours, orientation), upright, profile, is_lossy)
+    return Layers(_turned(colours, orientation), upright, profile, is_lossy, conversion.depth > 8)
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -1,4 +1,4 @@
-"""Pictures that particles go towards ("towards pictures like these"): a folder of a person's own, or several files.
+"""Pictures that particles go towards, or keep away from: a folder of a person's own, or several files.
 
 Pillow and numpy only.
 """
@@ -34,7 +34,7 @@ class Examples:
 def read_examples(files: Iterable[Path]) -> Examples:
     """The middle squares of the pictures in files. Raises PictureError for a broken one, for none, for too many."""
     paths = list(files)
-    _check_count(len(paths), "Pictures to go towards")
+    _check_count(len(paths), "Pictures to go by")
     return examples_of(map(read_picture, paths))
 
 
@@ -51,6 +51,15 @@ def examples_of(pictures: Iterable[Picture]) -> Examples:
 
 def read_example_folder(folder: Path) -> Examples:
     """The same of all pictures in a folder, not in those inside it. Raises PictureError, also for no folder."""
+    return read_examples(_pictures_in(folder))
+
+
+def read_example_files(places: Iterable[Path]) -> Examples:
+    """The same of files, and of all pictures in folders among them."""
+    return read_examples(path for place in places for path in (_pictures_in(place) if place.is_dir() else [place]))
+
+
+def _pictures_in(folder: Path) -> list[Path]:
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     except FileNotFoundError as error:
@@ -60,11 +69,11 @@ def read_example_folder(folder: Path) -> Examples:
     except OSError as error:
         raise PictureError(f"{folder} cannot be read: {error.strerror or error}.") from error
     _check_count(len(paths), str(folder))
-    return read_examples(paths)
+    return paths
 
 
 def _check_count(count: int, what: str) -> None:
     if count == 0:
-        raise PictureError(f"{what}: no picture there ({FORMATS_TEXT}). Give at least one to go towards.")
+        raise PictureError(f"{what}: no picture there ({FORMATS_TEXT}). Give at least one.")
     if count > MOST_EXAMPLES:
-        raise PictureError(f"{what}: {count:,} pictures; at most {MOST_EXAMPLES} can be gone towards. Choose fewer.")
+        raise PictureError(f"{what}: {count:,} pictures; at most {MOST_EXAMPLES} can be gone by. Choose fewer.")

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.errors import PictureError
-from engine.pictures.decoding import Pixels, check_size, read_layers
+from engine.pictures.decoding import MAX_PIXELS, MAX_SIDE, Pixels, check_size, read_layers
+from engine.settings import SCALES
 
 Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
@@ -41,13 +42,15 @@ class Transparency:
 class Picture:
     """A picture [H, W, 3] uint8 as it is seen, with its name and ICC profile, if it has any.
 
-    transparency: where parts of it are transparent; `pixels` are then `flattened` from it.
+    transparency: where parts of it are transparent; `pixels` are then `flattened` from it. is_deep: whether its file
+    has more than 8 bits a sample.
     """
 
     pixels: Pixels
     name: str = ""
     icc_profile: bytes | None = None
     transparency: Transparency | None = None
+    is_deep: bool = False
 
     @property
     def width(self) -> int:
@@ -94,9 +97,19 @@ def read_picture(source: Path | bytes, *, background: Colour = WHITE, name: str 
     name = name or (source.name if isinstance(source, Path) else "the picture")
     layers = read_layers(source, name)
     if layers.alpha is None:
-        return Picture(layers.colours, name, layers.icc_profile)
+        return Picture(layers.colours, name, layers.icc_profile, is_deep=layers.is_deep)
     transparency = Transparency(layers.colours, layers.alpha, background)
-    return Picture(flattened(transparency), name, layers.icc_profile, transparency)
+    return Picture(flattened(transparency), name, layers.icc_profile, transparency, layers.is_deep)
+
+
+def depth_note(picture: Picture) -> str:
+    """What is lost of a picture of more bits; empty for others."""
+    if not picture.is_deep:
+        return ""
+    return (
+        f"{picture.name} has more than 8 bits a colour. Here pictures have 8, also those that are saved: keep the file "
+        "for its finer shades."
+    )
 
 
 def picture_from_pixels(
@@ -193,6 +206,29 @@ def resized(pixels: Pixels, side: int) -> Pixels:
     if pixels.shape[0] == side:
         return pixels
     return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize((side, side), Image.Resampling.LANCZOS))
+
+
+def can_be_enlarged(picture: Picture, scale: int) -> bool:
+    """Whether it can be saved `scale` times as large and read back."""
+    width, height = picture.width * scale, picture.height * scale
+    return scale in SCALES and width * height <= MAX_PIXELS and max(width, height) <= MAX_SIDE
+
+
+def enlarged(picture: Picture, scale: int) -> Picture:
+    """`scale` times as wide and high, by Lanczos' filter. Raises PictureError where that is too large."""
+    if scale == 1:
+        return picture
+    width, height = picture.width * scale, picture.height * scale
+    if not can_be_enlarged(picture, scale):
+        raise PictureError(f"A picture of {width} x {height} is too large to be saved. Choose a smaller size.")
+
+    def larger(pixels: Pixels) -> Pixels:
+        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+    whole = picture.transparency
+    if whole is not None:
+        whole = replace(whole, colours=larger(whole.colours), alpha=larger(whole.alpha))
+    return picture.with_pixels(larger(picture.pixels), whole)
 
 
 def encode_picture(picture: Picture, metadata: Mapping[str, Any] | None = None) -> bytes:

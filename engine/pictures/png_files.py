@@ -28,6 +28,8 @@ TEXT_KEY = "gmi"
 MOST_THREADS = 4096
 MAX_METADATA_BYTES = 1 << 19  # a kept latent of the largest public generator takes 200 kB
 THREADS = "threads"  # among the extras: how many computed the picture
+SCALE = "scale"  # among the extras: how many times as large it was saved as it was made
+PARENT = "parent"  # among the extras: the sha256 of the saved picture that it was made from
 LEFT_OUT = "left_out"  # among the extras: names of those that were too large
 _LEFT_OUT_TEXTS = {
     "mask": "The mask is too detailed to be kept inside the saved picture: keep its file, and upload it again when the "
@@ -83,6 +85,22 @@ def threads_of(metadata: Mapping[str, Any]) -> int | None:
     """How many threads computed a picture; None where it does not say."""
     threads = metadata.get("extra", {}).get(THREADS)
     return threads if type(threads) is int and 0 < threads <= MOST_THREADS else None
+
+
+def parent_of(extra: Mapping[str, Any]) -> str:
+    """The sha256 of the saved picture that one was made from; "" where its extras do not say."""
+    parent = extra.get(PARENT)
+    return str(parent) if _is_sha256(parent) else ""
+
+
+def parent_extra(parent: str) -> dict[str, str]:
+    """The extra of a picture that was made from another; nothing for one that was not."""
+    return {PARENT: parent} if parent else {}
+
+
+def scale_extra(scale: int) -> dict[str, int]:
+    """The extra of a picture that is saved larger than it was made; nothing for one that is not."""
+    return {SCALE: scale} if scale > 1 else {}
 
 
 def left_out_of(metadata: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import io
 import os
+import re
 import secrets
 import sys
 import tempfile
@@ -23,7 +24,9 @@ else:
 
 # Told what is being done and the share of it that is done, None where that is unknown; may raise to end it.
 Watch = Callable[[str, float | None], None]
+ABANDONED = 600.0  # seconds without a byte, after which a file that is being written was given up
 _CHUNK = 1 << 23
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.part")  # as `replacing` calls them
 _ASIDE = ".old"
 _LOCK_EVERY = 0.05  # seconds
 _LONGEST = 100  # characters of a file's name in those of temporary files beside it: 255 bytes are a name's limit
@@ -32,7 +35,10 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: equal pictures 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; at the end it becomes `path`, after a failure it is gone."""
+    """A temporary path beside `path` to write to; at the end it becomes `path`, after a failure it is gone.
+
+    An OSError names the file.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{beginning(path.name)}.", suffix=".part")
     os.close(handle)
     temporary = Path(name)
@@ -42,9 +48,28 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # as of a write that found no room
+            error.filename = str(path)
         raise
+
+
+def remove_leftovers(folder: Path, *, below: bool = False) -> None:
+    """Deletes what `replacing` left in a folder where a program was killed, as far as nobody writes to it any more.
+
+    below: also in the folders in it.
+    """
+    for path in folder.rglob("*.part") if below else folder.glob("*.part"):
+        if _TEMPORARY.fullmatch(path.name):
+            delete_if_older(path, ABANDONED)
+
+
+def delete_if_older(path: Path, seconds: float) -> None:
+    """Deletes a file that was not written to for so long; what cannot be deleted stays."""
+    with suppress(OSError):
+        if time.time() - path.lstat().st_mtime > seconds:
+            path.unlink()
 
 
 def beginning(name: str) -> str:
@@ -187,9 +212,14 @@ def delete_file(path: Path) -> None:
         raise SaveError(f"{path} could not be deleted: {error.strerror or error}. Choose another folder.") from error
 
 
+def is_out_of_space(error: OSError) -> bool:
+    """Whether the disk is full, or the user's share of it."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def save_error(path: Path, error: OSError) -> SaveError:
     """What to tell of a file or folder that could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_out_of_space(error):
         advice = "no space is left on the disk. Free some, or choose another folder, then save again."
     else:
         advice = f"{error.strerror or error}. Choose another folder and save again."

@@ -21,6 +21,16 @@ def models_folder() -> Path:
     return _chosen("GMI_MODELS") or _own_folder("data") / "models"
 
 
+def outputs_folder() -> Path:
+    """Where finished pictures are kept: $GMI_OUTPUTS, else in the user's folder for pictures, where there is one, else
+    in the platform's place for data; it need not exist yet.
+    """
+    if chosen := _chosen("GMI_OUTPUTS"):
+        return chosen
+    pictures = _home() / "Pictures"
+    return pictures / "GMI Studio" if pictures.is_dir() else _own_folder("data") / "outputs"
+
+
 def _chosen(variable: str) -> Path | None:
     value = os.environ.get(variable)
     return Path(value) if value else None

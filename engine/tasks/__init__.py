@@ -4,9 +4,10 @@ generate, edit, inpaint and translate are the tasks; inversion finds a person's 
 styleclip holds the methods that edits are compared with.
 """
 
+from engine.tasks.canvas import Inpainting, prepare_mask
 from engine.tasks.editing import Editing, edit
 from engine.tasks.generation import Generation, check, generate
-from engine.tasks.inpainting import Inpainting, inpaint, prepare_mask
+from engine.tasks.inpainting import inpaint, look_around
 from engine.tasks.task import CodeStage, Task, baseline
 from engine.tasks.translation import Translation, check_translation, translate
 
@@ -23,6 +24,7 @@ __all__ = [
     "edit",
     "generate",
     "inpaint",
+    "look_around",
     "prepare_mask",
     "translate",
 ]

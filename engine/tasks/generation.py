@@ -1,34 +1,57 @@
-"""Generate: pictures for a prompt."""
+"""Generate: pictures for a prompt, or without one pictures that look real (Zhou et al. 2022, Tables 1 and 2).
+
+Without words C of Eq. 6 is the discriminator's logit, B the density of the examples that the model comes with, as far
+as it has them, and A keeps the pictures apart.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from engine.families import find_family
 from engine.inference.flow import Particles, Partwise, Problem, Step
-from engine.inference.terms import Realism, TextLikelihood
+from engine.inference.terms import Coded, Matcher, Matching, Realism, Term, TextLikelihood
 from engine.latents.classes import ClassSpace, classes_by_name, find_classes
 from engine.latents.codebook import CodeSpace
+from engine.latents.sentences import ReadSpace, SentenceSpace, ToldSpace
 from engine.latents.spaces import LatentSpace
+from engine.metrics.likeness import Likeness
 from engine.models.captions import caption_features
 from engine.pictures.examples import Examples
-from engine.settings import GenerateSettings, SettingsError
+from engine.settings import LIMITS, OF_THE_MODEL, FlowSettings, GenerateSettings, SettingsError
 from engine.system.files import Watch
 from engine.tasks import inversion
-from engine.tasks.task import CodeStage, GeneratorLike, PromptModelLike, Task, fittest, particle_seeds
-from engine.tasks.towards import check_references, references
+from engine.tasks.task import (
+    CodeStage,
+    GeneratorLike,
+    PromptModelLike,
+    Task,
+    fittest,
+    particle_seeds,
+)
+from engine.tasks.towards import check_references, check_seen, own_references, references, seen_features
 
 CANDIDATES_AT_ONCE = 32
 STAGE_TEXTS = ("all codes together", "codes in turn")
+# Of runs without words, in which the usual step size .3, diversity .5 and weight of examples .5 then are a step of .1
+# and weights of 1. Chosen on fashion, with the seeds and pictures of `experiments.unconditional --split validation`:
+# there the distance falls from .304 to .264 with A + B + C, to .258 with a realism of 0, to .287 with one of .1, and
+# precision and recall stay; with all gradients in units of their own typical length it rose, whatever the step.
+ALONE_STEP, ALONE_REPULSION, ALONE_DATA, ALONE_REALISM = 1 / 3, 2.0, 2.0, 0.03
+ALONE_UNHELD_REPULSION = 0.4  # without examples, which hold pictures to what is real
+ALONE_CODES_REPULSION = 1.0  # with 5, which words allow, mosaic's pictures get speckles
+ALONE_BANDWIDTH = 0.3  # of the mean squared distance of the examples' features
 
 
 @dataclass(frozen=True, eq=False)
 class Generation(Task):
-    """Pictures for a prompt."""
+    """Pictures for a prompt, or without one. likeness: what runs without words are compared with at every step."""
 
     settings: GenerateSettings
+    likeness: Likeness | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -47,6 +70,27 @@ class Generation(Task):
             return tuple(names)
         return tuple(f"{name} {100 * share:.0f} %" for name, share in zip(names, shares.tolist(), strict=True))
 
+    @property
+    def aim(self) -> str:
+        if self.settings.prompt:
+            return ""
+        name, flow, data = self.generator.name, self.settings.flow, self.problem.data
+        apart = "apart from each other" if flow.diversity and self.settings.n > 1 else ""
+        towards = []
+        if self.problem.conditions and flow.condition_weight:
+            towards.append(f"what the discriminator of {name} takes for real")
+        if data is not None and flow.data_weight:
+            is_own = self.settings.towards in ("", OF_THE_MODEL)
+            count = len(data.features)
+            towards.append(f"its {count:,} examples" if is_own else f"{count:,} pictures of yours")
+        if towards:
+            return f"Without words: towards {' and '.join(towards)}{apart and f', and {apart}'}."
+        only = f"only {apart}" if apart else "nothing moves"
+        return f"Without words: {name} has neither discriminator nor examples; {only}."
+
+    def progress(self, step: Step) -> Mapping[str, float]:
+        return {} if self.likeness is None else self.likeness.figures(step.features)
+
     def stage(self, step: Step) -> CodeStage | None:
         flow = self.settings.flow
         if not flow.detail_steps or not isinstance(self.problem.space, Partwise):
@@ -61,6 +105,40 @@ class Generation(Task):
         # Classes are part of the space that the latents belong to; psi is 1.
         return inversion.start_from_latents(self.generator, self.problem.space, latents)  # type: ignore[arg-type]
 
+    def _own_flow(self, flow: FlowSettings) -> FlowSettings:
+        """Without words the gradients as they are, in units of the latents' variance, A and B with one kernel.
+
+        A and B are two densities that are to become one, and where they agree their gradients cancel. Each in units of
+        its own typical length would not: on fashion B then draws all pictures to a few, and A drives them off what the
+        generator can draw. Codes move as they do with words, but repelled no more than drawn.
+        """
+        space, data = self.problem.space, self.problem.data
+        if self.settings.prompt or not flow.normalise:
+            return flow
+        if isinstance(space, Coded):
+            return replace(flow, diversity_gain=ALONE_CODES_REPULSION)
+        variance = space.scale**2 / math.prod(space.shape)
+        return replace(
+            flow,
+            normalise=False,
+            conflict_free=False,
+            step_size=_within("step_size", ALONE_STEP * variance * flow.step_size),
+            diversity_gain=ALONE_REPULSION if data is not None and flow.data_weight else ALONE_UNHELD_REPULSION,
+            data_weight=_within("data_weight", ALONE_DATA * flow.data_weight),
+            condition_weight=ALONE_REALISM * flow.condition_weight,
+            bandwidth=flow.bandwidth if data is None else ALONE_BANDWIDTH * _mean_square(data.features),
+        )
+
+
+def _within(name: str, value: float) -> float:
+    low, high = LIMITS[name]
+    return min(max(value, low), high)
+
+
+def _mean_square(features: Tensor) -> float:
+    """The mean squared distance of two rows of [M, D]; 1 where all are equal."""
+    return 2 * float(features.double().var(0, correction=0).sum()) or 1.0
+
 
 def generate(
     settings: GenerateSettings,
@@ -68,23 +146,27 @@ def generate(
     prompt_model: PromptModelLike,
     *,
     examples: Examples | None = None,
+    seen: Examples | None = None,
     watch: Watch | None = None,
 ) -> Generation:
-    """Pictures for a prompt: repulsion in CLIP features, C by CLIP, realism by the model's own discriminator.
+    """Pictures for a prompt: repulsion in CLIP features, C by CLIP and by the model's own discriminator ("realism").
 
-    examples: a person's own pictures, where the settings name them (`towards`). watch: told how far the search for
-    fitting starts is; may raise to end it. Raises SettingsError where the settings do not fit models and examples.
+    Without one: C is that realism. examples: a person's own pictures, where the settings name them (`towards`); seen:
+    those that the results are to be unlike (`unlike`). watch: told how far the search for fitting starts is; may raise
+    to end it. Raises SettingsError where the settings do not fit models and pictures.
     """
     space = _space(settings, model, prompt_model)
-    problem = _problem(settings, space, model, prompt_model)
-    data = references(settings, model, prompt_model, examples, device=problem.text.device, watch=watch)
-    problem = replace(problem, data=data)
     seeds = particle_seeds(settings.seed, settings.n)
-    if settings.start is None and isinstance(space, CodeSpace) and space.bank is not None:
+    device = space.sample(seeds[:1]).device
+    data = references(settings, model, prompt_model, examples, device=device, watch=watch)
+    apart = seen_features(settings.unlike, seen, prompt_model, device=device, watch=watch)
+    problem = replace(_problem(settings, space, model, prompt_model), data=data, seen=apart)
+    if settings.prompt and settings.start is None and isinstance(space, CodeSpace) and space.bank is not None:
         latents = fitting_starts(problem, space, seeds, settings.candidates, watch)
     else:
         latents = start_latents(settings, space, seeds)
-    return Generation(settings, problem, Particles(latents, seeds), model)
+    own = None if settings.prompt else own_references(model, prompt_model, device)
+    return Generation(settings, problem, Particles(latents, seeds), model, None if own is None else Likeness(own))
 
 
 def check(
@@ -93,9 +175,11 @@ def check(
     prompt_model: PromptModelLike,
     *,
     examples: Examples | None = None,
+    seen: Examples | None = None,
 ) -> None:
     """Raises SettingsError where the settings do not fit the models, as `generate` would; looks for no starts."""
     check_references(settings.towards, model, prompt_model, examples)
+    check_seen(settings.unlike, seen)
     space = _space(settings, model, prompt_model)
     start_latents(settings, space, particle_seeds(settings.seed, 1))
 
@@ -104,20 +188,52 @@ def _space(settings: GenerateSettings, model: GeneratorLike, prompt_model: Promp
     """The latent space that the settings name, with its classes, truncated."""
     if not model.spaces:
         raise SettingsError(
-            f"model: {settings.model} translates pictures and draws none of its own. Choose another model, or "
-            "translate a picture with it."
+            f"model: {settings.model} works on pictures and draws none of its own. Choose another model, or "
+            f"{' or '.join(find_family(model.family).possible_tasks)} a picture with it."
         )
     name = settings.space or model.default_space
     if name not in model.spaces:
         raise SettingsError(f"space: {name!r} is unknown to {settings.model}; it has {', '.join(model.spaces)}.")
-    return with_classes(settings, model, model.spaces[name], prompt_model).truncated(settings.truncation_psi)
+    space = with_classes(settings, model, model.spaces[name], prompt_model)
+    if settings.prompt and isinstance(space, ReadSpace):
+        return space.saying(settings.prompt).truncated(settings.truncation_psi)
+    return space.truncated(settings.truncation_psi)
 
 
 def _problem(
     settings: GenerateSettings, space: LatentSpace, model: GeneratorLike, prompt_model: PromptModelLike
 ) -> Problem:
+    text, likelihood = _likelihood(settings, prompt_model) if settings.prompt else (None, None)
+    realism = _realism(model, space)
+    condition: Term | None = likelihood or realism
+    return Problem(
+        render=lambda latents: model.render(latents, space, draft=True),
+        show=(lambda latents: model.render(latents, space)) if model.draft_resolution else None,
+        space=space,
+        extractor=prompt_model.image_features,
+        text=text,
+        conditions=()
+        if condition is None
+        else (  # each with its weight
+            (condition, 1.0),
+        ),
+        realism=None if text is None else realism,
+        seed=settings.seed,
+        captions=None if text is None else caption_features(prompt_model),
+    )
+
+
+def _realism(model: GeneratorLike, space: LatentSpace) -> Term | None:
+    """How real the model's own discriminator takes pictures for, with the sentence of each where it reads that too."""
+    if isinstance(model.discriminator, Matcher) and isinstance(space, SentenceSpace | ToldSpace):
+        return Matching(model.discriminator, space.sentences_of)
+    return None if model.discriminator is None else Realism(model.discriminator)
+
+
+def _likelihood(settings: GenerateSettings, prompt_model: PromptModelLike) -> tuple[Tensor, TextLikelihood]:
+    """The prompt's features [D], and how likely it makes pictures."""
     text, *contrast = prompt_model.text_features([settings.prompt, *settings.contrast_prompts])
-    condition = TextLikelihood(
+    return text, TextLikelihood(
         prompt_model.image_features,
         text,
         contrast=torch.stack(contrast) if contrast else None,
@@ -125,25 +241,14 @@ def _problem(
         cutouts=settings.cutouts,
         seed=settings.seed,
     )
-    return Problem(
-        render=lambda latents: model.render(latents, space, draft=True),
-        show=(lambda latents: model.render(latents, space)) if model.draft_resolution else None,
-        space=space,
-        extractor=prompt_model.image_features,
-        text=text,
-        conditions=(  # each with its weight
-            (condition, 1.0),
-        ),
-        realism=None if model.discriminator is None else Realism(model.discriminator),
-        seed=settings.seed,
-        captions=caption_features(prompt_model),
-    )
 
 
 def with_classes(
     settings: GenerateSettings, model: GeneratorLike, space: LatentSpace, prompt_model: PromptModelLike
 ) -> LatentSpace:
-    """A class-conditional space with the classes named, or those the prompt is close to; all where none has a name.
+    """A class-conditional space with the classes named, or those the prompt is close to.
+
+    All without a prompt, or where no class has a name: particles then are of one class after the other.
 
     Raises SettingsError for names where there are no classes, unknown names, and prompts that are close to none.
     """
@@ -156,7 +261,7 @@ def with_classes(
         if settings.classes:
             raise SettingsError(f"classes: {settings.model} has none; leave them out.")
         return space
-    if not settings.classes and all(name.isdecimal() for name in space.names):
+    if not settings.classes and (not settings.prompt or all(name.isdecimal() for name in space.names)):
         return space.holding(range(len(space.names)), relaxed=settings.relaxed_classes)  # no word can find a number
     if settings.classes:
         chosen = classes_by_name(settings.classes, space.names, prompt_model.text_features)
@@ -195,9 +300,11 @@ def fitting_starts(
     """
     if candidates == 1:
         return space.sample(seeds)
+    assert problem.text is not None
+    text = problem.text
     codes = torch.stack([space.sample_codes(seeds, number) for number in range(candidates)], dim=1)  # [N, C, k]
 
     def fit(grids: Tensor) -> Tensor:
-        return problem.extractor(problem.render(space.latents(grids))) @ problem.text
+        return problem.extractor(problem.render(space.latents(grids))) @ text
 
     return space.latents(fittest(codes, fit, CANDIDATES_AT_ONCE, watch))

@@ -1,8 +1,8 @@
 """Inpaint: a part of a picture painted anew in different ways; every other pixel stays as it was."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,15 +10,18 @@ from torch import Tensor
 from engine.inference.flow import Particles, Problem, Step
 from engine.inference.terms import Composed, KnownPixels, Realism, Term, TextLikelihood
 from engine.models.captions import caption_features
-from engine.pictures import imaging, masks
-from engine.pictures.masks import Alpha, Mask
-from engine.pictures.picture_files import Box, Picture, resized
+from engine.networks.comodgan import Filler
+from engine.pictures import masks
+from engine.pictures.masks import Mask
+from engine.pictures.picture_files import Picture
 from engine.settings import InpaintSettings
 from engine.system.files import Watch
 from engine.tasks import inversion
+from engine.tasks.canvas import Inpainting, canvas_of
 from engine.tasks.edit_spaces import WEditSpace, start_after
+from engine.tasks.filling import fill
 from engine.tasks.inversion import Renderer, Start
-from engine.tasks.task import Task, fittest, particle_seeds
+from engine.tasks.task import fittest, particle_seeds
 
 if TYPE_CHECKING:
     from engine.models.clip import PromptModel
@@ -33,69 +36,40 @@ SEED_STRIDE = 1_000_003  # from one such draw to the next: far enough that parti
 
 
 @dataclass(frozen=True, eq=False)
-class Canvas:
-    """The picture that a result is painted into: only where alpha [H, W] is above 0, only within the box.
+class InvertedInpainting(Inpainting):
+    """By a generator in whose latent space the picture was found."""
 
-    hole: [1, 1, R, R], the alpha at the generator's resolution; target: [1, 3, R, R].
-    """
-
-    picture: Picture
-    alpha: Alpha
-    box: Box
-    hole: Tensor
-    target: Tensor
-
-    def paint(self, image: Tensor) -> Picture:
-        """One image [3, R, R] put into the picture."""
-        pixels = resized(imaging.to_uint8(image[None])[0], self.box.side)
-        return masks.paste(self.picture, self.box, pixels, self.alpha)
-
-
-@dataclass(frozen=True, eq=False)
-class Inpainting(Task):
-    """Ways to fill the hole of one picture."""
-
-    settings: InpaintSettings
     begin: Start
     renderer: Renderer
-    canvas: Canvas
-
-    def shown(self, step: Step) -> Step:
-        """With the results between the known pixels."""
-        return replace(step, images=torch.lerp(self.canvas.target, step.images, self.canvas.hole), draw=None)
-
-    def picture(self, step: Step, index: int) -> Picture:
-        """In the picture's own size."""
-        return self.canvas.paint(step.images[index])
-
-    def figures(self, step: Step) -> dict[str, Any]:
-        changes = (step.images.clamp(-1, 1) - self.canvas.target).abs().flatten(1).mean(1) / 2
-        results = [self.picture(step, index) for index in range(len(step.images))]
-        changed = [masks.count_changed(self.canvas.picture, result, self.canvas.alpha) for result in results]
-        return {
-            "distance_to_original": changes.tolist(),
-            "hole_diversity": step.diversity,
-            "known_pixels_changed": sum(changed),
-            "mask_share": float((self.canvas.alpha > 0).mean()),
-        }
 
     def start(self, step: Step, index: int) -> Start:
         start = start_after(self.begin, self.renderer, self.problem.space, step, index)
         return replace(start, picture=self.picture(step, index))
 
 
-def prepare_mask(settings: InpaintSettings, mask: Mask, picture: Picture) -> Mask:
-    """The mask as the settings want it: inverted, grown. Raises PictureError where nothing is left to repaint."""
-    prepared = masks.grow_mask(masks.invert_mask(mask) if settings.invert else mask, settings.grow)
-    masks.check_mask(prepared, picture.size)
-    return prepared
+def look_around(
+    picture: Picture,
+    mask: Mask,
+    generator: "GeneratorModel",
+    prompt_model: "PromptModel",
+    *,
+    steps: int | None = None,
+    watch: Watch | None = None,
+) -> Iterator[Start]:
+    """Searches for what `inpaint` begins at, as `inversion.invert`; yields nothing where the model fills holes itself.
+
+    mask: as `prepare_mask` returned it.
+    """
+    if isinstance(generator.network, Filler):
+        return iter(())
+    return inversion.invert(picture, generator, prompt_model=prompt_model, mask=mask, steps=steps, watch=watch)
 
 
 def inpaint(
     settings: InpaintSettings,
     picture: Picture,
     mask: Mask,
-    start: Start,
+    start: Start | None,
     generator: "GeneratorModel",
     prompt_model: "PromptModel",
     *,
@@ -103,15 +77,18 @@ def inpaint(
 ) -> Inpainting:
     """Ways to fill the mask so that the rest fits: the known pixels are a likelihood, the prompt, if any, another.
 
-    mask: as `prepare_mask` returned it; start: found by `inversion.invert` with that mask. The particles begin at
-    draws of the posterior given the known pixels, and repel each other by what differs in the hole alone.
-    watch: as for `edit`. Raises PictureError for a mask that does not fit the picture.
+    mask: as `prepare_mask` returned it; start: the last one that `look_around` found; None where the model fills holes
+    by itself, see `engine.tasks.filling`. The particles begin at draws of the posterior given the known pixels, and
+    repel each other by what differs in the hole alone. watch: as for `edit`. Raises PictureError for a mask that does
+    not fit the picture.
     """
     masks.check_mask(mask, picture.size)
-    assert start.box is not None
+    if isinstance(generator.network, Filler):
+        return fill(settings, picture, mask, generator, prompt_model)
+    assert start is not None and start.box is not None
     renderer = Renderer(generator, start.noise)
-    canvas = _canvas(settings, picture, mask, start)
-    known = (canvas.hole == 0).to(canvas.hole)
+    canvas = canvas_of(settings, picture, mask, start.box, start.target)
+    known = canvas.known
     tolerance = PROMPT_TOLERANCE if settings.prompt else inversion.TOLERANCE
     factor = inversion.posterior(start, renderer, known, tolerance=tolerance, watch=watch)
     space = WEditSpace(renderer, start, factor.T, factor)
@@ -136,13 +113,13 @@ def inpaint(
         render=render,
         space=space,
         extractor=composed,
-        text=torch.zeros_like(prompt_model.text_features([""])[0]) if text is None else text,
+        text=text,
         conditions=tuple(conditions),
         realism=None if generator.discriminator is None else Realism(generator.discriminator),
         seed=settings.seed,
         captions=None if text is None else caption_features(prompt_model),
     )
-    return Inpainting(settings, problem, Particles(latents, seeds), generator, start, renderer, canvas)
+    return InvertedInpainting(settings, problem, Particles(latents, seeds), generator, canvas, start, renderer)
 
 
 def _fitting_draws(
@@ -152,11 +129,3 @@ def _fitting_draws(
     tries = range(0, STARTS_TRIED * SEED_STRIDE, SEED_STRIDE)
     draws = torch.stack([space.sample([(seed + further) % 2**32 for seed in seeds]) for further in tries], dim=1)
     return fittest(draws, score, STARTS_AT_ONCE, watch)
-
-
-def _canvas(settings: InpaintSettings, picture: Picture, mask: Mask, start: Start) -> Canvas:
-    """The picture with the feathered mask, and both at the generator's resolution."""
-    assert start.box is not None
-    alpha = masks.feather_mask(mask, settings.feather)
-    hole = inversion.to_resolution(masks.cut_alpha(alpha, start.box), start.target)
-    return Canvas(picture, alpha, start.box, hole, start.target)

@@ -61,7 +61,7 @@ def translate_extras(source: "Source", references: Sequence["Source"], text: str
     known: dict[str, Any] = {"source": kept(source)}
     if references:
         known["references"] = [kept(one) for one in references]
-    return known | {"text": text}
+    return known | _about(source.picture, text)
 
 
 def translated_from(extra: Mapping[str, Any]) -> "tuple[Picture | None, tuple[Picture, ...]]":

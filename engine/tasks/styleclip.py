@@ -12,6 +12,7 @@ S styles, C coordinates of W or S, D features.
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -158,9 +159,9 @@ def _measured_w(
 ) -> Iterator[tuple[int, int]]:
     """Ridge regression of the features on the standardised w of random pictures."""
     w = _random_w(generator, count)
-    features = []
+    features, draw = [], generator.sketch or generator.synthesize
     for done, part in enumerate(w.split(BATCH), 1):
-        features.append(prompt_model.image_features(generator.synthesize(part, generator.spaces["w"])))
+        features.append(prompt_model.image_features(draw(part, generator.spaces["w"])))
         yield min(done * BATCH, count), count
     std = w.std(0).clamp_min(SMALLEST_CHANGE)
     _save(path, {"matrix": regression((w - w.mean(0)) / std, torch.cat(features)), "std": std})
@@ -186,21 +187,26 @@ def regression(coordinates: Tensor, features: Tensor, *, ridge: float = W_RIDGE)
 def _measured_s(
     generator: "GeneratorModel", prompt_model: "PromptModel", path: Path, count: int
 ) -> Iterator[tuple[int, int]]:
-    """StyleCLIP's matrix: each channel moved by MOVE standard deviations to either side on `count` pictures."""
+    """StyleCLIP's matrix: each channel moved by MOVE standard deviations to either side on `count` pictures.
+
+    Of a generator with drafts, which edits look at, the channels that they depend on.
+    """
     partial = path.with_suffix(".part")
-    synthesis = StyledSynthesis(generator.network.synthesis)
+    synthesis, side = StyledSynthesis(generator.network.synthesis), generator.draft_resolution
     w = _random_w(generator, max(count, STATISTICS_SAMPLES))
     samples = synthesis.styles(w[:, None].expand(-1, generator.network.num_ws, -1))
     starts, std = samples[:count], samples.std(0)
-    channels = synthesis.editable.nonzero()[:, 0].tolist()
+    measured = synthesis.editable & synthesis.of_draft(side) if side else synthesis.editable
+    channels = measured.nonzero()[:, 0].tolist()
     matrix, done = _resumed(partial, synthesis.size, count)
     for i in range(done, len(channels)):
-        row = _measured_channel(synthesis, prompt_model, starts, channels[i], MOVE * std[channels[i]])
+        row = _measured_channel(synthesis, prompt_model, starts, channels[i], MOVE * std[channels[i]], side or None)
         if matrix.numel() == 0:
             matrix = row.new_zeros(synthesis.size, len(row))
         matrix[channels[i]] = row
         if (i + 1) % CHANNELS_BETWEEN_SAVES == 0:
-            _save(partial, {"matrix": matrix, "done": torch.tensor([i + 1, count])})
+            with suppress(SaveError):  # where there is no room, an interrupted measuring begins anew
+                _save(partial, {"matrix": matrix, "done": torch.tensor([i + 1, count])})
         yield 2 * count * (i + 1), 2 * count * len(channels)
     _save(path, {"matrix": matrix, "std": std})
     partial.unlink(missing_ok=True)
@@ -213,13 +219,18 @@ def _random_w(generator: "GeneratorModel", count: int) -> Tensor:
 
 
 def _measured_channel(
-    synthesis: StyledSynthesis, prompt_model: "PromptModel", starts: Tensor, channel: int, move: Tensor
+    synthesis: StyledSynthesis,
+    prompt_model: "PromptModel",
+    starts: Tensor,
+    channel: int,
+    move: Tensor,
+    side: int | None,
 ) -> Tensor:
     ends = []
     for sign in (-1, 1):
         moved = starts.clone()
         moved[:, channel] += sign * move
-        parts = [prompt_model.image_features(synthesis(part)) for part in moved.split(BATCH)]
+        parts = [prompt_model.image_features(synthesis(part, side)) for part in moved.split(BATCH)]
         ends.append(torch.cat(parts))
     return feature_change(*ends)
 

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
-from engine.inference.flow import Particles, Problem, Step, refine
+from engine.families.declaration import SEARCHING
+from engine.inference.flow import Particles, Problem, Step, ending_cost, refine
 from engine.inference.terms import Extractor
 from engine.latents.spaces import LatentSpace
 from engine.pictures import imaging
 from engine.pictures.picture_files import Picture
-from engine.settings import EditSettings, FlowSettings, RunSettings, TranslateSettings
+from engine.settings import EditSettings, FlowSettings, GenerateSettings, RunSettings, TranslateSettings
 from engine.system.files import Watch
 from engine.tasks.inversion import Start
 
@@ -98,9 +99,19 @@ class Task:
         finally:
             steps.close()
 
-    def without_repulsion(self) -> Self:
-        """The same run from the same particles without repulsion; nothing is prepared anew."""
-        return replace(self, settings=without_repulsion(self.settings))
+    @property
+    def ending_cost(self) -> float:
+        """How many steps' time the run takes beyond its steps."""
+        return ending_cost(self.problem.space)
+
+    @property
+    def aim(self) -> str:
+        """A sentence of what the pictures move towards where no words say it; empty where words do."""
+        return ""
+
+    def baseline(self) -> Self:
+        """What this run is compared with, from the same particles; only of tasks that prepare nothing anew for it."""
+        return replace(self, settings=baseline(self.settings))
 
     def shown(self, step: Step) -> Step:
         """The step with what a person sees of its images."""
@@ -113,6 +124,10 @@ class Task:
     def figures(self, step: Step) -> dict[str, Any]:
         """What the report says of the results besides text scores and diversity: numbers by name, lists with one for
         each particle."""
+        return {}
+
+    def progress(self, step: Step) -> Mapping[str, float]:
+        """Numbers by name that are told of every step, besides text scores and diversity."""
         return {}
 
     def labels(self, step: Step) -> tuple[str, ...]:
@@ -128,6 +143,9 @@ class Task:
         return None
 
     def _iterate(self, particles: Particles, flow: FlowSettings) -> Flow:
+        """Of step 0 alone, as where the model alone is the baseline, nothing moves."""
+        if flow.until == 0:
+            return standing_still(self.problem, particles, flow)
         return refine(self.problem, particles, flow)
 
     def _own_flow(self, flow: FlowSettings) -> FlowSettings:
@@ -135,21 +153,53 @@ class Task:
         return flow
 
 
+def standing_still(problem: Problem, particles: Particles, flow: FlowSettings) -> Flow:
+    """As `flow.refine`, but nothing moves: the pictures that the particles begin at, at every step.
+
+    Where terms look at drafts, the last step is described by the pictures themselves, as there.
+    """
+    step = _first(problem, particles, flow)
+    while True:
+        flow = (yield step) or flow
+        if step.step >= flow.steps:
+            return
+        moved = replace(step.particles, step=step.step + 1)
+        if problem.show is not None and moved.step >= flow.steps:
+            step = _first(problem, moved, flow)
+        else:
+            step = replace(step, particles=moved, step=moved.step, total=flow.steps, seconds=0.0)
+
+
+def _first(problem: Problem, particles: Particles, flow: FlowSettings) -> Step:
+    steps = refine(problem, particles, flow)
+    step = next(steps)
+    steps.close()
+    return step
+
+
 def without_repulsion(settings: AnySettings) -> AnySettings:
     """The same run from the same seeds without repulsion."""
     return replace(settings, flow=replace(settings.flow, diversity=0.0))
 
 
+def model_alone(settings: AnySettings) -> AnySettings:
+    """The same run without a move: what the generator draws at where the particles begin."""
+    return replace(settings, flow=replace(settings.flow, until=0))
+
+
 def baseline(settings: AnySettings) -> AnySettings:
     """The run that `settings` are compared with: without repulsion; of an edit or a translation, by the baseline named.
 
-    Raises ValueError for settings that name none.
+    Without words it is the plain generator, whose pictures are those of step 0 (Zhou et al. 2022, Table 1). Raises
+    ValueError for settings that name none.
     """
     if isinstance(settings, EditSettings | TranslateSettings) and settings.baseline != "no repulsion":
         if settings.baseline == "none":
             raise ValueError("These settings ask for no baseline.")
         chosen: Any = settings
         return replace(chosen, method=settings.baseline)
+    if isinstance(settings, GenerateSettings) and not settings.prompt:
+        return model_alone(settings)
     return without_repulsion(settings)
 
 
@@ -169,7 +219,7 @@ def fittest(candidates: Tensor, score: Callable[[Tensor], Tensor], at_once: int,
     scores: list[Tensor] = []
     for part in distinct.split(at_once):
         if watch is not None:
-            watch("Looking for starts that fit the words", len(scores) * at_once / len(distinct))
+            watch(SEARCHING, len(scores) * at_once / len(distinct))
         scores.append(score(part))
     found = torch.cat(scores)
     best: list[int] = []

@@ -1,6 +1,7 @@
-"""The real examples of a run, B of Eq. 6: those shipped with its generator, or a person's own pictures.
+"""The pictures beside a run's own: real examples that attract, B of Eq. 6, and seen ones that repel, in A.
 
-Settings name them (`towards`): "" for none, MODEL, or the content hash of a person's pictures.
+Settings name them. `towards`: "" for none, MODEL for those shipped with the generator, or the content hash of a
+person's pictures; without words "" means the model's, as far as it has some. `unlike`: "" or the hash of pictures.
 """
 
 import torch
@@ -18,7 +19,11 @@ MISSING = (
     "towards: the pictures that this run goes towards are not here. Give them again (the same files, in any order), or "
     "choose others."
 )
-OTHERS = "towards: these are other pictures than those that the settings name. Give the same files again."
+SEEN_MISSING = (
+    "unlike: the pictures that this run is to be unlike are not here. Give them again (the same files, in any order), "
+    "or leave them out."
+)
+OTHERS = "{}: these are other pictures than those that the settings name. Give the same files again."
 
 
 def check_references(
@@ -38,7 +43,15 @@ def check_references(
     elif towards and examples is None:
         raise SettingsError(MISSING)
     elif towards and examples is not None and examples.sha256 != towards:
-        raise SettingsError(OTHERS)
+        raise SettingsError(OTHERS.format("towards"))
+
+
+def check_seen(unlike: str, seen: Examples | None = None) -> None:
+    """Raises SettingsError where `seen_features` would; looks at no picture."""
+    if unlike and seen is None:
+        raise SettingsError(SEEN_MISSING)
+    if seen is not None and seen.sha256 != unlike:
+        raise SettingsError(OTHERS.format("unlike"))
 
 
 def references(
@@ -56,13 +69,36 @@ def references(
     those that are missing, or that another prompt model saw.
     """
     check_references(settings.towards, generator, prompt_model, examples)
+    if settings.towards == OF_THE_MODEL or not (settings.towards or settings.prompt):
+        own = own_references(generator, prompt_model, device)
+        return None if own is None else References(own)
     if settings.towards == "":
         return None
-    if settings.towards == OF_THE_MODEL:
-        # Kept in 16 bits: back to unit length.
-        return References(F.normalize(generator.references[prompt_model.sha256].to(device, torch.float32), dim=1))
     assert examples is not None
     return References(example_features(examples, prompt_model.image_features, device, watch))
+
+
+def seen_features(
+    unlike: str,
+    seen: Examples | None,
+    prompt_model: PromptModelLike,
+    *,
+    device: torch.device,
+    watch: Watch | None = None,
+) -> Tensor | None:
+    """What `unlike` names, as the prompt model sees it: [M, D]; None for none. watch: as of `references`.
+
+    Raises SettingsError for pictures that are missing.
+    """
+    check_seen(unlike, seen)
+    return None if seen is None else example_features(seen, prompt_model.image_features, device, watch)
+
+
+def own_references(generator: GeneratorLike, prompt_model: PromptModelLike, device: torch.device) -> Tensor | None:
+    """The generator's own examples as the prompt model sees them, [M, D]; None where it has none."""
+    kept = generator.references.get(prompt_model.sha256)
+    # Kept in 16 bits: back to unit length.
+    return None if kept is None else F.normalize(kept.to(device, torch.float32), dim=1)
 
 
 @torch.no_grad()
@@ -73,6 +109,6 @@ def example_features(
     features = []
     for done, picture in enumerate(examples.pictures):
         if watch is not None:
-            watch("Looking at the pictures to go towards", done / len(examples))
+            watch("Looking at the pictures that were given", done / len(examples))
         features.append(extractor(imaging.from_uint8(picture.pixels[None]).to(device)))
     return torch.cat(features)

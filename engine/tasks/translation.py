@@ -1,23 +1,31 @@
 """Translate: a picture redrawn in another domain in different ways, in styles from latents or from references."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from engine.inference.flow import Particles, Problem, Step, refine
+from engine.inference.flow import Particles, Problem, Step
 from engine.inference.terms import DistanceToStart, DomainLogit, Extractor, StyleLikelihood, Term, TextLikelihood
-from engine.latents.spaces import normal_per_seed, seeded
-from engine.latents.translation import TranslationSpace, equal_effect, translation_space
+from engine.latents.spaces import seeded
+from engine.latents.translation import (
+    DrawnStyles,
+    GivenStyles,
+    TranslationSpace,
+    equal_effect,
+    in_turn,
+    nearest_latents,
+)
 from engine.models.captions import caption_features
 from engine.networks.stargan2 import Translator
 from engine.pictures import imaging
 from engine.pictures.examples import Examples
 from engine.pictures.picture_files import Box, Picture, cut, redrawn, resized, whole_square
 from engine.settings import FlowSettings, SettingsError, TranslateSettings
-from engine.tasks.task import Flow, Task, particle_seeds
+from engine.tasks.task import Flow, Task, particle_seeds, standing_still
 
 if TYPE_CHECKING:
     from engine.models.clip import PromptModel
@@ -29,9 +37,9 @@ STYLE_SAMPLES = 2000  # of the mapping network, by which the styles of a domain 
 DOMAIN_WEIGHT = 1.0
 REFERENCE_WEIGHT = 1.0
 PROMPT_WEIGHT = 0.1  # of the CLIP likelihood, whose logits are a hundred times a cosine
-IDENTITY_WEIGHT = 0.1
+IDENTITY_WEIGHT = 0.01
 LEAST_DEVIATION = 0.05  # of a number of a style, in that of all: one that hardly varies may not be all that moves
-REFERENCE_SPREAD = 0.3  # deviations of a style by which particles of one reference begin apart
+REFERENCE_SPREAD = 0.3  # by which the latents of one reference's particles begin apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,21 +85,14 @@ class PlainTranslation(Translation):
     """The plain model: what the particles begin at is the result."""
 
     def _iterate(self, particles: Particles, flow: FlowSettings) -> Flow:
-        steps = refine(self.problem, particles, flow)
-        step = next(steps)
-        steps.close()
-        while True:
-            flow = (yield step) or flow
-            if step.step >= flow.steps:
-                return
-            moved = replace(step.particles, step=step.step + 1)
-            step = replace(step, particles=moved, step=moved.step, total=flow.steps, seconds=0.0)
+        return standing_still(self.problem, particles, flow)
 
 
 def square(picture: Picture, side: int) -> Source:
     """The largest square in the picture's middle, at the model's size."""
     box = whole_square(*picture.size)
-    return Source(picture, box, resized(cut(picture.pixels, box), side))
+    # However the pixels lie in memory, a convolution adds them in one order: results come back bit for bit.
+    return Source(picture, box, np.ascontiguousarray(resized(cut(picture.pixels, box), side)))
 
 
 def find_domain(settings: TranslateSettings, generator: "GeneratorModel") -> int:
@@ -146,6 +147,7 @@ def translate(
     """
     translator = check_translation(settings, generator, references)
     domain, side = find_domain(settings, generator), translator.img_size
+    style_dim = translator.generator.style_dim
     begin = square(picture, side)
     like = next(translator.parameters())
     with torch.no_grad():
@@ -157,7 +159,7 @@ def translate(
     space = _space(settings, translator, domain, content, given)
     seeds = particle_seeds(settings.seed, settings.n)
     latents = space.sample(seeds)
-    conditions = _conditions(translator, domain, space, given, len(seeds))
+    conditions = _conditions(translator, domain, space, len(seeds))
     conditions.append((DistanceToStart(latents), IDENTITY_WEIGHT * settings.identity))
     extractor = repelling_features(translator)
     text = None
@@ -168,7 +170,7 @@ def translate(
 
     def render(moved: Tensor) -> Tensor:
         decoded = space.decode(moved)
-        styles, features = decoded[:, : space.style_dim], decoded[:, space.style_dim :]
+        styles, features = decoded[:, :style_dim], decoded[:, style_dim:]
         shown = features.unflatten(1, content.shape) if features.shape[1] else content.expand(len(moved), -1, -1, -1)
         return translator.generator.draw(shown, styles)
 
@@ -176,18 +178,13 @@ def translate(
         render=render,
         space=space,
         extractor=extractor,
-        text=_no_text(extractor, begin.image(like)) if text is None else text,
+        text=text,
         conditions=tuple(conditions),
         seed=settings.seed,
         captions=None if text is None else caption_features(prompt_model),
     )
     made = PlainTranslation if settings.method == "plain" else Translation
     return made(settings, problem, Particles(latents, seeds), generator, begin, seen, translator, domain)
-
-
-def in_turn(styles: Tensor, n: int) -> Tensor:
-    """The references' styles [R, S], one for each of n particles."""
-    return styles[torch.arange(n, device=styles.device) % len(styles)]
 
 
 def repelling_features(translator: Translator) -> Extractor:
@@ -210,53 +207,40 @@ def what_is_missing(translator: Translator) -> str:
 def _space(
     settings: TranslateSettings, translator: Translator, domain: int, content: Tensor, given: Tensor | None
 ) -> TranslationSpace:
-    mapping = translator.mapping_network
+    styles = _drawn(translator, domain, content) if given is None else _near(translator, domain, given)
 
-    def mapped(seeds: Sequence[int]) -> Tensor:
-        z = normal_per_seed((mapping.latent_dim,), purpose="z", seeds=seeds).to(content)
-        return mapping.to_domain(z, domain)
-
-    z = torch.randn(STYLE_SAMPLES, mapping.latent_dim, generator=seeded("styles")).to(content)
-    samples = mapping.to_domain(z, domain)
-    known = samples if given is None else torch.cat([samples, given])
-    # Of references the middle is theirs: a style encoder's styles need not lie among those of latents.
-    mean, deviation = (samples if given is None else given).mean(0), samples.std(0)
-    if given is not None:
-        deviation = torch.maximum(deviation, (given - mean).square().mean(0).sqrt())
-    deviation = deviation.clamp_min(LEAST_DEVIATION * float(deviation.square().mean().sqrt()) + 1e-6)
-
-    def starts(seeds: Sequence[int]) -> Tensor:
-        if given is None:
-            return mapped(seeds)
-        noise = normal_per_seed(mean.shape, purpose="reference", seeds=seeds).to(mean)
-        noise[: len(given)] = 0  # the first of each reference is the plain model's
-        return in_turn(given, len(seeds)) + REFERENCE_SPREAD * deviation * noise
+    def draw(features: Tensor, latents: Tensor) -> Tensor:
+        return translator.generator.draw(features, styles.decode(settings.style_scale * latents))
 
     unit = 0.0
     if settings.content_scale > 0:
-        tried = known[-EFFECT_SAMPLES:]
-        unit = settings.content_scale * equal_effect(translator.generator.draw, content, tried, deviation)
-    return translation_space(
-        mean, deviation, (known.amin(0), known.amax(0)), content, starts,
-        style_scale=settings.style_scale, content_unit=unit,
-    )  # fmt: skip
+        tried = styles.sample(range(EFFECT_SAMPLES)) / settings.style_scale
+        unit = settings.content_scale * equal_effect(draw, content, tried)
+    return TranslationSpace(styles, content.flatten(), settings.style_scale, unit)
 
 
-def _conditions(
-    translator: Translator, domain: int, space: TranslationSpace, given: Tensor | None, n: int
-) -> list[tuple[Term, float]]:
+def _drawn(translator: Translator, domain: int, like: Tensor) -> DrawnStyles:
+    mapping = translator.mapping_network
+    return DrawnStyles(mapping.latent_dim, like.device, mapping=lambda z: mapping.to_domain(z, domain))
+
+
+def _near(translator: Translator, domain: int, given: Tensor) -> GivenStyles:
+    """Around the references' styles; how widely styles lie is that of latents' and these, in no number nothing."""
+    drawn = _drawn(translator, domain, given)
+    samples = torch.randn(STYLE_SAMPLES, drawn.dim, generator=seeded("styles")).to(given)
+    deviation = torch.maximum(drawn.decode(samples).std(0), (given - given.mean(0)).square().mean(0).sqrt())
+    deviation = deviation.clamp_min(LEAST_DEVIATION * float(deviation.square().mean().sqrt()) + 1e-6)
+    z = nearest_latents(drawn, given, deviation, samples=samples)
+    return GivenStyles(drawn, given, z, deviation, REFERENCE_SPREAD)
+
+
+def _conditions(translator: Translator, domain: int, space: TranslationSpace, n: int) -> list[tuple[Term, float]]:
     """What results should be: in the domain, and in the references' styles."""
     conditions: list[tuple[Term, float]] = []
     if (judge := translator.discriminator) is not None:
         conditions.append((DomainLogit(judge.features, judge.logits, domain), DOMAIN_WEIGHT))
-    if given is not None:
-        head = translator.style_encoder.unshared[domain]
-        likelihood = StyleLikelihood(translator.style_features, head, in_turn(given, n), space.deviation)
+    if isinstance(styles := space.styles, GivenStyles):
+        head, wanted = translator.style_encoder.unshared[domain], in_turn(styles.given, n)
+        likelihood = StyleLikelihood(translator.style_features, head, wanted, styles.deviation)
         conditions.append((likelihood, REFERENCE_WEIGHT))
     return conditions
-
-
-@torch.no_grad()
-def _no_text(extractor: Extractor, image: Tensor) -> Tensor:
-    """Words that nothing says: no picture is any nearer to them than another."""
-    return torch.zeros_like(extractor(image)[0])

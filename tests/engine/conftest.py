@@ -23,7 +23,12 @@ def damaged_assets(tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny_bundle(tiny_assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny models are found wherever the bundled ones would be."""
-    for loader in (loading.load_generator, loading.load_prompt_model):
-        monkeypatch.setattr(loader, "__kwdefaults__", {**(loader.__kwdefaults__ or {}), "assets": tiny_assets})
-    monkeypatch.setattr(table.list_models, "__defaults__", (tiny_assets,))
+    use_bundle(tiny_assets, monkeypatch)
     return tiny_assets
+
+
+def use_bundle(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models of a folder are found wherever the bundled ones would be."""
+    for loader in (loading.load_generator, loading.load_prompt_model):
+        monkeypatch.setattr(loader, "__kwdefaults__", {**(loader.__kwdefaults__ or {}), "assets": assets})
+    monkeypatch.setattr(table.list_models, "__defaults__", (assets,))

@@ -92,8 +92,6 @@ def test_missing_fields_take_their_defaults():
         ({"prompt": "a", "flow": {"conflict_free": 1}}, "conflict_free"),
         ({"prompt": "a", "flow": {"chunk": 0}}, "chunk"),
         ({"prompt": "a", "flow": {"divergence": "total variation"}}, "divergence"),
-        ({"prompt": ""}, "prompt"),
-        ({"prompt": " \n\t"}, "prompt"),
         ({"prompt": None}, "prompt"),
         ({"prompt": ["a"]}, "prompt"),
         ({"prompt": "a" * (PROMPT_LIMIT + 1)}, "prompt"),

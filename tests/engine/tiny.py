@@ -11,7 +11,7 @@ from torch import nn
 import engine.networks.mini_tower  # noqa: F401  (registers the tower)
 from engine.checkpoints import verify, write_safetensors
 from engine.latents.spaces import w_statistics
-from engine.networks import stargan2
+from engine.networks import comodgan, dfgan, stargan2
 from engine.networks.mini_tower import MiniTower
 from engine.networks.stylegan2 import Discriminator, Generator
 
@@ -70,7 +70,7 @@ def write_generator(folder: Path) -> None:
     write_row(folder, **values, **measured)
 
 
-def write_clip(folder: Path) -> None:
+def write_clip(folder: Path, *, name: str = "clip-mini") -> None:
     """A clip-mini with narrower text, float16 on disk, and its model.json."""
     folder.mkdir(parents=True)
     config = folder / "open_clip_config.json"
@@ -82,7 +82,7 @@ def write_clip(folder: Path) -> None:
         "config": {"path": config.name, "sha256": verify(config)},
         "weights": {"path": weights.name, "sha256": sha256},
     }
-    write_row(folder, name="clip-mini", kind="prompt", family="open_clip", resolution=64, files=files)
+    write_row(folder, name=name, kind="prompt", family="open_clip", resolution=64, files=files)
 
 
 def write_row(folder: Path, **values: Any) -> None:
@@ -115,4 +115,38 @@ def write_translator(folder: Path, *, judged: bool = True) -> Path:
     files = {role: {"path": f"{role}.safetensors", "sha256": sha256} for role, sha256 in hashes.items()}
     values = {"name": folder.name, "kind": "generator", "family": "stargan2", "resolution": 32, "files": files}
     write_row(folder, **values, classes=["long", "short"])
+    return folder
+
+
+def write_reader(folder: Path, *, sentences: str = "clip-mini", judged: bool = True) -> Path:
+    """A DF-GAN of 16 px whose sentence vectors are those of a prompt model; judged: with both critics."""
+    folder.mkdir(parents=True)
+    dim = CLIP_CONFIG["model_cfg"]["embed_dim"]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        networks: dict[str, nn.Module] = {"generator": dfgan.Generator(Z_DIM, dim, (8, 8, 4))}
+        if judged:
+            networks["discriminator"] = dfgan.Discriminator((2, 4, 4))
+            networks["conditional_discriminator"] = dfgan.ConditionalHead(4 + dim, 3)
+        kept = nn.functional.normalize(torch.randn(7, dim), dim=1)
+    hashes = {role: _write(folder, role, network) for role, network in networks.items()}
+    hashes["latents"] = write_safetensors(folder / "latents.safetensors", {"sentences": kept}, dtype=torch.float16)
+    files = {role: {"path": f"{role}.safetensors", "sha256": sha256} for role, sha256 in hashes.items()}
+    values = {"name": folder.name, "kind": "generator", "family": "dfgan", "resolution": 16, "files": files}
+    write_row(folder, **values, sentences=sentences, tuned={"realism": 1.0, "condition_weight": 0.5})
+    return folder
+
+
+def write_filler(folder: Path, *, judged: bool = True, **values: Any) -> Path:
+    """A Co-Mod-GAN of 16 px and its model.json; judged: with discriminator. values: of model.json besides."""
+    folder.mkdir(parents=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        networks: dict[str, nn.Module] = {"generator": comodgan.Generator((Z_DIM, W_DIM), CHANNELS, code_dim=4)}
+        if judged:
+            networks["discriminator"] = Discriminator(0, RESOLUTION, 4, channels=CHANNELS, mbstd_channels=0)
+        hashes = {role: _write(folder, role, network) for role, network in networks.items()}
+    files = {role: {"path": f"{role}.safetensors", "sha256": sha256} for role, sha256 in hashes.items()}
+    row = {"name": folder.name, "kind": "generator", "family": "comodgan", "resolution": RESOLUTION, "files": files}
+    write_row(folder, **row, **values)
     return folder

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.inference.flow import Particles, Problem
+from engine.inference.flow import Particles, Problem, Step
 from engine.inference.terms import TextLikelihood
 from engine.latents.spaces import LatentSpace, SphereSpace
 
@@ -100,3 +100,15 @@ def toy_problem(
 def toy_particles(n: int, *, first_seed: int = 0) -> Particles:
     seeds = tuple(range(first_seed, first_seed + n))
     return Particles(DoubleSpace(LATENT).sample(seeds), seeds)
+
+
+def text_of(problem: Problem) -> Tensor:
+    """[D], of a problem that has words."""
+    assert problem.text is not None
+    return problem.text
+
+
+def scores_of(step: Step) -> Tensor:
+    """[N], of a step that has words."""
+    assert step.text_scores is not None
+    return step.text_scores

@@ -28,7 +28,7 @@ SETTINGS = {"lr_multiplier": 0.01, "conv_clamp": None}
 def test_which_networks_there_are() -> None:
     for family, role in (("stylegan2", "generator"), ("stargan2", "style_encoder"), ("vqgan", "autoencoder")):
         assert can_build(family, role) is True
-    for family, role in (("dfgan", "discriminator"), ("stylegan2", "nothing")):
+    for family, role in (("dfgan", "text_encoder"), ("stylegan2", "nothing")):
         assert can_build(family, role) is False
         with pytest.raises(ModelError, match=f"here: there is no network for the {role} of a {family} yet"):
             build_network(family, role, {}, {}, place="here")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.checkpoints import Refused, convert, open_checkpoint, opening
 from engine.checkpoints.opening import find_sources, forget
-from engine.errors import ModelError
+from engine.errors import ModelError, SaveError
 from engine.networks import stylegan2
 from tests.engine.checkpoints import expected
 from tests.engine.checkpoints.test_opening import ada_pickle
@@ -136,8 +136,18 @@ def test_another_cache_than_the_platforms(tmp_path: Path, own_cache: Path) -> No
 
 
 def test_converting_to_where_nothing_can_be_written(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"nowhere/x\.safetensors cannot be written"):
+    with pytest.raises(SaveError, match=r"nowhere/x\.safetensors could not be saved"):
         convert(open_checkpoint(expected.path("rosinality_32.pt")), tmp_path / "nowhere" / "x.safetensors")
+
+
+def test_a_full_disk_does_not_keep_a_model_from_opening(tmp_path: Path, full_disk: None, own_cache: Path) -> None:
+    """It is not kept converted, which a note says; converting it says what to do."""
+    opened = open_checkpoint(expected.path("rosinality_32.pt"))
+    assert any("not kept converted" in note and "No space left" in note for note in opened.provenance.notes)
+    assert entries(own_cache) == []
+    with pytest.raises(SaveError, match="no space is left on the disk. Free some"):
+        convert(opened, tmp_path / "x.safetensors")
+    assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".x*"))
 
 
 def test_how_far_the_reading_is(tmp_path: Path) -> None:

@@ -156,8 +156,8 @@ NEARLY: dict[str, tuple[Make, str]] = {
         bare(dalle_dvae.Encoder(4, 10, n_blk_per_group=1)),
         "encoder of a DALL-E dVAE, but no decoder",
     ),
-    "a network without a builder": (
-        parts("dfgan", {"discriminator": nn.Linear(1, 1)}),
+    "a discriminator of sentences alone": (
+        parts("dfgan", {"discriminator": dfgan.Discriminator([2, 4, 4])}),
         "discriminator of a DF-GAN, but no generator",
     ),
     "a family of the future": (parts("diffusion", {"generator": nn.Linear(1, 1)}), "no network for the generator of a"),
@@ -177,7 +177,6 @@ NEARLY: dict[str, tuple[Make, str]] = {
     "a description with an unknown space": (described(default_space="v"), "default_space is 'v'"),
     "a description of another family": (described(family="biggan"), "does not hold a biggan generator"),
     "a description of no family": (described(family="diffusion"), "generators are: stylegan2, biggan"),
-    "a description of another task": (described(family="comodgan"), r"made for another task \(inpaint\)"),
     "a description with a wrong limit": (described(in_domain_distance=-1), "in_domain_distance is -1"),
     "a description with a wrong framing": (described(framed_distance=2), "framed_distance is 2, expected a number"),
     "a description with a wrong size": (described(encoder_side="64"), "encoder_side is '64'"),
@@ -204,10 +203,15 @@ def test_a_network_that_no_run_needs_is_told_but_does_not_matter(
     assert not why and "not used: model.safetensors does not hold a dalle_dvae encoder" in said
 
 
-def test_networks_without_a_builder_beside_a_generator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    networks = {"generator": dfgan.Generator(10, 6, (8, 8, 4)), "discriminator": nn.Linear(1, 1)}
+def test_a_discriminator_of_another_generator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    networks = {
+        "generator": dfgan.Generator(10, 6, (8, 8, 4)),
+        "discriminator": dfgan.Discriminator([2, 4, 4]),
+        "conditional_discriminator": dfgan.ConditionalHead(9, 3),
+    }
     said, why = agree(parts("dfgan", networks)(tmp_path), capsys)
-    assert not why and "not used" not in said
+    for text in (said, why):
+        assert "judges pictures of 16 px with sentences of 5 numbers; its generator draws 16 px from 6 numbers" in text
 
 
 def test_given_settings_are_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

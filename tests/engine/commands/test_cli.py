@@ -13,11 +13,14 @@ import torch
 from PIL import Image
 
 from engine import __main__ as cli
+from engine.checkpoints import write_safetensors
 from engine.inference.flow import DivergenceError
 from engine.models.loading import load_generator, load_prompt_model
-from engine.pictures import png_files
+from engine.pictures import picture_files, png_files
 from engine.settings import GenerateSettings
 from engine.system import files
+from tests.engine.conftest import use_bundle
+from tests.engine.tiny import CLIP_CONFIG
 
 PROMPT = "a smile"
 OPTIONS = ["--n", "3", "--steps", "4", "--seed", "5", "--threads", "1"]
@@ -82,10 +85,71 @@ def test_pictures_carry_their_settings(tmp_path: Path) -> None:
     assert GenerateSettings.from_dict(baseline["settings"]).flow.diversity == 0
 
 
+def test_pictures_are_saved_larger_with_the_same_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, scale in (("plain", "1"), ("large", "2")):
+        assert generate(tmp_path / name, "--scale", scale) == 0
+    plain, large = (Image.open(tmp_path / name / "01.png") for name in ("plain", "large"))
+    expected = plain.resize((2 * plain.width, 2 * plain.height), Image.Resampling.LANCZOS)
+    assert np.array_equal(np.asarray(large), np.asarray(expected))
+    small, big = (png_files.read_metadata(tmp_path / name / "01.png") for name in ("plain", "large"))
+    assert big["extra"].pop("scale") == 2 and big == small
+    monkeypatch.setattr(picture_files, "MAX_PIXELS", 4 * plain.width * plain.height)
+    assert generate(tmp_path / "too-large", "--scale", "4") == 0
+    assert "saved as they are" in capsys.readouterr().err
+    assert Image.open(tmp_path / "too-large" / "01.png").size == plain.size
+    assert "scale" not in png_files.read_metadata(tmp_path / "too-large" / "01.png").get("extra", {})
+
+
 def test_ours_and_baseline_differ_from_the_same_start(tmp_path: Path) -> None:
     generate(tmp_path, "--baseline", "--diversity", "1")
     ours, baseline = (np.asarray(Image.open(tmp_path / name)) for name in ("00.png", "baseline/00.png"))
     assert not np.array_equal(ours, baseline)
+
+
+@pytest.fixture
+def with_examples(tiny_bundle: Path, damaged_assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny models, of which avatars comes with features of twelve examples."""
+    folder, model = damaged_assets / "avatars", load_prompt_model("clip-mini", assets=damaged_assets)
+    features = torch.randn(12, CLIP_CONFIG["model_cfg"]["embed_dim"], generator=torch.Generator().manual_seed(4))
+    sha256 = write_safetensors(folder / "references.safetensors", {model.sha256: features}, dtype=torch.float16)
+    row = json.loads((folder / "model.json").read_text())
+    row["files"]["references"] = {"path": "references.safetensors", "sha256": sha256}
+    (folder / "model.json").write_text(json.dumps(row))
+    use_bundle(damaged_assets, monkeypatch)
+
+
+@pytest.mark.parametrize("prompt", ["", " \n"])
+@pytest.mark.usefixtures("with_examples")
+def test_without_words_pictures_are_to_look_real(
+    prompt: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No score is told; how like the examples each step is, is. Beside it the model alone, which is step 0."""
+    assert generate(tmp_path, "--baseline", prompt=prompt) == 0
+    told = capsys.readouterr().err
+    assert (
+        "note: Without words: towards what the discriminator of avatars takes for real and its 12 examples, and" in told
+    )
+    report = json.loads((tmp_path / "run.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert GenerateSettings.from_dict(report["settings"]).prompt == ""
+    for side in ("ours", "baseline"):
+        assert set(report[side]) == {"diversity", "frechet", "precision"}  # three pictures have no recall
+        assert len(report[side]["frechet"]) == len(report[side]["precision"]) == 5
+    assert len(set(report["baseline"]["frechet"])) == 1 < len(set(report["ours"]["frechet"]))
+    baseline = png_files.read_metadata(tmp_path / "baseline/01.png")
+    assert GenerateSettings.from_dict(baseline["settings"]).flow.until == 0
+    assert (tmp_path / "00.png").read_bytes() != (tmp_path / "baseline/00.png").read_bytes()
+
+
+@pytest.mark.usefixtures("with_examples")
+def test_how_much_examples_count_can_be_set_without_words_and_without_naming_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate(tmp_path, "--towards-weight", "0", prompt="") == 0
+    assert "towards what the discriminator of avatars takes for real, and apart" in capsys.readouterr().err
+    assert generate(tmp_path, "--towards-weight", "0") != 0
+    assert "towards_weight: give --towards too" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", ["-1", "", " "])
@@ -130,8 +194,6 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["generate", ""], "prompt: is empty"),
-        (["generate", " \n"], "prompt: is empty"),
         (["generate", "x", "--n", "0"], "n: 0 is outside 1 to 64"),
         (["generate", "x", "--n", "1000"], "n: 1000 is outside 1 to 64"),
         (["generate", "x", "--seed", "-2"], "seed: -2 is outside 0 to 4294967295"),
@@ -194,7 +256,7 @@ def test_other_scripts(tmp_path: Path) -> None:
 def test_a_full_memory_asks_for_fewer_pictures(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("engine.commands.generate.run_tasks", fail)
@@ -205,7 +267,7 @@ def test_a_full_memory_asks_for_fewer_pictures(
 
 
 def test_another_error_of_the_program_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("shapes do not fit")
 
     monkeypatch.setattr("engine.commands.generate.run_tasks", fail)
@@ -328,7 +390,7 @@ def test_a_damaged_model_is_named(damaged_assets: Path, tmp_path: Path, capsys: 
 
 
 def test_interrupting_exits_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("engine.commands.generate.run_tasks", interrupt)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from engine.pictures import picture_files, png_files
 from engine.pictures.masks import decode_mask
 from engine.settings import EditSettings, InpaintSettings, TranslateSettings, settings_from_dict
 from engine.tasks import inversion
+from tests.engine.conftest import use_bundle
 from tests.engine.encoder_files import write_encoder_file
-from tests.engine.tiny import write_translator
+from tests.engine.tiny import write_clip, write_filler, write_translator
 
 pytestmark = pytest.mark.usefixtures("tiny_bundle")
 
@@ -99,6 +101,50 @@ def test_inpaint(picture: Path, mask: Path, tmp_path: Path, prompt: list[str]) -
             assert (result[painted] != upload[painted]).any()
 
 
+@pytest.mark.parametrize("prompt", [[], ["a smile"]])
+def test_inpaint_by_a_model_that_fills_holes(
+    picture: Path, mask: Path, tmp_path: Path, prompt: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is inverted; the baseline is what the model alone fills in."""
+    model, out = write_filler(tmp_path / "filler"), tmp_path / "out"
+    options = [*RUN, "--model", model, "--feather", "0"]
+    assert run("inpaint", picture, mask, *prompt, "--out", out, "--baseline", *options) == 0
+    assert "invert" not in capsys.readouterr().err
+    report = json.loads((out / "run.json").read_text())
+    assert settings_from_dict(report["settings"]).prompt_model == "clip-mini"
+    assert "distance_of_reconstruction" not in report and report["picture"]["size"] == [40, 28]
+    upload, painted = np.asarray(Image.open(picture)), np.asarray(Image.open(mask)) > 0
+    for side, folder in (("ours", out), ("baseline", out / "baseline")):
+        assert report[side]["known_pixels_changed"] == 0 and len(report[side]["realism_logits"]) == 2
+        assert len(report[side]["realism"]) == 3
+        result = np.asarray(Image.open(folder / "01.png"))
+        assert np.array_equal(result[~painted], upload[~painted]) and (result[painted] != upload[painted]).any()
+    assert len(set(report["baseline"]["realism"])) == 1 < len(set(report["ours"]["realism"]))
+    alone = png_files.read_metadata(out / "baseline" / "00.png")["settings"]
+    assert settings_from_dict(alone).flow.until == 0
+
+
+def test_the_prompt_model_is_that_of_the_model_where_it_has_one(
+    picture: Path, mask: Path, tmp_path: Path, tiny_assets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assets = tmp_path / "assets"
+    shutil.copytree(tiny_assets, assets)
+    write_filler(assets / "filler", prompt_model="clip-other")
+    write_clip(assets / "clip-other", name="clip-other")
+    use_bundle(assets, monkeypatch)
+    assert run("inpaint", picture, mask, "--model", "filler", "--out", tmp_path / "out", *RUN) == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["settings"]["prompt_model"] == "clip-other"
+
+
+def test_a_model_without_its_discriminator_says_so(
+    picture: Path, mask: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_filler(tmp_path / "bare", judged=False) / "generator.safetensors"
+    assert run("inpaint", picture, mask, "--model", model, "--out", tmp_path / "out", *RUN) == 0
+    assert "note: This model comes without its discriminator." in capsys.readouterr().err
+    assert "realism" not in json.loads((tmp_path / "out" / "run.json").read_text())["ours"]
+
+
 @pytest.mark.parametrize("guided", [False, True])
 def test_translate(picture: Path, mask: Path, tmp_path: Path, guided: bool, capsys: pytest.CaptureFixture[str]) -> None:
     model, out = write_translator(tmp_path / "translator"), tmp_path / "out"
@@ -128,15 +174,15 @@ def test_what_a_translator_cannot_do_is_said(
     words = rest.get(command, [picture] if command == "invert" else [])
     assert run(command, *words, *out, "--model", write_translator(tmp_path / "translator"), "--threads", "1") == 2
     said = capsys.readouterr().err
-    assert "only a StyleGAN2 can edit pictures" in said or "translates pictures and draws none of its own" in said
+    assert "only a StyleGAN2 can edit pictures" in said or "works on pictures and draws none of its own" in said
 
 
 def test_a_public_model_that_is_not_here_says_how_to_get_it(
     picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The usual one of `translate` is none of the bundled ones."""
     monkeypatch.setenv("GMI_MODELS", str(tmp_path / "models"))
-    assert run("translate", picture, "--out", tmp_path / "out", "--threads", "1") == 2
+    options = ["--out", tmp_path / "out", "--threads", "1", "--model", "starganv2-afhq"]
+    assert run("translate", picture, *options) == 2
     assert "`python -m engine models get starganv2-afhq` fetches it." in capsys.readouterr().err
 
 
@@ -202,6 +248,20 @@ def test_invert(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert read_safetensors(tmp_path / "a" / "w.safetensors")["latents"].shape == (6, 8)
     assert run("invert", picture, "--out", tmp_path / "redrawn.png", "--inversion-steps", "3") == 0
     assert Image.open(tmp_path / "redrawn.png").size == (16, 16)
+
+
+def test_a_picture_of_16_bits_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(np.full((20, 20), 700, np.uint16)).save(tmp_path / "deep.png")
+    assert run("invert", tmp_path / "deep.png", "--out", tmp_path / "w.safetensors", "--inversion-steps", "0") == 0
+    assert "note: deep.png has more than 8 bits a colour" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "redrawn.png"])
+def test_a_disk_that_is_full_after_the_search(
+    name: str, picture: Path, tmp_path: Path, full_disk: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("invert", picture, "--out", tmp_path / name, "--inversion-steps", "0") == 2
+    assert f"{name} could not be saved: no space is left on the disk. Free some" in capsys.readouterr().err
 
 
 def test_a_file_with_its_encoder_edits_and_repaints(picture: Path, mask: Path, tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ from tests.engine.toys import (
     ToyGenerator,
     ToyTower,
     numbers,
+    scores_of,
+    text_of,
     toy_particles,
     toy_problem,
 )
@@ -66,7 +68,7 @@ def full_problem(**parts: Any) -> Problem:
     problem = toy_problem(**parts)
     tower = problem.extractor
     contrast = F.normalize(numbers(2, FEATURES, seed=4), dim=1)
-    views = TextLikelihood(tower, problem.text, contrast=contrast, logit_scale=10.0, cutouts=2, seed=5)
+    views = TextLikelihood(tower, text_of(problem), contrast=contrast, logit_scale=10.0, cutouts=2, seed=5)
     return replace(
         problem,
         conditions=(*problem.conditions, (replace(views, name="views"), 0.5)),
@@ -119,12 +121,12 @@ def test_a_step_describes_its_own_particles():
         features = problem.extractor(images)
         torch.testing.assert_close(step.images, images)
         torch.testing.assert_close(step.features, features)
-        torch.testing.assert_close(step.text_scores, features @ problem.text)
+        torch.testing.assert_close(scores_of(step), features @ text_of(problem))
         pairs = torch.triu_indices(4, 4, offset=1)
         distances = 1 - F.cosine_similarity(features[pairs[0]], features[pairs[1]])
         assert step.diversity == pytest.approx(distances.mean().item())
-        torch.testing.assert_close(step.log_values["text"], 10 * features @ problem.text)
-        assert not any(t.requires_grad for t in (step.images, step.features, step.text_scores))
+        torch.testing.assert_close(step.log_values["text"], 10 * features @ text_of(problem))
+        assert not any(t.requires_grad for t in (step.images, step.features, scores_of(step)))
 
 
 @pytest.mark.parametrize("chunk", [None, 2])
@@ -193,9 +195,9 @@ def test_a_run_ends_at_whole_values(pull: float, expected: list[int]):
 def test_scores_are_those_of_pictures_without_augmentation():
     tower = ToyTower()
     problem = toy_problem(tower=tower)
-    views = TextLikelihood(tower, problem.text, cutouts=3)
+    views = TextLikelihood(tower, text_of(problem), cutouts=3)
     first = next(refine(replace(problem, conditions=((views, 1.0),)), toy_particles(4), FlowSettings()))
-    torch.testing.assert_close(first.text_scores, tower(first.images) @ problem.text)
+    torch.testing.assert_close(scores_of(first), tower(first.images) @ text_of(problem))
 
 
 def test_fits_are_the_share_of_captions_that_fit_worse():
@@ -204,10 +206,10 @@ def test_fits_are_the_share_of_captions_that_fit_worse():
     assert next(refine(problem, toy_particles(2), FlowSettings())).fits is None
     first = next(refine(problem, toy_particles(1), FlowSettings()))
     feature = F.normalize(first.features[0], dim=0)
-    captions = torch.stack([3 * feature, problem.text, -problem.text, -feature])
+    captions = torch.stack([3 * feature, text_of(problem), -text_of(problem), -feature])
     fits = next(refine(replace(problem, captions=captions), toy_particles(1), FlowSettings())).fits
     assert fits is not None and fits.tolist() == [0.5]
-    torch.testing.assert_close(share_of_worse(first.features, first.text_scores, captions), fits)
+    torch.testing.assert_close(share_of_worse(first.features, scores_of(first), captions), fits)
     assert share_of_worse(feature[None], torch.ones(1) + 1e-6, captions).tolist() == [1.0]
 
 
@@ -215,12 +217,12 @@ def test_terms_of_one_name_keep_their_values_apart():
     """Two conditions "text", with logits of 10 and of 3."""
     problem = toy_problem()
     ((text, _),) = problem.conditions
-    fainter = TextLikelihood(problem.extractor, problem.text, logit_scale=3.0)
+    fainter = TextLikelihood(problem.extractor, text_of(problem), logit_scale=3.0)
     problem = replace(problem, conditions=((text, 1.0), (fainter, 1.0), (fainter, 1.0)))
     first = next(refine(problem, toy_particles(3), FlowSettings(diversity=0.0)))
     assert set(first.log_values) == {"text", "text 2", "text 3"}
-    torch.testing.assert_close(first.log_values["text"], 10 * first.text_scores)
-    torch.testing.assert_close(first.log_values["text 2"], 3 * first.text_scores)
+    torch.testing.assert_close(first.log_values["text"], 10 * scores_of(first))
+    torch.testing.assert_close(first.log_values["text 2"], 3 * scores_of(first))
 
 
 def test_works_under_no_grad():
@@ -233,7 +235,7 @@ def test_works_under_no_grad():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_raises_the_text_score(preset: str):
     *_, last = (steps := list(refine(toy_problem(), toy_particles(6), PRESETS[preset])))
-    assert last.text_scores.mean() > steps[0].text_scores.mean() + 0.2
+    assert scores_of(last).mean() > scores_of(steps[0]).mean() + 0.2
 
 
 # ---- what a step costs -----------------------------------------------------------------------------------
@@ -270,7 +272,7 @@ def test_in_single_precision_chunks_round_otherwise(chunk: int):
     """Each step rounds by about 1e-7 and stretches what there is of it a few times: after five steps of the default
     size, of a generator without kinks, less than 1e-4 of |z|. The same chunk gives the same bits."""
     problem = toy_problem(generator=ToyGenerator().float())
-    text = problem.text.float()
+    text = text_of(problem).float()
     problem = replace(
         problem, text=text, conditions=((TextLikelihood(problem.extractor, text, logit_scale=10.0), 1.0),)
     )
@@ -430,7 +432,7 @@ def test_paper_preset_is_equation_6_written_out():
     def gradient(log_value: str) -> Tensor:
         z = particles.latents.clone().requires_grad_()
         f = problem.extractor(problem.render(z))
-        values = {"A": log_q(f, f.detach()), "B": log_q(f, references), "C": 10 * f @ problem.text}
+        values = {"A": log_q(f, f.detach()), "B": log_q(f, references), "C": 10 * f @ text_of(problem)}
         return torch.autograd.grad(values[log_value].sum(), z)[0]
 
     drift = -0.7 * gradient("A") + 0.3 * gradient("B") + 0.2 * gradient("C")
@@ -458,7 +460,7 @@ def test_a_normalised_step_is_step_size_times_the_scale_long():
     for scale in (1e-3, 1.0, 1e3):
         settings = FlowSettings(steps=1, step_size=0.03, diversity=0.0)
         problem = toy_problem(space=FreeSpace(LATENT))
-        term = TextLikelihood(problem.extractor, problem.text, logit_scale=scale)
+        term = TextLikelihood(problem.extractor, text_of(problem), logit_scale=scale)
         start, end = refine(replace(problem, conditions=((term, 1.0),)), toy_particles(7), settings)
         moves = (end.particles.latents - start.particles.latents).norm(dim=1)
         assert moves.median().item() == pytest.approx(0.03 * math.sqrt(LATENT))
@@ -508,7 +510,7 @@ def test_normalised_terms_add_up_by_their_weights():
     settings = FlowSettings(steps=1, step_size=0.02, diversity=0.0, condition_weight=2.0)
     problem = toy_problem(space=FreeSpace(LATENT))
     ((text, _),) = problem.conditions
-    louder = TextLikelihood(problem.extractor, problem.text, logit_scale=77.0)
+    louder = TextLikelihood(problem.extractor, text_of(problem), logit_scale=77.0)
     problem = replace(problem, conditions=((text, 1.0), (louder, -0.25)))
     start, end = refine(problem, toy_particles(7), settings)
     moves = (end.particles.latents - start.particles.latents).norm(dim=1)
@@ -692,7 +694,7 @@ def test_a_condition_through_pictures_and_one_on_latents_add_up():
     start = numbers(4, LATENT, seed=6)
     problem = replace(problem, conditions=(*problem.conditions, (DistanceToStart(start), 1.0)))
     z = particles.latents.clone().requires_grad_()
-    value = 10 * problem.extractor(problem.render(z)) @ problem.text - 0.5 * (z - start).square().sum(1)
+    value = 10 * problem.extractor(problem.render(z)) @ text_of(problem) - 0.5 * (z - start).square().sum(1)
     (gradient,) = torch.autograd.grad(value.sum(), z)
     for conflict_free in (True, False):
         settings = replace(PRESETS["paper"], steps=1, diversity=0.0, conflict_free=conflict_free)
@@ -757,7 +759,7 @@ def test_a_conflict_free_step_never_loses_likelihood_to_first_order(name: str):
     problem = toy_problem(generator=lambda z: (z @ matrix).view(-1, 3, 4, 4), space=FreeSpace(pixels))
     particles = Particles(numbers(8, pixels, seed=2), tuple(range(8)))
     z = particles.latents.clone().requires_grad_()
-    (by_latents,) = torch.autograd.grad((problem.extractor(problem.render(z)) @ problem.text).sum(), z)
+    (by_latents,) = torch.autograd.grad((problem.extractor(problem.render(z)) @ text_of(problem)).sum(), z)
 
     def gain(settings: FlowSettings) -> Tensor:
         start, end = refine(problem, particles, settings)

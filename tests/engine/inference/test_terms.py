@@ -12,6 +12,7 @@ from engine.inference.terms import (
     Batch,
     DataDensity,
     LatentPrior,
+    Matching,
     NoisyFeatures,
     Realism,
     References,
@@ -35,12 +36,33 @@ def logit(images: Tensor) -> Tensor:
     return (images.flatten(1) * numbers(images[0].numel(), seed=8)).sum(1, keepdim=True)
 
 
+class ToyMatcher:
+    """Features are pictures; a sentence is two numbers, one of them of the brightness, the other of the contrast."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images
+
+    def match(self, features: Tensor, sentences: Tensor) -> Tensor:
+        seen = torch.stack([features.mean((1, 2, 3)), features.square().mean((1, 2, 3))], dim=1)
+        return (seen * sentences.sin()).sum(1, keepdim=True)
+
+
+def first_two(latents: Tensor) -> Tensor:
+    return latents[:, :2]
+
+
 TERMS: dict[str, Term] = {
     "repulsion krr": Repulsion(TOWER),
+    "matching": Matching(ToyMatcher(), first_two),
     "repulsion kde": Repulsion(TOWER, estimator="kde", bandwidth="median"),
     "repulsion with a fixed eta": Repulsion(TOWER, bandwidth=1.0, eta=0.1),
     "repulsion stein": Repulsion(TOWER, estimator="stein", bandwidth=0.5, eta=0.2),
     "repulsion mollified": Repulsion(TOWER, mollifier=0.7),
+    "repulsion by what was seen": Repulsion(TOWER, REFERENCES),
+    "repulsion stein by what was seen": Repulsion(TOWER, REFERENCES, estimator="stein", bandwidth=0.5, eta=0.2),
+    "repulsion by what was seen mollified in image space": Repulsion(
+        TOWER, REFERENCES, mollifier=0.1, mollifier_space="image"
+    ),
     "repulsion mollified in image space": Repulsion(TOWER, mollifier=0.1, mollifier_space="image"),
     "repulsion stein mollified in image space": Repulsion(
         TOWER, estimator="stein", bandwidth=0.5, eta=0.2, mollifier=0.1, mollifier_space="image"
@@ -138,6 +160,19 @@ def test_repulsion_moves_each_particle_among_constants(name: str):
     value = held_repulsion(term, features, features.detach())
     torch.testing.assert_close(term.log_value(batch()), value)
     torch.testing.assert_close(gradients(term, batch())[0], torch.autograd.grad(value.sum(), images)[0])
+
+
+@pytest.mark.parametrize("estimator", ["krr", "kde", "stein"])
+def test_what_was_seen_repels_as_particles_do(estimator: Estimator) -> None:
+    """Half of a batch beside the other half's features: the values and gradients of the half in the whole batch."""
+    whole = batch()
+    half = Batch(whole.latents[:2], whole.images[:2])
+    alone = Repulsion(TOWER, TOWER(whole.images[2:]).detach(), estimator=estimator)
+    joint = Repulsion(TOWER, estimator=estimator)
+    torch.testing.assert_close(alone.log_value(half), joint.log_value(whole)[:2])
+    torch.testing.assert_close(
+        gradients(alone, Batch(whole.latents[:2], whole.images[:2]))[0], gradients(joint, batch())[0][:2]
+    )
 
 
 def test_repulsion_with_a_single_sample_of_no_noise_is_the_plain_one():
@@ -356,6 +391,13 @@ def test_views_of_one_step_differ():
 def test_realism_is_the_discriminators_logit():
     """Higher is more real: by neither sign nor scale another number."""
     torch.testing.assert_close(Realism(logit).log_value(batch()), logit(batch().images)[:, 0])
+
+
+def test_matching_judges_each_picture_with_its_own_sentence():
+    among = batch()
+    seen = torch.stack([among.images.mean((1, 2, 3)), among.images.square().mean((1, 2, 3))], dim=1)
+    value = Matching(ToyMatcher(), first_two).log_value(among)
+    torch.testing.assert_close(value, (seen * among.latents[:, :2].sin()).sum(1))
 
 
 def test_noisy_features_share_their_noise_among_the_particles():

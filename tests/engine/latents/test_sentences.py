@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
-from engine.latents.sentences import SentenceSpace
+from engine.latents.sentences import ReadSpace, SentenceSpace, ToldSpace
 from engine.latents.spaces import SphereSpace, TruncatedNormalSpace
 
 DIM, COUNT = 30, 40
@@ -78,3 +79,43 @@ def test_all_is_made_on_the_device_of_the_model() -> None:
         moved = SentenceSpace.around(DIM, COUNT, vectors, device="meta")
         assert moved.mean.is_meta and moved.spread.is_meta
         assert moved.sample([1]).is_meta and moved.decode(moved.sample([1])).is_meta
+
+
+# ---- sentences that a prompt model reads -----------------------------------------------------------------
+
+
+def lengths(texts: Sequence[str]) -> Tensor:
+    """As sentence vectors: all numbers a hundredth of the text's length."""
+    return torch.tensor([[len(text) / 100] * COUNT for text in texts])
+
+
+@pytest.fixture
+def read() -> ReadSpace:
+    around = SentenceSpace.around(DIM, COUNT, kept())
+    return ReadSpace(DIM, around.mean, around.spread, read=lengths, kept=kept())
+
+
+def test_of_a_sentence_particles_move_in_z_alone(read: ReadSpace) -> None:
+    told = read.saying("a cat")
+    latents = told.sample([3, 4])
+    assert torch.equal(latents, TruncatedNormalSpace(DIM).sample([3, 4])) and told.shape == (DIM,)
+    z, sentences = told.decode(latents).split([DIM, COUNT], dim=1)
+    assert torch.equal(z, 0.88 * latents) and torch.equal(sentences, torch.full((2, COUNT), 0.05))
+    assert torch.equal(told.sentences_of(latents), sentences)
+    halved = told.truncated(0.5)
+    assert isinstance(halved, ToldSpace) and torch.equal(halved.decode(latents)[:, :DIM], z / 2)
+    assert torch.equal(told.constrain(10 * latents), (10 * latents).clamp(-2, 2))
+    truncated = read.truncated(0.5).saying("a cat")
+    assert torch.equal(truncated.decode(latents)[:, :DIM], z / 2)
+
+
+def test_without_one_each_particle_keeps_one_of_those_kept(read: ReadSpace) -> None:
+    latents = read.sample(range(12))
+    assert torch.equal(read.sample([5]), latents[5:6])
+    differences = (read.sentences_of(latents)[:, None] - kept()).abs().amax(2)
+    assert float(differences.amin(1).max()) < 1e-6 and len(set(differences.argmin(1).tolist())) > 5
+    torch.testing.assert_close(read.constrain(latents), latents)
+    moved = latents + 0.02 * torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(read.constrain(moved)[:, DIM:], latents[:, DIM:])
+    assert torch.equal(read.constrain(moved)[:, :DIM], moved[:, :DIM].clamp(-2, 2))
+    assert isinstance(read.truncated(0.5), ReadSpace)

@@ -69,7 +69,19 @@ def test_alternatives_have_each_value_and_keep_all_else() -> None:
     assert own.tolist() == [0, 1]
     torch.testing.assert_close(colours[0, 0], w[0])  # a colour stays what it is
     torch.testing.assert_close((settle.mean + settle.deviation * colours)[1, 0, 3:6], torch.tensor([0.0, 0.0, 1.0]))
-    assert settle.alternatives(w, skin)[1].tolist() == [1, 2] and settle.alternatives(w, switch)[1].tolist() == [0, 1]
+    assert settle.alternatives(w, skin)[1].tolist() == [1, 2]
+
+
+def test_what_is_rare_is_absent_unless_something_asks_for_it() -> None:
+    settle = settling()
+    traits = torch.tensor([[1, 0, 0, 1, 0, 0, 0.6, 0.4, 0.2, present] for present in (0.0, 0.4, 0.7, 1.0)])
+    w = (traits - settle.mean) / settle.deviation
+    switch = settle.options[-1]
+    values, own = settle.alternatives(w, switch)
+    assert own.tolist() == [0, 0, 0, 0]
+    torch.testing.assert_close(
+        (settle.mean + settle.deviation * values)[..., -1], torch.tensor([[0.0], [1.0]]).expand(2, 4)
+    )
 
 
 def test_a_switch_is_half_way_in_the_middle() -> None:

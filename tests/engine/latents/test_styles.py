@@ -49,6 +49,18 @@ def test_the_layers_and_their_channels() -> None:
     editable = StyledSynthesis(generator().synthesis).editable
     assert editable.sum() == 8 + 8 + 6 + 6 + 4
     assert not any(editable[layer.channels].any() for layer in layers if layer.is_rgb)
+    assert StyledSynthesis(generator().synthesis).of_draft(8).tolist() == [True] * 36 + [False] * 14
+
+
+def test_a_draft_depends_on_its_channels_alone() -> None:
+    styled = StyledSynthesis(generator().synthesis)
+    styles, seen = styled.styles(ws_of(generator())), styled.of_draft(8)
+    draft = styled(styles, 8)
+    assert torch.equal(styled(torch.where(seen, styles, styles + 1), 8), draft)
+    for channel in (seen & styled.editable).nonzero()[:, 0].tolist():
+        moved = styles.clone()
+        moved[:, channel] += 1
+        assert not torch.equal(styled(moved, 8), draft)
 
 
 def test_the_network_itself_stays_as_it_is() -> None:

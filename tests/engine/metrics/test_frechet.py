@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from engine.metrics.frechet import frechet_distance
+from engine.metrics.frechet import distance_to, fitted_gaussian, frechet_distance
 
 
 def normal(*shape: int, seed: int) -> torch.Tensor:
@@ -40,3 +40,14 @@ def test_one_feature_and_too_few_rows():
     assert frechet_distance(normal(40, 1, seed=7), normal(40, 1, seed=7) + 2) == pytest.approx(4)
     with pytest.raises(ValueError, match="at least 2 rows"):
         frechet_distance(normal(1, 3, seed=0), normal(5, 3, seed=0))
+
+
+def test_fewer_pictures_than_features_are_no_trouble():
+    """Two points at a and -a on an axis have a variance of 2 a^2 there: trace D + 2 a^2 - 2 sqrt(2) a beside I."""
+    real = normal(200, 5, seed=8)
+    real = (real - real.mean(0)) @ torch.linalg.cholesky(real.T.cov()).inverse().T
+    pair = torch.zeros(2, 5).double()
+    pair[:, 0] = torch.tensor([3.0, -3.0])
+    assert frechet_distance(real, pair) == pytest.approx(5 + 18 - 2 * 2**0.5 * 3)
+    assert distance_to(fitted_gaussian(real), pair) == frechet_distance(real, pair)
+    assert frechet_distance(real, pair.float()) == pytest.approx(frechet_distance(real, pair))

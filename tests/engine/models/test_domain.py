@@ -1,5 +1,6 @@
 """What the bundled models say of prompts that they do not know, and of those that they do."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from engine.models.clip import PromptModel
 from engine.models.domain import doubt, likeness, telling_words, unknown_words
 from engine.models.languages import language_of
 from engine.models.loading import GeneratorModel, load_generator, load_prompt_model
-from engine.models.table import list_models
+from engine.models.table import find_row, list_models
 from experiments import domains
 from experiments.prompts import elsewhere
 
@@ -29,7 +30,7 @@ def fashion() -> tuple[GeneratorModel, PromptModel]:
 
 def test_every_bundled_generator_says_what_it_draws() -> None:
     rows = [row for row in list_models() if row.kind == "generator"]
-    assert len(rows) == 3 and all(row.domain for row in rows)
+    assert len(rows) >= 4 and all(row.domain for row in rows)
 
 
 def test_a_castle_is_named_with_what_avatars_draws(avatars: tuple[GeneratorModel, PromptModel]) -> None:
@@ -70,6 +71,36 @@ def test_other_languages_are_known(language: str, text: str, avatars: tuple[Gene
     assert found is not None and language in found
     told = doubt(text, *avatars)
     assert told is not None and told.is_outside and f"looks like {found}; clip-mini reads English" in told.text
+
+
+@pytest.mark.parametrize("model", domains.MODELS)
+def test_short_prompts_in_other_languages_are_doubted(model: str) -> None:
+    """Nine in ten of those without small words, whatever the prompt model was trained on."""
+    prompt_model = load_prompt_model(find_row(model, "generator").prompt_model or "clip-mini")
+    generator = load_generator(model)
+    texts = domains.foreign()["other languages, short"]
+    assert sum(bool(doubt(text, generator, prompt_model)) for text in texts) >= 0.9 * len(texts)
+    assert sum(language_of(text) is not None for text in texts) >= 0.9 * len(texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("rote Katze", "German"), ("gato negro", "Spanish"), ("un perro rojo", "Spanish"), ("czarny kot", "Polish"),
+        ("pa\u0301jaro", "Spanish"), ("pajaro", "Spanish"), ("a red van", None),
+        ("one o'clock", None), ("dressed as a pirate", None), ("yin yang", None), ("fleur-de-lis", None),
+        ("an e-mail", None), ("a mouse pad", None), ("", None), ("\u0301\u0301", None), ("e" * 5000, None),
+    ],
+)  # fmt: skip
+def test_single_words_tell_a_language_and_english_ones_do_not(text: str, language: str | None) -> None:
+    assert language_of(text) == language
+
+
+def test_names_of_signs_are_english() -> None:
+    """All names of Unicode's pictures: what emoji are asked for by."""
+    names = [unicodedata.name(chr(code), "").lower() for code in (*range(0x1F300, 0x1FB00), *range(0x2600, 0x27C0))]
+    taken = [name for name in names if language_of(name)]
+    assert len(taken) < 0.002 * len(names) and all("ligature" in name for name in taken)
 
 
 @pytest.mark.parametrize("model", domains.MODELS)

@@ -894,3 +894,22 @@ def test_a_proxy_that_cannot_be_used_is_said(
     monkeypatch.setenv(variable, value)
     with pytest.raises(DownloadError, match=f"(?s){variable}.*NO_PROXY"):
         download("https://example.invalid/x", tmp_path / "x", max_bytes=LIMIT, patience=QUICK)
+
+
+def test_what_nobody_takes_up_again_goes(tmp_path: Path) -> None:
+    """Parts that can be gone on from stay for a month, others for minutes."""
+    month, hour = downloads.RESUMABLE + 60, 3600.0
+    ages = {"old": month, "lately": hour, "lost": hour, "new": 0.0}
+    parts = {name: tmp_path / "model" / f".{name}.pkl.0123456789ab.part" for name in ages}
+    for name, part in parts.items():
+        part.parent.mkdir(exist_ok=True)
+        part.write_bytes(b"half")
+        os.utime(part, (time.time() - ages[name], time.time() - ages[name]))
+        if name not in ("lost", "new"):
+            part.with_suffix(".json").write_text("{}")
+    other = tmp_path / "model" / ".mine.part"
+    other.write_bytes(b"x")
+    os.utime(other, (0, 0))
+    downloads.remove_stale_parts(tmp_path)
+    assert [name for name, part in parts.items() if part.exists()] == ["lately", "new"] and other.exists()
+    assert [path.name for path in parts["old"].parent.glob("*.json")] == [parts["lately"].with_suffix(".json").name]

@@ -12,14 +12,16 @@ import torch.nn.functional as F
 
 from engine.checkpoints import convert, open_checkpoint, read_safetensors, verify, write_safetensors
 from engine.errors import ModelError
+from engine.inference.terms import Matcher
 from engine.latents.classes import ClassSpace
+from engine.latents.sentences import ReadSpace, SentenceSpace
 from engine.latents.spaces import WSpace
 from engine.latents.styles import StyledSynthesis
 from engine.models.loading import GeneratorModel, inspect_file, load_generator, load_other, load_prompt_model
-from engine.models.table import ASSETS, list_models, read_row
+from engine.models.table import ASSETS, family_of, list_models, read_row
 from engine.networks import dfgan, stargan2
 from engine.networks.stylegan2 import Discriminator, Generator
-from tests.engine.tiny import CHANNELS, RESOLUTION, W_DIM, Z_DIM, write_row
+from tests.engine.tiny import CHANNELS, RESOLUTION, W_DIM, Z_DIM, write_reader, write_row
 from tests.goldens import reference
 
 
@@ -268,6 +270,61 @@ def test_dfgan_files_draw_from_z_and_a_sentence_that_is_found(tmp_path: Path, mo
     torch.testing.assert_close(halved, torch.cat([decoded[:, :10] / 2, decoded[:, 10:]], dim=1))
 
 
+def test_dfgan_files_with_critics_judge_a_picture_by_its_own_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GMI_CACHE", str(tmp_path / "cache"))
+    networks = {
+        "netG": dfgan.Generator(10, 6, (8, 8, 4)),
+        "netD": dfgan.Discriminator((2, 4, 4)),
+        "netC": dfgan.ConditionalHead(4 + 6, 3),
+    }
+    torch.save({"model": {name: network.state_dict() for name, network in networks.items()}}, tmp_path / "dfgan.pth")
+    model = load_generator(str(tmp_path / "dfgan.pth"))
+    critic, space = model.discriminator, model.spaces["z"]
+    assert isinstance(critic, Matcher) and isinstance(space, SentenceSpace)
+    latents = space.sample([1, 2])
+    images, sentences = model.render(latents, "z"), space.sentences_of(latents)
+    expected = networks["netC"](networks["netD"](images), sentences)
+    torch.testing.assert_close(critic.match(critic(images), sentences), expected)
+
+
+def test_who_reads_the_sentences_stands_in_the_row(damaged_assets: Path) -> None:
+    """It is loaded when it is first asked, and sentence vectors are its text features."""
+    write_reader(damaged_assets / "reader")
+    model = load_generator("reader", assets=damaged_assets)
+    space = model.spaces["z"]
+    assert isinstance(space, ReadSpace) and isinstance(model.discriminator, Matcher)
+    told = space.saying("a red hat")
+    expected = load_prompt_model("clip-mini", assets=damaged_assets).text_features(["a red hat"])
+    torch.testing.assert_close(told.sentence, expected[0])
+    latents = told.sample([1, 2])
+    assert torch.equal(model.render(latents, told), model.network(0.88 * latents, expected.expand(2, -1)))
+    row = read_row(damaged_assets / "reader")
+    assert (row.sentences, family_of("dfgan", row).flow().condition_weight) == ("clip-mini", 0.5)
+    alone = load_generator(str(write_reader(damaged_assets / "unjudged", judged=False)))
+    assert alone.discriminator is None and isinstance(alone.spaces["z"], ReadSpace)
+
+
+def test_a_reader_comes_with_sentences_that_fit(damaged_assets: Path) -> None:
+    folder = write_reader(damaged_assets / "reader")
+    values = json.loads((folder / "model.json").read_text())
+    del values["files"]["latents"]
+    write_row(folder, **values)
+    with pytest.raises(ModelError, match="names who reads sentences, but no `latents` file"):
+        load_generator("reader", assets=damaged_assets)
+    for number, (name, message) in enumerate((
+        ("a/b", "is not a valid model description"),
+        ("clip-maxi", "There is no prompt model .clip-maxi."),
+        ("clip-mini", "has 256 numbers, and the generator is told one of 24"),
+    )):  # fmt: skip
+        folder = write_reader(damaged_assets / f"reader {number}", sentences=name)
+        with pytest.raises(ModelError, match=message):
+            space = load_generator(str(folder)).spaces["z"]
+            assert isinstance(space, ReadSpace)
+            space.saying("a hat")
+
+
 def test_inspecting_tells_what_a_file_is(tiny_assets: Path) -> None:
     generator = tiny_assets / "avatars" / "generator.safetensors"
     found = inspect_file(generator)
@@ -395,6 +452,8 @@ def test_generators_of_other_channels_are_refused(channels: int, tmp_path: Path)
         ({"files": {"generator": {"path": "x", "sha256": "0"}}}, "expected 64 hexadecimal digits"),
         ({"files": {}}, "names no 'generator' file"),
         ({"default_space": "v"}, "default_space is 'v'; there are z, w"),
+        ({"tuned": {"diversity_gain": 1000}}, "diversity_gain.*0 to 100"),
+        ({"tuned": {"steps": 3}}, "steps"),
         ({"draft_resolution": 12}, "draft_resolution is 12; its network has 4, 8"),
         ({"draft_resolution": 8}, "judges pictures of 16 px, and drafts have 8"),
     ],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ from engine.models.store import (
     remove,
 )
 from tests.engine.checkpoints import expected
+from tests.programs import running
 
 QUICK = Patience(stall=2, tries=2, first_wait=0.01)
 
@@ -238,8 +238,9 @@ for number in range(20):
     path.write_bytes(b"x")
     store.remember_own(store.OwnModel(str(path), "generator", "stylegan2", 16, 1, "x", str(path)))
 """
-    studios = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in "ab"]
-    assert [studio.wait() for studio in studios] == [0, 0]
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with running([*command, "a"]) as one, running([*command, "b"]) as another:
+        assert (one.wait(), another.wait()) == (0, 0)
     assert len(store.own_models()) == 40
     assert [path.name for path in place.iterdir()] == ["own.json"]
 

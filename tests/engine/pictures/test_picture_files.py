@@ -23,6 +23,7 @@ from engine.pictures.picture_files import (
     Picture,
     Transparency,
     cut,
+    depth_note,
     encode_picture,
     flattened,
     picture_from_pixels,
@@ -590,6 +591,27 @@ def grey_profile(gamma: float) -> bytes:
     head += bytes(28) + struct.pack(">3i", 63190, 65536, 54061) + bytes(48)
     body = head + table + curve + white
     return len(body).to_bytes(4) + body[4:]
+
+
+def test_what_is_lost_of_more_than_8_bits_is_said(tmp_path: Path) -> None:
+    """Of colours and grey, PNG and TIFF; of usual pictures nothing, also of few bits."""
+    grey = Image.fromarray(np.full((2, 2), 700, np.uint16))
+    for name in ("deep.png", "deep.tif"):
+        grey.save(tmp_path / name)
+        assert depth_note(read_picture(tmp_path / name)).startswith(f"{name} has more than 8 bits a colour")
+    Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "float.tif")
+    assert depth_note(read_picture(tmp_path / "float.tif"))
+    assert depth_note(read_picture(png_by_hand(1, 1, bit_depth=16, colour_type=2, rows=bytes(7))))
+    for mode, name in (
+        ("RGB", "a.png"),
+        ("RGBA", "a.png"),
+        ("1", "a.png"),
+        ("P", "a.gif"),
+        ("L", "a.tif"),
+        ("RGB", "a.tif"),
+    ):
+        Image.new(mode, (2, 2)).save(tmp_path / name)
+        assert depth_note(read_picture(tmp_path / name)) == ""
 
 
 @pytest.mark.parametrize("kind", ["L", "LA", "16 bit"])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.system.files import replace, save_file, write_atomic
+from engine.errors import SaveError
+from engine.system.files import remove_leftovers, replace, save_file, write_atomic
 
 
 @pytest.fixture
@@ -67,6 +68,33 @@ def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path, monkeypatch: p
     with pytest.raises(PermissionError):
         write_atomic(tmp_path / "x", b"1")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_names_the_file_and_leaves_no_half(tmp_path: Path, full_disk: None) -> None:
+    with pytest.raises(OSError) as told:
+        write_atomic(tmp_path / "x", b"1")
+    assert told.value.filename == str(tmp_path / "x") and not list(tmp_path.iterdir())
+    with pytest.raises(SaveError, match="no space is left on the disk. Free some"):
+        save_file(tmp_path / "x", b"1")
+
+
+def test_what_a_killed_program_left_goes_once_nobody_writes_it(tmp_path: Path) -> None:
+    """Of our own halves alone, and below a folder only where asked."""
+    below = tmp_path / "below"
+    below.mkdir()
+    halves = [folder / f".{name}.part" for folder in (tmp_path, below) for name in ("00.png.ab_1cd2z", "x.ABCD1234")]
+    kept = [tmp_path / name for name in (".model.pkl.0123456789ab.part", "directions-w.part", ".x.ab_1cd2z", "my.part")]
+    fresh = tmp_path / ".run.json.abcd1234.part"
+    for path in (*halves, *kept, fresh):
+        path.write_bytes(b"half")
+        os.utime(path, (0, 0))
+    os.utime(fresh)
+    remove_leftovers(tmp_path)
+    assert [path.exists() for path in halves] == [False, True, True, True]
+    remove_leftovers(tmp_path, below=True)
+    assert [path.exists() for path in halves] == [False, True, False, True]
+    assert all(path.exists() for path in (*kept, fresh))
+    remove_leftovers(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "ü" * 127, "🎩" * 63, "n" * 250 + ".png"])

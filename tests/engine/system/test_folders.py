@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ModelError
-from engine.system.folders import cache_folder, models_folder
+from engine.system.folders import cache_folder, models_folder, outputs_folder
 
-VARIABLES = ("GMI_CACHE", "GMI_MODELS", "XDG_CACHE_HOME", "XDG_DATA_HOME", "LOCALAPPDATA")
+VARIABLES = ("GMI_CACHE", "GMI_MODELS", "GMI_OUTPUTS", "XDG_CACHE_HOME", "XDG_DATA_HOME", "LOCALAPPDATA")
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,17 @@ def test_a_user_without_a_home_gets_a_folder_of_its_own(tmp_path: Path, monkeypa
         models_folder()
     monkeypatch.setenv("GMI_CACHE", str(tmp_path / "mine"))
     assert cache_folder() == tmp_path / "mine"
+
+
+def test_finished_pictures_lie_among_the_users_own_where_there_are_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setattr("sys.platform", "linux")
+    assert outputs_folder() == tmp_path / ".local/share/gmi-studio/outputs"
+    (tmp_path / "Pictures").mkdir()
+    assert outputs_folder() == tmp_path / "Pictures" / "GMI Studio"
+    monkeypatch.setenv("GMI_OUTPUTS", str(tmp_path / "mine"))
+    assert outputs_folder() == tmp_path / "mine"

@@ -18,7 +18,10 @@ from engine.pictures.picture_files import Picture, resized
 from engine.settings import EDIT_METHODS, OF_THE_MODEL, EditSettings, FlowSettings, InpaintSettings
 from engine.tasks import editing, inversion, styleclip
 from engine.tasks import inpainting as inpainting_task
+from engine.tasks.canvas import Canvas
+from engine.tasks.inpainting import InvertedInpainting
 from engine.tasks.inversion import Start, start_from_latents
+from tests.engine.toys import scores_of, text_of
 
 FLOW = FlowSettings(steps=3)
 EDIT = EditSettings("a smile", n=3, seed=4, flow=FLOW)
@@ -66,7 +69,7 @@ def test_every_method_streams_the_same_steps(
     steps = list(task.steps())
     assert [(step.step, step.total) for step in steps] == [(i, 3) for i in range(4)]
     for step in steps:
-        assert step.images.shape == (3, 3, 16, 16) and step.text_scores.shape == (3,)
+        assert step.images.shape == (3, 3, 16, 16) and scores_of(step).shape == (3,)
         assert step.particles.seeds == (4, 5, 6)
     assert not torch.equal(steps[0].images, steps[-1].images)
     with torch.no_grad():
@@ -220,11 +223,13 @@ def hole(size: tuple[int, int]) -> masks.Mask:
 
 def inpainting(
     models: tuple[GeneratorModel, PromptModel], settings: InpaintSettings, size: tuple[int, int] = (16, 16)
-) -> tuple[tasks.Inpainting, Picture, masks.Mask]:
+) -> tuple[InvertedInpainting, Picture, masks.Mask]:
     picture = upload(models[0], size)
     mask = tasks.prepare_mask(settings, hole(size), picture)
     *_, start = inversion.invert(picture, models[0], mask=mask, steps=4)
-    return tasks.inpaint(settings, picture, mask, start, *models), picture, mask
+    task = tasks.inpaint(settings, picture, mask, start, *models)
+    assert isinstance(task, InvertedInpainting)
+    return task, picture, mask
 
 
 @pytest.mark.parametrize("size", [(16, 16), (40, 28), (17, 90)])
@@ -257,13 +262,13 @@ def test_steps_show_the_picture_with_the_hole_filled(models: tuple[GeneratorMode
         features = models[1].image_features(step.images)
     torch.testing.assert_close(step.features, features, rtol=1e-3, atol=1e-4)
     text = models[1].text_features(["a smile"])[0]
-    torch.testing.assert_close(step.text_scores, features @ text, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(scores_of(step), features @ text, atol=1e-4, rtol=1e-3)
 
 
 def test_without_a_prompt_nothing_is_scored(models: tuple[GeneratorModel, PromptModel]) -> None:
     task, *_ = inpainting(models, INPAINT)
     assert [term.name for term, _ in task.problem.conditions] == ["known pixels"]
-    assert not last_of(task).text_scores.any()
+    assert last_of(task).text_scores is None
 
 
 def test_a_full_mask_generates(models: tuple[GeneratorModel, PromptModel], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +294,7 @@ def test_a_prompt_chooses_among_each_particles_own_draws(
     torch.testing.assert_close(chosen.images[:1], alone.images)
     monkeypatch.setattr(inpainting_task, "STARTS_TRIED", 1)
     first = next(inpainting(models, wish)[0].steps())
-    assert (chosen.text_scores >= first.text_scores - 1e-5).all() and (chosen.text_scores > first.text_scores).any()
+    assert (scores_of(chosen) >= scores_of(first) - 1e-5).all() and (scores_of(chosen) > scores_of(first)).any()
 
 
 def test_the_baseline_of_an_inpainting_differs_in_the_flow_alone(models: tuple[GeneratorModel, PromptModel]) -> None:
@@ -301,10 +306,10 @@ def test_the_baseline_of_an_inpainting_differs_in_the_flow_alone(models: tuple[G
     told: list[str] = []
     ours = tasks.inpaint(settings, picture, mask, start, *models, watch=lambda doing, _: told.append(doing))
     assert list(dict.fromkeys(told)) == ["Trying how the picture may vary", "Looking for starts that fit the words"]
-    assert ours.without_repulsion().settings == tasks.baseline(settings)
+    assert ours.baseline().settings == tasks.baseline(settings)
     last_of(ours)
     alone = last_of(tasks.inpaint(tasks.baseline(settings), picture, mask, start, *models))
-    assert torch.equal(last_of(ours.without_repulsion()).images, alone.images)
+    assert torch.equal(last_of(ours.baseline()).images, alone.images)
 
 
 def test_the_mask_is_prepared_as_the_settings_say() -> None:
@@ -376,7 +381,7 @@ def test_our_edit_is_drawn_by_words_and_held_by_the_picture(
     assert likelihood.logit_scale == models[1].logit_scale  # type: ignore[attr-defined]
     assert torch.equal(held.start, latents)  # type: ignore[attr-defined]
     assert task.problem.seed == EDIT.seed and task.particles.seeds == (4, 5, 6)
-    torch.testing.assert_close(task.problem.text, models[1].text_features(["a smile"])[0])
+    torch.testing.assert_close(text_of(task.problem), models[1].text_features(["a smile"])[0])
 
 
 def test_the_draws_of_an_edit_stay_close_to_the_picture(
@@ -588,7 +593,7 @@ def test_figures_of_an_inpainting_count_what_changed_outside(models: tuple[Gener
     assert figures["distance_to_original"] == pytest.approx(changes.tolist())
     assert figures["mask_share"] == pytest.approx(6 * 8 / 256)
 
-    class Careless(inpainting_task.Canvas):
+    class Careless(Canvas):
         def paint(self, image: torch.Tensor) -> Picture:
             pixels = self.picture.pixels.copy()
             pixels[0, :2] ^= 255

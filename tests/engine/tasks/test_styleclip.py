@@ -21,7 +21,16 @@ from engine.models.table import find_row
 from engine.settings import FlowSettings, SettingsError
 from engine.tasks import styleclip
 from engine.tasks.styleclip import Directions, compute_directions, feature_change, find_directions, rate_at, regression
-from tests.engine.toys import FEATURES, LATENT, DoubleSpace, ToyGenerator, ToyTower, numbers
+from tests.engine.toys import (
+    FEATURES,
+    LATENT,
+    DoubleSpace,
+    ToyGenerator,
+    ToyTower,
+    numbers,
+    scores_of,
+    text_of,
+)
 
 
 @pytest.fixture
@@ -137,6 +146,28 @@ def test_the_matrix_is_that_of_the_definition(
     assert not stored["matrix"][~synthesis.editable].any()
 
 
+def test_of_a_model_with_drafts_those_are_looked_at(
+    models: tuple[GeneratorModel, PromptModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(styleclip, "STATISTICS_SAMPLES", 20)
+    generator, prompt_model = models
+    drawn: list[int] = []
+
+    def sketch(w: torch.Tensor, _: object) -> torch.Tensor:
+        drawn.append(len(w))
+        return generator.network.synthesis(w[:, None].expand(-1, generator.network.num_ws, -1), resolution=8)
+
+    drafting = replace(generator, draft_resolution=8, sketch=sketch)
+    path = tmp_path / "directions.safetensors"
+    list(compute_directions(drafting, prompt_model, "w", path=path, count=20))
+    assert sum(drawn) == 20
+    *_, (done, total) = compute_directions(drafting, prompt_model, "s", path=path, count=2)
+    synthesis, matrix = StyledSynthesis(generator.network.synthesis), read_safetensors(path)["matrix"]
+    measured = synthesis.editable & synthesis.of_draft(8)
+    assert done == total == 4 * int(measured.sum()) < 4 * int(synthesis.editable.sum())
+    assert not matrix[~measured].any() and matrix[measured].any()
+
+
 def test_measuring_goes_on_where_it_was_stopped(
     models: tuple[GeneratorModel, PromptModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +183,17 @@ def test_measuring_goes_on_where_it_was_stopped(
     assert len(list(compute_directions(*models, "s", path=halves, count=2))) == total - 8
     assert halves.read_bytes() == whole.read_bytes()
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_full_disk_stops_no_measuring_in_between(
+    models: tuple[GeneratorModel, PromptModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: None
+) -> None:
+    monkeypatch.setattr(styleclip, "CHANNELS_BETWEEN_SAVES", 2)
+    monkeypatch.setattr(styleclip, "STATISTICS_SAMPLES", 20)
+    measuring = compute_directions(*models, "s", path=tmp_path / "s.safetensors", count=1)
+    assert [next(measuring)[0] for _ in range(5)] == [2, 4, 6, 8, 10]
+    with pytest.raises(SaveError, match="could not be saved"):
+        list(measuring)
 
 
 def test_what_was_measured_with_another_count_is_not_gone_on_from(
@@ -395,13 +437,13 @@ def test_the_optimisation_is_adam_on_its_loss() -> None:
     for step in range(20):
         for group in adam.param_groups:
             group["lr"] = rate_at(step, 20)
-        cosine = problem.extractor(problem.render(w)) @ problem.text
+        cosine = problem.extractor(problem.render(w)) @ text_of(problem)
         loss = (1 - cosine + 0.008 * (w - particles.latents).square().sum(1)).sum()
         adam.zero_grad()
         loss.backward()
         adam.step()
     torch.testing.assert_close(steps[-1].particles.latents, w.detach())
-    assert steps[-1].text_scores.mean() > steps[0].text_scores.mean() + 0.1
+    assert scores_of(steps[-1]).mean() > scores_of(steps[0]).mean() + 0.1
     assert [step.step for step in steps] == list(range(21))
     assert torch.equal(steps[0].particles.latents, particles.latents)
 
@@ -412,7 +454,7 @@ def test_particles_do_not_touch_each_other_and_chunks_change_nothing() -> None:
         render=problem.render,
         space=problem.space,
         extractor=problem.extractor,
-        text=problem.text,
+        text=text_of(problem),
         conditions=((problem.conditions[0][0], 1.0), (DistanceToStart(particles.latents[:1]), 0.016)),
     )
     settings = FlowSettings(steps=5)
@@ -459,7 +501,7 @@ def test_each_step_says_what_it_is_worth() -> None:
     *_, step = styleclip.optimise(problem, particles, FlowSettings(steps=3))
     images = problem.render(step.particles.latents)
     torch.testing.assert_close(step.images, images)
-    torch.testing.assert_close(step.log_values["text"], problem.extractor(images) @ problem.text)
+    torch.testing.assert_close(step.log_values["text"], problem.extractor(images) @ text_of(problem))
     assert step.particles.seeds == particles.seeds and step.total == 3 and step.seconds > 0
 
 
@@ -476,7 +518,7 @@ def test_pictures_that_are_no_numbers_end_it_with_the_last_good_step() -> None:
         def log_value(self, batch: Batch) -> torch.Tensor:
             return super().log_value(batch) + 0 * (batch.latents - batch.latents.detach()).abs().sqrt().sum()
 
-    steep = Steep(problem.extractor, problem.text, logit_scale=1.0)
+    steep = Steep(problem.extractor, text_of(problem), logit_scale=1.0)
     for broken, last in (
         (replace(problem, render=breaking), 1),
         (replace(problem, conditions=((steep, 1.0),)), 0),  # the root's gradient at 0 is 0 times infinite

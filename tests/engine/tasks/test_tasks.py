@@ -18,7 +18,16 @@ from engine.settings import FlowSettings, GenerateSettings, SettingsError
 from engine.tasks import Generation, baseline, check, generate
 from engine.tasks.generation import fitting_starts, start_latents
 from engine.tasks.task import fittest, particle_seeds
-from tests.engine.toys import FEATURES, LATENT, DoubleSpace, FreeSpace, ToyGenerator, ToyPromptModel, numbers
+from tests.engine.toys import (
+    FEATURES,
+    LATENT,
+    DoubleSpace,
+    FreeSpace,
+    ToyGenerator,
+    ToyPromptModel,
+    numbers,
+    scores_of,
+)
 
 
 @dataclass(eq=False)
@@ -78,7 +87,7 @@ def test_the_flow_raises_the_text_score_and_repulsion_the_diversity():
         task = generate(settings, ToyModel(), ToyPromptModel())
         problem, particles = task.problem, task.particles
         steps = list(refine(problem, particles, settings.flow))
-        return steps[0].text_scores.mean().item(), steps[-1].text_scores.mean().item(), steps[-1].diversity
+        return scores_of(steps[0]).mean().item(), scores_of(steps[-1]).mean().item(), steps[-1].diversity
 
     settings = replace(SETTINGS, n=8, flow=FlowSettings(steps=40, step_size=0.08))
     first, ours, our_diversity = finish(settings)
@@ -93,8 +102,8 @@ def test_scores_are_cosines_with_the_prompt():
     problem, particles = task.problem, task.particles
     step = next(refine(problem, particles, SETTINGS.flow))
     text = prompts.text_features([SETTINGS.prompt])[0]
-    torch.testing.assert_close(step.text_scores, prompts.image_features(step.images) @ text)
-    torch.testing.assert_close(step.log_values["text"], prompts.logit_scale * step.text_scores)
+    torch.testing.assert_close(scores_of(step), prompts.image_features(step.images) @ text)
+    torch.testing.assert_close(step.log_values["text"], prompts.logit_scale * scores_of(step))
 
 
 def test_every_choice_reaches_its_term():
@@ -218,8 +227,8 @@ def test_a_plain_task_has_nothing_more_to_say() -> None:
     assert task.figures(step) == {} and task.labels(step) == () and task.classes == ()
     assert task.stage(step) is None and task.start(step, 0) is None
     assert task.picture(step, 2).pixels.tolist() == imaging.to_uint8(step.images)[2].tolist()
-    assert task.without_repulsion().settings == baseline(SETTINGS)
-    assert task.without_repulsion().problem is task.problem
+    assert task.baseline().settings == baseline(SETTINGS)
+    assert task.baseline().problem is task.problem
 
 
 CLASSES = ("a dress", "a coat", "a bag")

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from engine import tasks
 from engine.errors import ModelError
 from engine.inference.flow import Step
 from engine.inference.terms import Batch, DomainLogit, StyleLikelihood
-from engine.latents.translation import equal_effect, translation_space
+from engine.latents.translation import DrawnStyles, GivenStyles, TranslationSpace, equal_effect, nearest_latents
 from engine.models.clip import PromptModel
 from engine.models.loading import GeneratorModel, load_generator, load_prompt_model
 from engine.networks.stargan2 import Translator
@@ -21,6 +22,7 @@ from engine.settings import FlowSettings, GenerateSettings, SettingsError, Trans
 from engine.tasks.start_metadata import translate_extras, translated_from
 from engine.tasks.translation import what_is_missing
 from tests.engine.tiny import write_translator
+from tests.engine.toys import scores_of
 
 SETTINGS = TranslateSettings(n=3, seed=4, domain="short", flow=FlowSettings(steps=3, step_size=0.2))
 
@@ -96,30 +98,60 @@ def test_style_and_content_move_each_by_its_scale(
     assert torch.equal(before[:, 6:], after[:, 6:]) == (content_scale == 0)
 
 
-def test_the_space_keeps_styles_and_content_within_their_limits() -> None:
-    """A style among the domain's; content moved by at most half of its own length."""
-    mean, deviation = torch.tensor([1.0, -1.0], dtype=torch.float64), torch.tensor([2.0, 0.5], dtype=torch.float64)
-    content = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    low, high = mean - 2 * deviation, mean + deviation
-    space = translation_space(
-        mean, deviation, (low, high), content, lambda seeds: low.expand(len(seeds), -1), style_scale=0.5,
-        content_unit=0.25,
-    )  # fmt: skip
+def test_the_space_keeps_content_within_its_limits() -> None:
+    """Moved by at most half of its own length; at the start it is as it was."""
+    content = torch.randn(18, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    styles = DrawnStyles(2, mapping=torch.Tensor.double)
+    space = TranslationSpace(styles, content, style_scale=0.5, content_unit=0.25)
     latents = torch.cat([torch.full((1, 2), 100.0), torch.full((1, 18), 50.0)], dim=1).double()
     kept = space.decode(space.constrain(latents))
-    torch.testing.assert_close(kept[0, :2], high)
-    torch.testing.assert_close((kept[0, 2:] - content.flatten()).norm(), 0.5 * content.norm())
-    torch.testing.assert_close(space.decode(space.sample([1]))[0], torch.cat([low, content.flatten()]))
+    torch.testing.assert_close((kept[0, 2:] - content).norm(), 0.5 * content.norm())
+    start = space.sample([1]).double()
+    torch.testing.assert_close(space.decode(start)[0, 2:], content)
+    torch.testing.assert_close(space.constrain(start), start)
+
+
+def test_given_styles_are_met_exactly_and_move_as_drawn_ones() -> None:
+    """Also those that the mapping network does not reach: what is left of them is added, and no gradient moves it."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 6)).double().requires_grad_(False)
+    drawn = DrawnStyles(4, mapping=network)
+    samples = torch.randn(500, 4, dtype=torch.float64)
+    hidden = torch.randn(2, 4, dtype=torch.float64)
+    reached = network(hidden)
+    deviation = torch.ones(6).double()
+    z = nearest_latents(drawn, reached, deviation, samples=samples)
+    assert (network(z) - reached).abs().max() < 0.02
+    given = reached + torch.tensor([0.0, 5.0, 0.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+    styles = GivenStyles(drawn, given, z, deviation, spread=0.3)
+    latents = styles.sample([7, 8, 9])
+    torch.testing.assert_close(styles.decode(latents)[:2], given)
+    assert not torch.allclose(styles.decode(latents)[2], given[0])
+    latents.requires_grad_()
+    styles.decode(latents).square().sum().backward()
+    assert latents.grad is not None and (latents.grad[:, 4:] == 0).all() and (latents.grad[:, :4] != 0).any()
+    torch.testing.assert_close(styles.constrain(10 * latents)[:, 4:], 10 * latents[:, 4:])
+
+
+def test_drawn_styles_are_always_ones_of_the_mapping_network() -> None:
+    """Latents of nine numbers stay between lengths 1 and 5, whatever the scale of their moves."""
+    styles = DrawnStyles(9, mapping=lambda z: 2 * z)
+    space = TranslationSpace(styles, torch.zeros(4), style_scale=0.5)
+    far, near, usual = torch.full((1, 9), 100.0), torch.full((1, 9), 1e-3), styles.sample([3])
+    torch.testing.assert_close(space.decode(space.constrain(far)).norm(), torch.tensor(10.0))
+    torch.testing.assert_close(space.decode(space.constrain(near)).norm(), torch.tensor(2.0))
+    assert 1 < usual.norm() < 5
+    torch.testing.assert_close(space.decode(space.constrain(space.sample([3]))), 2 * usual)
 
 
 def test_content_is_moved_as_far_as_the_style_whatever_their_sizes() -> None:
-    """Of a linear generator, images = 3 content + 700 style: |J_content| = 3 sqrt(4), |J_style unit| = 700 * .1."""
+    """Of a linear generator, images = 3 content + 70 style: |J_content| = 3 sqrt(4), |J_style| = 70."""
     content, styles = torch.zeros(1, 2, 2).double(), torch.zeros(2000, 1).double()
 
     def draw(features: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-        return torch.cat([3 * features.flatten(1), 700 * style], dim=1)[:, :, None, None]
+        return torch.cat([3 * features.flatten(1), 70 * style], dim=1)[:, :, None, None]
 
-    unit = equal_effect(draw, content, styles, torch.tensor([0.1]).double())
+    unit = equal_effect(draw, content, styles)
     assert unit == pytest.approx(70 / 6, rel=0.05)  # 2,000 random projections
 
 
@@ -127,16 +159,18 @@ def test_content_is_moved_as_far_as_the_style_whatever_their_sizes() -> None:
 def test_without_repulsion_the_logit_rises_from_the_plain_models(
     models: tuple[GeneratorModel, PromptModel], picture: Picture, content_scale: float
 ) -> None:
-    """Style and content both move, by their scales."""
+    """The style moves, and the content where it has a scale."""
     flow = replace(SETTINGS.flow, steps=20, step_size=0.05, diversity=0.0)
-    task = tasks.translate(replace(SETTINGS, content_scale=content_scale, flow=flow), picture, *models)
+    settings = replace(SETTINGS, content_scale=content_scale, identity=0.0, flow=flow)
+    task = tasks.translate(settings, picture, *models)
     first, *_, last = task.steps()
     before, after = (task.figures(step)["domain_logits"] for step in (first, last))
     assert all(end > begin for begin, end in zip(before, after, strict=True))
     moves = last.particles.latents - task.particles.latents
-    style, content = moves[:, :6].norm(dim=1).mean(), moves[:, 6:].norm(dim=1).mean()
-    assert style > 0.1
-    assert 0.1 * content_scale * style <= content <= 10 * content_scale * style
+    space = task.problem.space
+    assert isinstance(space, TranslationSpace)
+    style, content = (part.norm(dim=1).mean() for part in moves.tensor_split([space.style_latents], dim=1))
+    assert style > 0.01 and (content > 0.1) == (content_scale > 0)
 
 
 def test_the_terms_values_and_gradients(models: tuple[GeneratorModel, PromptModel]) -> None:
@@ -173,9 +207,9 @@ def test_without_a_discriminator_it_works_and_says_what_is_missing(
 
 def test_words_are_a_further_condition(models: tuple[GeneratorModel, PromptModel], picture: Picture) -> None:
     step = last_of(tasks.translate(replace(SETTINGS, prompt="a smile"), picture, *models))
-    assert {"domain", "text"} <= set(step.log_values) and step.text_scores.abs().min() > 0
+    assert {"domain", "text"} <= set(step.log_values) and scores_of(step).abs().min() > 0
     step = last_of(tasks.translate(SETTINGS, picture, *models))
-    assert "text" not in step.log_values and not step.text_scores.any()
+    assert "text" not in step.log_values and step.text_scores is None
 
 
 def test_what_does_not_fit_is_said(
@@ -195,7 +229,9 @@ def test_what_does_not_fit_is_said(
     avatars = load_generator("avatars", assets=tiny_assets)
     with pytest.raises(SettingsError, match="avatars draws pictures of its own and translates none"):
         tasks.translate(SETTINGS, picture, avatars, models[1])
-    with pytest.raises(SettingsError, match="translates pictures and draws none of its own"):
+    with pytest.raises(
+        SettingsError, match="works on pictures and draws none of its own. Choose another model, or translate"
+    ):
         tasks.generate(GenerateSettings("a smile", n=2), *models)
 
 
