@@ -14,7 +14,7 @@ from gmi_ui.guard import name_of
 from gmi_ui.studio import LaunchOptions, OptionsError, launch
 
 INTERRUPTED_CODE = 130  # as shells have it
-OURS_AT_WORK = ("runs", "warming", "open ", "fetch ")  # how threads are called that may be computing
+OURS_AT_WORK = ("runs", "outputs", "warming", "open ", "fetch ")  # how threads are called that may be computing
 
 
 def parse(arguments: Sequence[str] | None = None) -> LaunchOptions:
@@ -44,6 +44,15 @@ def parse(arguments: Sequence[str] | None = None) -> LaunchOptions:
         metavar="PATH",
         help="the path, or the whole https address, below which a reverse proxy serves the page, such as /studio",
     )
+    keeping = parser.add_mutually_exclusive_group()
+    keeping.add_argument(
+        "--outputs",
+        type=_folder,
+        metavar="FOLDER",
+        help="where every finished picture is kept (default: as chosen under History; at first $GMI_OUTPUTS, or the "
+        "folder GMI Studio among your pictures)",
+    )
+    keeping.add_argument("--no-outputs", action="store_true", help="keep no finished pictures")
     chosen = parser.parse_args(arguments)
     try:
         return LaunchOptions(
@@ -56,6 +65,8 @@ def parse(arguments: Sequence[str] | None = None) -> LaunchOptions:
             auth=chosen.auth,
             allow_hosts=tuple(chosen.allow_host),
             root_path=chosen.root_path,
+            outputs=chosen.outputs,
+            keeps=not chosen.no_outputs,
         )
     except OptionsError as error:
         parser.error(str(error))
@@ -84,6 +95,13 @@ def _host_name(text: str) -> str:
     if not name_of(text) or not re.fullmatch(r"[\w.:\[\]-]+", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no name: write it like studio.example.org")
     return text.lower()
+
+
+def _folder(text: str) -> Path:
+    path = Path(text).expanduser().absolute()
+    if not text or (path.exists() and not path.is_dir()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder")
+    return path
 
 
 def _root_path(text: str) -> str:

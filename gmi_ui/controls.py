@@ -29,7 +29,7 @@ from engine.settings import (
     SettingsError,
     random_seed,
 )
-from gmi_ui.jobs.editing import BASELINES, METHODS
+from gmi_ui.jobs import editing, translating
 from gmi_ui.runs.job import as_moved
 
 REST = "rest"  # the hidden component
@@ -48,6 +48,8 @@ SLIDER_RANGE = {
     "candidates": (1, 256),
     "spread": (0.05, 1.0),  # at 0 all begin at the same place, and stay equal
     "data_weight": (0.0, 3.0),
+    "style_scale": (0.05, 2.0),
+    "content_scale": (0.0, 2.0),
 }
 PRESET_NAMES = {"robust": "Robust", "paper": "As in the paper", "kde": "KDE", "stein": "Stein"}
 SPACE_NAMES = {
@@ -82,9 +84,12 @@ FAMILY_FIELDS = (
 # Of tabs whose pictures may go towards real examples.
 TOWARDS_HELP = "Real pictures that draw the results to look like them."
 WEIGHT_HELP = "Beside the words, which count 1."
+ANY_PICTURES = "Leave empty for any pictures that the model draws, or describe one: a woman with pink hair"
 
 MOST_KEPT = 2_000_000  # characters of what a page keeps of a tab's controls
 WORDS = ("prompt", "neutral")  # fields that show what was typed whether or not it can be used
+
+BASELINES = {"edit": editing.BASELINES, "translate": translating.BASELINES}  # by the task
 
 FALLBACK = GenerateSettings(prompt="-")
 
@@ -227,11 +232,13 @@ _SHARED = _by_field(
 CONTROLS: Mapping[str, Mapping[str, Control]] = {
     "generate": _SHARED
     | _by_field(
-        Control("prompt", "Prompt", "a woman with pink hair and a big smile", text(autofocus=True)),
+        Control("prompt", "Prompt", ANY_PICTURES, text(autofocus=True)),
         Control(
             "spread", "Distance from it", "Small stays close to the kept picture, 1 starts anywhere.", slider(0.05)
         ),
-        Control("beside", "Beside it", "The same prompt and seeds.", dropdown(is_open=True)),
+        Control(
+            "beside", "Beside it", "The same prompt and seeds. Without words, the model alone.", dropdown(is_open=True)
+        ),
         Control("truncation_psi", "Truncation", "Lower starts closer to the average picture.", slider(0.05)),
         Control(
             "classes",
@@ -252,7 +259,12 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
         Control("cutouts", "Random views", "Crops of a picture that the words judge; 0: the whole.", slider(1)),
         Control("candidates", "Starts tried", "Each picture begins at the best fitting one.", slider(1)),
         Control("space", "What moves", "The latents behind a picture.", dropdown()),
-        Control("towards", "Towards pictures like these", TOWARDS_HELP, dropdown()),
+        Control(
+            "towards",
+            "Towards pictures like these",
+            f"{TOWARDS_HELP} Without words, the model's own where none are chosen.",
+            dropdown(),
+        ),
         Control("data_weight", "How much they count", WEIGHT_HELP, slider(0.05)),
     ),
     "edit": _SHARED
@@ -276,6 +288,16 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
         Control("known_weight", "Fit to the rest", "How closely it goes with what is around.", slider(0.05)),
         Control("baseline", "Baseline beside it", "The same seeds without repulsion.", _checkbox),
     ),
+    "translate": _SHARED
+    | _by_field(
+        Control("domain", "What it becomes", "One of the model's domains.", dropdown()),
+        Control("prompt", "What else it should show", "optional: purple hair", text(lines=3)),
+        Control("references", "Styles", "Of pictures, each result has one's, in turn.", dropdown()),
+        Control("style_scale", "Style", "How far each style moves from where it began.", slider(0.05)),
+        Control("content_scale", "Picture", "How far the picture itself moves; 0: the style alone.", slider(0.05)),
+        Control("identity", "Identity", "How strongly it holds on to where it began.", slider(0.05)),
+        Control("baseline", "Beside it", "From the same styles.", dropdown()),
+    ),
 }
 
 
@@ -293,6 +315,7 @@ class Panel:
         models: Sequence[str] = (),
         prompt_models: Sequence[str] = (),
         count_examples: Callable[[str], int | None] = lambda sha256: None,
+        domains: Sequence[str] = (),
         tab: str = "",
     ) -> None:
         self._defaults = defaults
@@ -303,8 +326,10 @@ class Panel:
             "preset": [(PRESET_NAMES.get(name, name), name) for name in PRESETS],
             "model": [(name, name) for name in dict.fromkeys([defaults.model, *models])],
             "prompt_model": [(name, name) for name in dict.fromkeys([defaults.prompt_model, *prompt_models])],
-            "method": [(label, name) for name, label in METHODS.items()],
-            "baseline": [(label, name) for name, label in BASELINES.items()],
+            "method": [(label, name) for name, label in editing.METHODS.items()],
+            "baseline": [(label, name) for name, label in BASELINES.get(defaults.task, {}).items()],
+            "domain": [(name, name) for name in domains] or [("The model's first", "")],
+            "references": reference_choices(""),
             "beside": [
                 ("The same without repulsion", BASELINE),
                 ("Nothing", NOTHING),
@@ -361,8 +386,9 @@ class Panel:
                 low, high = slider_range(name, value)
                 low = min(component.minimum, low if value < component.minimum else value)
                 changes[component] = gr.update(value=value, minimum=low, maximum=high)
-            elif component is not None and name == "towards":
-                changes[component] = gr.update(value=value, choices=towards_choices(value, self._count_examples(value)))
+            elif component is not None and name in EXAMPLE_CHOICES:
+                choices = EXAMPLE_CHOICES[name](value, self._count_examples(value))
+                changes[component] = gr.update(value=value, choices=choices)
             elif component is not None:
                 changes[component] = gr.update(value=value)
         return changes
@@ -534,10 +560,26 @@ def space_choices(names: Sequence[str]) -> Choices:
 def towards_choices(value: str, count: int | None = None) -> Choices:
     """What pictures may go towards; value: what is chosen, count: how many of a person's own that names."""
     choices = [("Nothing", ""), ("The model's own examples", OF_THE_MODEL)]
-    if value not in ("", OF_THE_MODEL):
-        known = f"{count} of your pictures" if count else "Pictures of yours: give them again"
-        choices.append((known.replace("1 of your pictures", "A picture of yours") if count == 1 else known, value))
-    return choices
+    return choices if value in ("", OF_THE_MODEL) else [*choices, (_own_pictures(count), value)]
+
+
+def reference_choices(value: str, count: int | None = None) -> Choices:
+    """Where the styles of a translation come from; as `towards_choices`."""
+    choices = [("Drawn at random", "")]
+    return choices if value == "" else [*choices, (_own_pictures(count), value)]
+
+
+def _own_pictures(count: int | None) -> str:
+    if not count:
+        return "Pictures of yours: give them again"
+    return "A picture of yours" if count == 1 else f"{count} of your pictures"
+
+
+# Controls whose choices depend on the pictures that a person gave.
+EXAMPLE_CHOICES: Mapping[str, Callable[[str, int | None], Choices]] = {
+    "towards": towards_choices,
+    "references": reference_choices,
+}
 
 
 def whole(value: Any) -> Any:

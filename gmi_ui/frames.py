@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from engine.families.declaration import SEARCHING
 from gmi_ui.models.models import Models, shown_name
-from gmi_ui.models.timing import TURN_COST
+from gmi_ui.models.timing import TURN_COST, StepTimes
 from gmi_ui.notices import Notice
 from gmi_ui.pictures.last_runs import LastRuns
 from gmi_ui.pictures.workspace import PictureVersion, Workspace
@@ -60,7 +61,13 @@ class Painter:
             last = self._last_runs.find(session.before, session.tab)
             parts += [len(self._models.gallery), self._models.is_warm, last.number if last else 0]
         for work in session.works:
-            parts += [work.id, work.moment.revision, self._queue.place(work), self._queue.is_held]
+            parts += [
+                work.id,
+                work.moment.revision,
+                self._queue.place(work),
+                self._queue.is_held,
+                self._queue.is_wanted,
+            ]
         return ".".join(map(str, parts))
 
     def frame(self, session: Session, run_id: str = "") -> bytes:
@@ -81,7 +88,7 @@ class Painter:
         return json.dumps(content, separators=(",", ":")).encode()
 
     def _notice(self, session: Session, run_id: str) -> Notice | None:
-        if session.run is None and session.notice is None:
+        if session.run is None and session.newest_notice is None:
             return LOST if run_id else self._models.trouble
         return session.newest_notice
 
@@ -95,8 +102,8 @@ class Painter:
             cells = self._encode(drawn, is_last=True)
             labels = run.tasks[name].labels(drawn)
             told = {
-                "scores": scores_of(run, drawn),
-                "fits": fits_of(run, drawn),
+                "scores": scores_of(drawn),
+                "fits": fits_of(drawn),
                 "labels": labels,
                 "figures": figures,
                 "step": drawn.step,
@@ -124,7 +131,9 @@ class Painter:
             "is_over": moment.phase.is_over,
             "place": self._queue.place(run),
             "held": self._queue.is_held,
-            "prompt": run.settings.prompt,
+            "wanted": self._queue.is_wanted,
+            "prompt": ", ".join(filter(None, (getattr(run.settings, "domain", ""), run.settings.prompt))),
+            "aim": " ".join(dict.fromkeys(task.aim for task in run.tasks.values() if task.aim)),
             "neutral": getattr(run.settings, "neutral", ""),
             "seed": run.settings.seed,
             "count": run.settings.n,
@@ -139,15 +148,15 @@ class Painter:
             "total": total,
             "stage": stage_of(run),
             "rate": moment.rate,
-            "left": moment.left if moment.phase is Phase.LOADING else seconds_left(run),
+            "left": seconds_left(run) if run.tasks else seconds_to_begin(run, self._models.step_times),
             "sides": {name: self._side(run, name, side, moment) for name, side in ordered(run)},
         }
 
     def _side(self, run: Run, name: str, side: Side, moment: Moment) -> dict[str, Any]:
         return {
             "cells": self._encode(side.step, is_last=moment.phase.is_over),
-            "scores": scores_of(run, side.step),
-            "fits": fits_of(run, side.step),
+            "scores": scores_of(side.step),
+            "fits": fits_of(side.step),
             "labels": run.tasks[name].labels(side.step),
             "seeds": list(side.step.particles.seeds),
             "step": side.step.step,
@@ -263,14 +272,14 @@ def variations_of(version: PictureVersion) -> list[Variation]:
     return [*version.variations, *([newest] if newest else [])]
 
 
-def scores_of(run: Run, step: "Step") -> list[float] | None:
+def scores_of(step: "Step") -> list[float] | None:
     """One for each picture; None where there is no text to fit."""
-    return rounded(step.text_scores.tolist()) if run.settings.prompt else None
+    return None if step.text_scores is None else rounded(step.text_scores.tolist())
 
 
-def fits_of(run: Run, step: "Step") -> list[float] | None:
+def fits_of(step: "Step") -> list[float] | None:
     """The share of random captions that fit each picture worse than its prompt: of two prompt models they compare."""
-    return rounded(step.fits.tolist()) if run.settings.prompt and step.fits is not None else None
+    return None if step.fits is None else rounded(step.fits.tolist())
 
 
 def seconds_left(run: Run) -> float | None:
@@ -282,7 +291,20 @@ def seconds_left(run: Run) -> float | None:
     seconds = 1 / moment.rate if moment.rate else foretold
     if seconds is None or moment.phase.is_over:
         return None
-    return steps_left(moment.step, run.total, stage, run.turn_cost) * seconds
+    return (steps_left(moment.step, run.total, stage, run.turn_cost) + run.ending_cost) * seconds
+
+
+def seconds_to_begin(run: Run, times: StepTimes) -> float | None:
+    """Of a run that waits or is prepared, as far as is known: what is prepared, the search for starts, the steps."""
+    moment = run.moment
+    if not run.begins_anew:
+        return moment.left
+    search, steps = times.search(run.settings), times.whole(run.settings)
+    if moment.doing == SEARCHING and moment.left is not None:
+        search = moment.left
+    known = [search, steps, None if moment.doing == SEARCHING else moment.left]
+    told = [seconds for seconds in known if seconds is not None]
+    return None if moment.phase.is_over or not sum(told) else sum(told)
 
 
 def steps_left(step: int, total: int, stage: Mapping[str, Any] | None, turn_cost: float = TURN_COST) -> float:

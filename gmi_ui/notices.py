@@ -4,7 +4,6 @@ Errors that the engine raises itself carry a message for a person already. They 
 by their class: naming the classes would import torch, and delay the page.
 """
 
-import errno
 import itertools
 import logging
 import time
@@ -13,6 +12,7 @@ from typing import Literal
 
 from engine.errors import ModelError, is_out_of_memory
 from engine.settings import SettingsError
+from engine.system.files import is_out_of_space
 
 Kind = Literal["info", "warning", "error"]
 _log = logging.getLogger(__name__)
@@ -25,13 +25,14 @@ class Notice:
     """One message. The number tells the page's screen reader region a repeated text from an old one.
 
     passing: speaks of what is going on, and is of no use once that is over. of_controls: is of no use once a control
-    of the tab changes.
+    of the tab changes. action: what failed, where that is of no use once it succeeds.
     """
 
     text: str
     kind: Kind = "info"
     passing: bool = False
     of_controls: bool = False
+    action: str = ""
     number: int = field(default_factory=lambda: next(_numbers))
 
 
@@ -54,7 +55,7 @@ def explain(error: Exception) -> Notice:
         return Notice(str(error), "error", of_controls=isinstance(error, SettingsError | ModelError))
     if is_out_of_memory(error):
         return Notice("The memory is full. Make fewer pictures at once, then press Run.", "error")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and is_out_of_space(error):
         return Notice(
             f"No space is left on the disk{_where(error)}. Free some space, then save again: the pictures are kept.",
             "error",

@@ -1,38 +1,51 @@
-"""Pictures onto an workspace: from a file, from a cell of any tab, from the gallery, or from a saved edit."""
+"""Pictures onto a workspace: from a file, from a cell of any tab, from the gallery, or from a saved edit."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.settings import EditSettings, RunSettings
+from engine.settings import OF_THE_MODEL, EditSettings, RunSettings
+from gmi_ui.jobs.editing import EditJob
+from gmi_ui.jobs.generating import GenerateJob
+from gmi_ui.jobs.inpainting import InpaintJob
+from gmi_ui.jobs.translating import TranslateJob
 from gmi_ui.models.models import random_latents
-from gmi_ui.notices import BusyError, NotPossibleError
+from gmi_ui.notices import BusyError, Notice, NotPossibleError
+from gmi_ui.pictures.last_runs import LeftRun
 from gmi_ui.pictures.restoring import Restored
 from gmi_ui.pictures.saving import check_picture
 from gmi_ui.pictures.workspace import PictureVersion
-from gmi_ui.runs.job import can_be_edited, shortened
+from gmi_ui.runs.job import Job, can_be_edited, shortened
 from gmi_ui.runs.redrawing import step_of
+from gmi_ui.runs.returned import ReturnedRun
 from gmi_ui.services import BUSY, Services
 from gmi_ui.sessions import Arrival, Session
 
 if TYPE_CHECKING:
+    from engine.inference.flow import Step
     from engine.pictures.picture_files import Picture, Pixels
     from engine.tasks.inversion import Start
     from gmi_ui.runs.run import Run
 
 TEXT_LENGTH = 80
+MOST_TEXT = 200  # characters of what a kept picture was called
+PICTURES_MISSING = (
+    "Your last run went towards pictures of your own, which are not here: choose the same files again under “Towards "
+    "pictures like these”, then press Run."
+)
 WHITE = "#ffffff"
 
 
 class Opening:
-    """How pictures come to one tab: `finds` says whether it needs to know where they lie in the model; where it does
-    not, they are only looked at, see `Inversion`.
+    """How pictures come to a tab. One that edits needs to know where they lie in the model; for one that inpaints they
+    are only looked at, see `Inversion`; one that translates asks for neither.
     """
 
-    def __init__(self, services: Services, *, finds: bool) -> None:
-        self._services, self._finds = services, finds
-        self._task = "edit" if finds else "inpaint"
+    def __init__(self, services: Services, task: str) -> None:
+        self._services, self._task = services, task
+        self._finds = task == "edit"
 
     def file(
         self, session: Session, path: str, model: str, prompt_model: str, *, background: str = WHITE
@@ -46,19 +59,18 @@ class Opening:
 
         if saved_starts.is_saved_w(Path(path)):
             start = saved_starts.saved_start(Path(path), self._services.models.generator(model))
-            return self._add(session, _drawn(start, Path(path).name), Path(path).name, starts={model: start})
+            return self.add(session, _drawn(start, Path(path).name), Path(path).name, starts={model: start})
         picture = picture_files.read_picture(Path(path), background=colour_of(background))
-        version = self._add(session, picture, picture.name)
+        version = self.add(session, picture, picture.name, made_from=self._services.outputs.id_of(Path(path)))
         self._services.find(version, model, prompt_model, task=self._task)
         return version
 
     def cell(self, session: Session, run: "Run", side: str, index: int, step: int | None) -> PictureVersion:
         """A picture of any run. Raises NotPossibleError if it is gone."""
-        check_picture(run, side, index)
-        drawn = step_of(run, side, step)
-        picture = run.tasks[side].picture(drawn, index)
-        text = shortened(run.settings.prompt or "Repainted", TEXT_LENGTH)
-        version = self._add(session, picture, text, parent=self._parent(session, run))
+        drawn, picture = picture_of(run, side, index, step)
+        text = shortened(run.job.called(run.settings), TEXT_LENGTH)
+        kept = self._services.outputs.made_from(run, side, index, step)
+        version = self.add(session, picture, text, parent=self._parent(session, run), made_from=kept)
         task, made = run.tasks[side], run.settings_of(side)
         if self._finds and (words := run.job.words(made)):
             session.arrival = Arrival(fields={"neutral": words})  # what it is, for the edit to come
@@ -80,26 +92,36 @@ class Opening:
         if not 0 <= index < len(latents):
             raise NotPossibleError("That picture is not there any more.")
         start = inversion.start_from_latents(generator, generator.default_space, latents[index])
-        return self._add(session, _drawn(start, "example"), "An example", starts={model: start})
+        return self.add(session, _drawn(start, "example"), "An example", starts={model: start})
 
     def saved(self, session: Session, path: str, restored: Restored) -> PictureVersion:
-        """What a saved picture was made from: of an edit its start, of an inpainting itself and the mask.
+        """What a saved picture was made from: of an edit its start, of an inpainting itself and the mask, of a
+        translation the square that was translated.
+
+        Where the model has other weights than made it, a start says nothing: of an edit the picture itself.
 
         Raises PictureError, MetadataError or SettingsError for a file that was tampered with.
         """
         from engine.pictures import picture_files
-        from engine.tasks.start_metadata import background_of, picture_before, start_from_dict
+        from engine.tasks.start_metadata import background_of, picture_before, start_from_dict, translated_from
 
         model = restored.settings.model
         saved = picture_files.read_picture(Path(path), background=background_of(restored.extra), name=restored.text)
         if restored.scale > 1:  # saved larger than it was made, and than its mask is
             saved = reduced(saved, restored.scale)
-        if self._finds and "start" in restored.extra:
-            start = start_from_dict(restored.extra["start"], self._services.models.generator(model))
+        generator = self._services.models.generator(model) if self._finds and "start" in restored.extra else None
+        if generator is not None and restored.made_by in (None, generator.sha256):
+            start = start_from_dict(restored.extra["start"], generator)
             picture = picture_files.redrawn(saved, _drawn(start, restored.text).pixels)
-            return self._add(session, picture, restored.text, starts={model: replace(start, picture=picture)})
+            starts = {model: replace(start, picture=picture)}
+            return self.add(session, picture, restored.text, starts=starts, made_from=restored.parent)
+        if self._task == "translate":
+            source, _ = translated_from(restored.extra)
+            picture = picture_files.redrawn(saved, source.pixels) if source else saved
+            return self.add(session, picture, restored.text, made_from=restored.parent)
         mask = restored.mask
-        version = self._add(session, picture_before(saved, restored.extra), restored.text)
+        before = picture_before(saved, restored.extra)
+        version = self.add(session, before, restored.text, made_from=restored.parent)
         if mask is not None:
             version.mask, version.mask_number = mask, version.mask_number + 1
             session.workspace.touch()
@@ -117,7 +139,8 @@ class Opening:
             self._services.find(version, search.model, search.prompt_model, task=self._task)
         return session.workspace.go_to(number)
 
-    def _add(self, session: Session, picture: "Picture", text: str, **known: Any) -> PictureVersion:
+    def add(self, session: Session, picture: "Picture", text: str, **known: Any) -> PictureVersion:
+        """A picture of which all is known that has to be. Raises NotPossibleError while a run goes on."""
         if not session.show(None):
             raise BusyError(BUSY)
         session.notice = None
@@ -137,6 +160,81 @@ class Opening:
     def _parent(session: Session, run: "Run") -> PictureVersion | None:
         """The picture of this workspace that the run began at."""
         return next((version for version in session.workspace.versions if version.run is run), None)
+
+
+def picture_of(run: "Run", side: str, index: int, step: int | None) -> "tuple[Step, Picture]":
+    """A step of a run, the newest for None, and one of its pictures. Raises NotPossibleError if it is gone."""
+    check_picture(run, side, index)
+    drawn = step_of(run, side, step)
+    return drawn, run.tasks[side].picture(drawn, index)
+
+
+def keep_references(services: Services, settings: RunSettings, extra: Mapping[str, Any]) -> None:
+    """The references of a translation, as the model saw them, where they are no longer here. Raises SettingsError."""
+    from engine.pictures.examples import Examples
+    from engine.tasks.start_metadata import translated_from
+
+    named = getattr(settings, "references", "")
+    _, references = translated_from(extra) if named else (None, ())
+    if references and services.examples.find(named) is None:
+        services.examples.add(Examples(references, named))
+
+
+def bring_back(services: Services, session: Session) -> None:
+    """The tab's last run as it was left: controls, picture, mask and results.
+
+    Raises NotPossibleError while a run goes on, and for one that is gone or damaged; SettingsError, PictureError or
+    ModelError for what it began at.
+    """
+    from engine.pictures.png_files import parent_of
+
+    left = services.last_runs.left(session.before, session.tab)
+    version = _left_at(services, session, left)
+    session.arrival = Arrival(left.settings)
+    keep_references(services, left.settings, left.extra)
+    sides = (left.settings, left.settings.other)
+    named = {getattr(side, name, "") for side in sides for name in ("towards", "references", "unlike")}
+    examples = {sha256: services.examples.find(sha256) for sha256 in named - {"", OF_THE_MODEL}}
+    if None in examples.values():
+        session.say(Notice(PICTURES_MISSING, "warning"))
+        return
+    job: Job[Any]
+    if version is None:
+        job = GenerateJob({sha256: found for sha256, found in examples.items() if found is not None})
+    elif left.mask is not None:
+        fills_holes = services.models.family(left.settings.model).fills_holes
+        job = InpaintJob(version, left.mask, fills_holes=fills_holes)
+    elif session.tab == "translate":
+        generator: Any = services.models.generator(left.settings.model)
+        job = TranslateJob(version, next(iter(examples.values()), None), generator.network.discriminator is not None)
+    else:
+        job = EditJob(version, next(iter(examples.values()), None))
+    parent = parent_of(left.extra)
+    session.descend(left.settings, parent)
+    run = ReturnedRun(left.settings, job, left.sides, left.models, parent=parent)
+    services.start(session, run)
+    if run.job.origin is not None:
+        session.workspace.adopt(run)
+
+
+def _left_at(services: Services, session: Session, left: LeftRun) -> PictureVersion | None:
+    """The picture that a run began at, as the tab had it."""
+    if left.picture is None:
+        return None
+    from engine.pictures import picture_files, png_files
+    from engine.tasks.start_metadata import background_of, start_from_dict
+
+    text = str(left.extra.get("text", ""))[:MOST_TEXT]
+    picture = picture_files.read_picture(left.picture, background=background_of(left.extra), name=text)
+    known: dict[str, Any] = {"made_from": png_files.parent_of(left.extra)}
+    if "start" in left.extra:
+        start = start_from_dict(left.extra["start"], services.models.generator(left.settings.model))
+        known["starts"] = {left.settings.model: replace(start, picture=picture)}
+    version = Opening(services, session.tab).add(session, picture, text, **known)
+    if left.mask is not None:
+        version.mask, version.mask_number = left.mask, version.mask_number + 1
+        session.workspace.touch()
+    return version
 
 
 def _drawn(start: "Start", name: str) -> "Picture":

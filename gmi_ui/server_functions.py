@@ -9,13 +9,15 @@ import base64
 import binascii
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from fastapi import Response
 
 from engine.settings import RunSettings, settings_from_dict
 from gmi_ui.notices import NotPossibleError, explain
-from gmi_ui.opening import Opening
+from gmi_ui.opening import Opening, bring_back
 from gmi_ui.pictures.saving import check_picture
 from gmi_ui.pictures.workspace import SHOWN_SIDE, picture_jpeg
 from gmi_ui.runs.redrawing import step_of
@@ -28,6 +30,7 @@ ALIKE = 6  # letters that all tokens of one studio and login begin with
 HOLD = 1.0  # seconds a request waits for something new; a browser has only six connections for all its tabs
 LOOK_EVERY = 0.02  # seconds
 MOST_MASK = 8_000_000  # characters of a painted mask
+PAINTING = ThreadPoolExecutor(4, "frames")  # of their own: those that loading, saving and looking hold are others
 OURS_TO_TELL = (ValueError, TypeError, KeyError, OSError, NotPossibleError)  # what a request can lead to
 
 
@@ -51,11 +54,12 @@ def grid_functions(services: Services, task: str = "generate") -> list[Callable[
         seen_by_a_page(session)
         if revision == seen:
             return Response(b"{}", media_type="application/json")
-        frame = await asyncio.to_thread(services.painter.frame, session, run_id)
+        loop = asyncio.get_running_loop()
+        frame = await loop.run_in_executor(PAINTING, services.painter.frame, session, run_id)
         return Response(frame, media_type="application/json")
 
-    def command(request: dict) -> bool:
-        """Pause, resume, stop, or continue a stopped run."""
+    async def command(request: dict) -> bool:
+        """Pause, resume, stop, or continue a stopped run: flags alone, so that it waits for no thread."""
         session = session_of(services, request, task)
         if session is None:
             return False
@@ -81,13 +85,13 @@ def grid_functions(services: Services, task: str = "generate") -> list[Callable[
         def save() -> str:
             if session.run is None:
                 raise NotPossibleError("There are no pictures to save yet.")
-            step = step_in(request)
+            step, scale = step_in(request), int(request.get("scale", 1))
             if "index" in request:
-                side, index, scale = str(request.get("side")), index_in(request), int(request.get("scale", 1))
+                side, index = str(request.get("side")), index_in(request)
                 return str(services.pictures.save_one(session.run, side, index, step, scale=scale))
-            return str(services.pictures.save_all(session.run, step))
+            return str(services.pictures.save_all(session.run, step, scale=scale))
 
-        path = told(session, save)
+        path = told(session, save, "save")
         return {"path": path} if path else {}
 
     def past_frame(request: dict) -> dict[str, Any]:
@@ -97,7 +101,7 @@ def grid_functions(services: Services, task: str = "generate") -> list[Callable[
             return {}
         run, step = session.run, step_in(request)
         assert step is not None
-        sides = told(session, lambda: services.painter.past_frame(run, step))
+        sides = told(session, lambda: services.painter.past_frame(run, step), "look")
         return {"run": run.id, "step": step, "sides": sides} if sides else {}
 
     def large_picture(request: dict) -> dict[str, str]:
@@ -106,8 +110,8 @@ def grid_functions(services: Services, task: str = "generate") -> list[Callable[
         if session is None or session.run is None:
             return {}
         run = session.run
-        pictures = told(session, lambda: large(run, str(request.get("side")), index_in(request), step_in(request)))
-        return pictures or {}
+        side = str(request.get("side"))
+        return told(session, lambda: large(run, side, index_in(request), step_in(request)), "look") or {}
 
     def open_cell(request: dict) -> bool:
         """Takes a picture of this tab's run to the tab `to`, to be worked on there."""
@@ -116,7 +120,7 @@ def grid_functions(services: Services, task: str = "generate") -> list[Callable[
         if session is None or target is None or session.run is None:
             return False
         run = session.run
-        opening = Opening(services, finds=request.get("to") == "edit")
+        opening = Opening(services, str(request.get("to")))
 
         def open_() -> bool:
             opening.cell(target, run, str(request.get("side")), index_in(request), step_in(request))
@@ -125,7 +129,7 @@ def grid_functions(services: Services, task: str = "generate") -> list[Callable[
         return told(session, open_) is True
 
     def last_run(request: dict) -> dict[str, Any]:
-        """Of the run that was kept of the page before: a sheet of its pictures, its zip, or its settings."""
+        """Of the run that was kept of the page before: a sheet of its pictures, its zip, its settings, or all of it."""
         session = session_of(services, request, task)
         if session is None or services.last_runs.find(session.before, task) is None:
             return {}
@@ -136,18 +140,20 @@ def grid_functions(services: Services, task: str = "generate") -> list[Callable[
                 return {"png": base64.b64encode(kept.sheet(token, task)).decode()}
             if request.get("what") == "zip":
                 return {"path": str(kept.copy(token, task, services.pictures.folder))}
-            settings = restored_bytes(kept.first_picture(token, task))
-            session.arrival = Arrival(settings)
+            if request.get("what") == "all":
+                bring_back(services, session)
+            else:
+                session.arrival = Arrival(restored_bytes(kept.first_picture(token, task)))
             return {"done": True}
 
-        return told(session, act) or {}
+        return told(session, act, "save" if request.get("what") == "zip" else "") or {}
 
     return [newest_frame, command, save_pictures, past_frame, large_picture, open_cell, last_run]
 
 
 def workspace_functions(services: Services, task: str) -> list[Callable[..., Any]]:
     """The functions that `workspace` and `painter` expect, for one tab of the page."""
-    opening = Opening(services, finds=task == "edit")
+    opening = Opening(services, task)
 
     def version_picture(request: dict) -> dict[str, str]:
         """A version's picture as base64 JPEG, or only its thumbnail."""
@@ -182,7 +188,7 @@ def workspace_functions(services: Services, task: str) -> list[Callable[..., Any
             session.workspace.find(int(request["number"])).mask = mask_in(request)
             return True
 
-        return told(session, put) is True
+        return told(session, put, "mask") is True
 
     def mask_of_version(request: dict) -> dict[str, str]:
         """The mask that was last put there."""
@@ -208,13 +214,16 @@ def large(run: Run, side: str, index: int, step: int | None) -> dict[str, str]:
     return {"after": picture_jpeg(after, SHOWN_SIDE)} | ({"before": before} if before else {})
 
 
-def told(session: Session, act: Callable[[], Any]) -> Any:
-    """What `act` returns; None where it cannot be done, which the page then says."""
+def told(session: Session, act: Callable[[], Any], action: str = "") -> Any:
+    """What `act` returns; None where it cannot be done, which the page then says, until an equal action succeeds."""
     try:
-        return act()
+        done = act()
     except OURS_TO_TELL as error:
-        session.say(explain(error))
+        session.say(replace(explain(error), action=action))
         return None
+    if action:
+        session.succeeded(action)
+    return done
 
 
 def index_in(request: dict) -> int:

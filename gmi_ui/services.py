@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gmi_ui.frames import Painter
+from gmi_ui.history.outputs import Outputs
 from gmi_ui.models.library import Library
 from gmi_ui.models.models import Models
 from gmi_ui.notices import BusyError, NotPossibleError
@@ -31,13 +32,17 @@ class Services:
     library: Library
     examples: ExampleSets
     last_runs: LastRuns
+    outputs: Outputs
 
     @classmethod
-    def around(cls, models: Models, *, kept: Path | None = None) -> "Services":
-        """kept: the folder for the last run of each page; without one they go with the studio."""
+    def around(cls, models: Models, *, kept: Path | None = None, outputs: Outputs | None = None) -> "Services":
+        """kept: the folder for the last run of each page; without one they go with the studio. outputs: what keeps
+        finished pictures; without it none are.
+        """
         queue, last_runs = RunQueue(models), LastRuns(kept)
         painter = Painter(models, queue, last_runs)
-        return cls(models, queue, Sessions(), painter, Pictures(), Library(models), ExampleSets(), last_runs)
+        pictures, library, outputs = Pictures(), Library(models), outputs or Outputs()
+        return cls(models, queue, Sessions(), painter, pictures, library, ExampleSets(), last_runs, outputs)
 
     def start(self, session: Session, run: Run) -> None:
         """Queues a run for a tab. Raises NotPossibleError while the tab's last one goes on."""
@@ -45,6 +50,7 @@ class Services:
             raise BusyError(BUSY)
         self.queue.submit(run)
         self.last_runs.follow(session.token, session.tab, run)
+        self.outputs.follow((session.token, session.tab), run)
 
     def go_on(self, session: Session) -> None:
         """Queues the tab's stopped run again. Raises NotPossibleError if there is none."""
@@ -53,9 +59,13 @@ class Services:
         session.run.reopen()
         self.queue.submit(session.run)
         self.last_runs.follow(session.token, session.tab, session.run)
+        self.outputs.follow((session.token, session.tab), session.run)
 
     def find(self, version: PictureVersion, model: str, prompt_model: str, *, task: str = "edit") -> None:
-        """Queues the inversion of a version's picture; to inpaint, a look at it where that can tell anything."""
+        """Queues the inversion of a version's picture; to inpaint, a look at it where that can tell anything; to
+        translate, nothing."""
+        if task == "translate":
+            return
         row = self.models.row(model)
         if task == "inpaint" and (row is None or row.in_domain_distance is None or "encoder" not in row.files):
             return
@@ -67,4 +77,5 @@ class Services:
         work = self.queue.current
         self.library.end()
         self.queue.end(patience)
+        self.outputs.end(patience)
         return work if isinstance(work, Run) and work.moment.sides else None

@@ -8,7 +8,7 @@ import itertools
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +19,11 @@ from gmi_ui.runs.run import Run
 from gmi_ui.runs.work import Work
 from gmi_ui.tokens import is_token
 
-REMEMBERED = 16  # browser tabs; the one unseen for longest is forgotten first, never one whose run goes on
+REMEMBERED = 16  # browser tabs with pictures; the one unseen for longest is forgotten first, never while a run goes on
+EMPTY_REMEMBERED = 64  # browser tabs without
+FORGOTTEN_REMEMBERED = 256  # browser tabs that are still told so
 KEPT_MODELS = 64  # models whose settings are kept
-TABS = ("generate", "edit", "inpaint")  # of the engine's own tasks; others make themselves known
+TABS = ("generate", "edit", "inpaint", "translate")  # of the engine's own tasks; others make themselves known
 # Not from 1: pages outlive a restart of the server, and have taken numbers of the one before.
 _arrivals = itertools.count(time.time_ns() // 1_000_000)
 
@@ -33,6 +35,16 @@ class Arrival:
     settings: RunSettings | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     number: int = field(default_factory=lambda: next(_arrivals))
+
+
+def forgotten_notice(remembered: int) -> Notice:
+    """Why a tab's pictures are not there any more."""
+    return Notice(
+        f"The studio keeps the pictures of {remembered} browser tabs, and that many others were used since this one "
+        "was looked at: what it held was given up. If its last run is offered below, save it from there; else check "
+        "the settings and press Run to make it again.",
+        "warning",
+    )
 
 
 class Session:
@@ -47,6 +59,7 @@ class Session:
         self.arrival: Arrival | None = None
         self.shown_model: str | None = None  # whose controls the page shows, where each model has its own
         self.kept_settings: OrderedDict[str, RunSettings] = OrderedDict()  # of each model that was turned away from
+        self._parents: OrderedDict[object, str] = OrderedDict()
         self._lock = threading.Lock()
 
     def begin(self, run: Run) -> bool:
@@ -68,6 +81,23 @@ class Session:
     def say(self, notice: Notice) -> None:
         """Shows a notice; the newest counts."""
         self.notice = notice
+
+    def succeeded(self, action: str) -> None:
+        """What was said of the action's failing goes."""
+        if self.notice is not None and self.notice.action == action:
+            self.notice = None
+
+    def descend(self, settings: RunSettings, parent: str) -> None:
+        """Runs with this start, or unlike the same pictures, are made from `parent`, a kept picture."""
+        if (origin := _origin_of(settings)) and parent:
+            self._parents[origin] = parent
+            while len(self._parents) > KEPT_MODELS:
+                self._parents.popitem(last=False)
+
+    def parent_of(self, settings: RunSettings) -> str:
+        """The kept picture that a run with these settings is made from; "" for none."""
+        origin = _origin_of(settings)
+        return self._parents.get(origin, "") if origin else ""
 
     def keep_settings(self, settings: RunSettings) -> None:
         """Keeps a model's settings for when it is turned to again."""
@@ -91,12 +121,22 @@ class Session:
     def newest_notice(self) -> Notice | None:
         """The tab's own message or one of its works', whichever came last."""
         own = None if self.notice and self.notice.passing and self.active is None else self.notice
-        notices = [own, *(work.moment.notice for work in self.works)]
+        notices = [own, self.workspace.notice, *(work.moment.notice for work in self.works)]
         return max((n for n in notices if n), key=lambda n: n.number, default=None)
 
     @property
     def is_busy(self) -> bool:
         return self.run is not None and not self.run.is_over
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it holds pictures that would be missed."""
+        return self.run is not None or self.workspace.current is not None
+
+
+def _origin_of(settings: RunSettings) -> object:
+    """What of the settings comes from earlier pictures."""
+    return getattr(settings, "start", None) or getattr(settings, "unlike", None)
 
 
 class Sessions:
@@ -104,6 +144,7 @@ class Sessions:
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._sessions: OrderedDict[str, dict[str, Session]] = OrderedDict()
+        self._forgotten: OrderedDict[str, set[str]] = OrderedDict()  # tabs whose pictures were given up, by token
         self._tabs = set(TABS)
         self._room = Room()  # of the pictures of all
         self._remembered = remembered
@@ -125,13 +166,37 @@ class Sessions:
             self._forget(besides=token)
             for session in sessions.values():
                 session.workspace.seen()
-            return sessions.setdefault(tab, Session(self._room, token=token, tab=tab))
+            if tab not in sessions:
+                sessions[tab] = self._new(token, tab)
+            return sessions[tab]
+
+    def _new(self, token: str, tab: str) -> Session:
+        session = Session(self._room, token=token, tab=tab)
+        if tab in self._forgotten.get(token, ()):
+            self._forgotten[token].discard(tab)
+            session.say(forgotten_notice(self._remembered))
+        return session
 
     def _forget(self, *, besides: str) -> None:
-        idle = [
+        """Tabs that hold nothing push out none that hold pictures."""
+        used = {token: used_tabs(sessions) for token, sessions in self._sessions.items()}
+        for is_used, most in ((True, self._remembered), (False, EMPTY_REMEMBERED)):
+            tokens = [token for token, tabs in used.items() if bool(tabs) is is_used]
+            for token in self._idle(tokens, besides=besides)[: max(0, len(tokens) - most)]:
+                del self._sessions[token]
+                if is_used:
+                    self._forgotten[token] = used[token]
+        while len(self._forgotten) > FORGOTTEN_REMEMBERED:
+            self._forgotten.popitem(last=False)
+
+    def _idle(self, tokens: Iterable[str], *, besides: str) -> list[str]:
+        return [
             token
-            for token, sessions in self._sessions.items()
-            if token != besides and not any(session.active for session in sessions.values())
+            for token in tokens
+            if token != besides and not any(session.active for session in self._sessions[token].values())
         ]
-        for token in idle[: max(0, len(self._sessions) - self._remembered)]:
-            del self._sessions[token]
+
+
+def used_tabs(sessions: Mapping[str, Session]) -> set[str]:
+    """The tabs of the page that hold pictures."""
+    return {tab for tab, session in sessions.items() if session.is_used}

@@ -70,6 +70,18 @@
       shownOne(".opens-pictures")?.click();
     },
 
+    // Fetches a file that the server has saved for it.
+    download(saved) {
+      const { root, api_prefix: prefix } = window.gradio_config;
+      const link = document.createElement("a");
+      // Below the address that this page came from: a proxy's own, which the server need not know.
+      const below = new URL(root, location.href).pathname.replace(/\/$/, "");
+      const path = saved.split("/").map(encodeURIComponent).join("/"); // # and ? are names of folders too
+      link.href = `${location.origin}${below}${prefix ?? ""}/file=${path}`;
+      link.download = ""; // its own name
+      link.click();
+    },
+
     goTo(task) {
       document.querySelector(`[role="tab"][data-tab-id="${task}"]`)?.click();
       document.dispatchEvent(new CustomEvent("studio:wake", { detail: { task } }));

@@ -10,10 +10,21 @@ from pathlib import Path
 import gradio as gr
 from fastapi.middleware import Middleware
 
+from engine.errors import ModelError
 from engine.settings import SettingsError
-from engine.system.folders import cache_folder
-from gmi_ui.components import model_library, painter, particle_grid, run_bar, version_history, workspace_view
+from engine.system.folders import cache_folder, outputs_folder
+from gmi_ui.components import (
+    history,
+    lab,
+    model_library,
+    painter,
+    particle_grid,
+    run_bar,
+    version_history,
+    workspace_view,
+)
 from gmi_ui.guard import Gate, Guard, Names
+from gmi_ui.history.outputs import CHOICE, Outputs, chosen_folder
 from gmi_ui.listening import LOOPBACK, OptionsError, Place, free_place, without_proxies
 from gmi_ui.models.models import Models, engine_loaders
 from gmi_ui.notices import NotPossibleError
@@ -22,7 +33,7 @@ from gmi_ui.services import Services
 from gmi_ui.tabs import TABS
 from gmi_ui.tabs.common import Page
 from gmi_ui.tabs.generate import DEFAULTS
-from gmi_ui.temporary import upload_folder
+from gmi_ui.temporary import remove_halves_of_files, upload_folder
 from gmi_ui.theme import studio_theme
 from gmi_ui.tokens import Tokens
 
@@ -32,7 +43,10 @@ PATIENCE = 20.0  # seconds that the last step may take once the studio is to end
 INTERRUPTED_KEPT = 30 * 86400.0  # seconds
 INTERRUPTED = "interrupted"  # in the cache: pictures of runs that the studio's end has stopped
 MAX_UPLOAD = 2 << 30  # bytes; what is too large for the engine it says itself, and better
-PARTS = (run_bar, particle_grid, version_history, workspace_view, painter, model_library)  # the components of our own
+# Threads for what clicks ask for, such as loading. Not 40: gradio then takes them from those that every request needs.
+HANDLERS = 24
+# The components of our own.
+PARTS = (run_bar, particle_grid, version_history, workspace_view, painter, history, model_library, lab)
 LAST_RUNS = "last-runs"  # the folder for the last run of each page
 _HERE = Path(__file__).parent
 _HEADER_JS = """window.studio.applyTheme();
@@ -53,10 +67,18 @@ class LaunchOptions:
     auth: tuple[str, str] | None = None
     allow_hosts: tuple[str, ...] = ()  # more names under which the page is reached
     root_path: str = ""  # below which a reverse proxy serves the page: /PATH, or https://NAME/PATH
+    outputs: Path | None = None  # where finished pictures are kept; None: as chosen on the page, else the usual folder
+    keeps: bool = True  # whether they are
 
     def __post_init__(self) -> None:
         if self.share and self.auth is None:
             raise OptionsError("--share puts the studio on the internet: say who may use it with --auth user:password.")
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others than the person at this machine may use the page."""
+        elsewhere = self.host not in LOOPBACK or self.allow_hosts or self.root_path
+        return bool(elsewhere or self.share or self.auth)
 
 
 def _header() -> gr.HTML:
@@ -71,10 +93,10 @@ def _header() -> gr.HTML:
     )
 
 
-def build(models: Models, *, kept: Path | None = None) -> tuple[gr.Blocks, Services]:
-    """The page around the given models. kept: the folder for the last run of each page."""
+def build(models: Models, *, kept: Path | None = None, outputs: Outputs | None = None) -> tuple[gr.Blocks, Services]:
+    """The page around the given models. kept, outputs: see `Services.around`."""
     os.environ["GRADIO_TEMP_DIR"] = str(upload_folder())  # gradio has no other way to be told
-    services = Services.around(models, kept=kept)
+    services = Services.around(models, kept=kept, outputs=outputs)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
         switch = _header()
         token = gr.Textbox(visible="hidden", elem_id="token", show_label=False)
@@ -118,7 +140,9 @@ class Server:
 def serve(models: Models, options: LaunchOptions) -> Server:
     """Builds the page, serves it, and loads the default models meanwhile. Raises OptionsError."""
     place = free_place(options.host, options.port)
-    page, services = build(models, kept=cache_folder() / LAST_RUNS)
+    remove_halves_of_files()
+    page, services = build(models, kept=cache_folder() / LAST_RUNS, outputs=outputs_of(options))
+    services.outputs.begin()
     with without_proxies(place.host, besides_others=options.share):
         _launch(page, services, options, place)
     models.warm(DEFAULTS)
@@ -126,6 +150,21 @@ def serve(models: Models, options: LaunchOptions) -> Server:
     if options.browser:
         webbrowser.open(address)
     return Server(page, services, address)
+
+
+def outputs_of(options: LaunchOptions) -> Outputs:
+    """What keeps finished pictures. Where others may use the page too, they are kept only in a folder that was named
+    for it, and not shown on the page.
+    """
+    choice = cache_folder() / CHOICE
+    if options.is_shared:
+        return Outputs(options.outputs if options.keeps else None, is_private=False)
+    try:
+        usual = options.outputs or outputs_folder()
+    except ModelError:  # a user without a home
+        usual = cache_folder() / "outputs"
+    folder = options.outputs or chosen_folder(choice, usual)
+    return Outputs(folder if options.keeps else None, usual=usual, choice=choice)
 
 
 def _launch(page: gr.Blocks, services: Services, options: LaunchOptions, place: Place) -> None:
@@ -143,10 +182,12 @@ def _launch(page: gr.Blocks, services: Services, options: LaunchOptions, place: 
         enable_monitoring=False,
         footer_links=[],
         max_file_size=MAX_UPLOAD,
+        max_threads=HANDLERS,
         allowed_paths=[str(services.pictures.folder)],
         theme=studio_theme(),
         css_paths=[_HERE / "studio.css", *(part.CSS for part in PARTS)],
         head=f"<script>{(_HERE / 'studio.js').read_text(encoding='utf-8')}</script>",
+        favicon_path=_HERE / "icon.png",
         root_path=options.root_path,
         app_kwargs={"middleware": [Middleware(Guard, gate=gate_of(options))]},
     )

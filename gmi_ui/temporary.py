@@ -15,6 +15,10 @@ from pathlib import Path
 
 import psutil
 
+from engine.models.downloads import remove_stale_parts
+from engine.system.files import remove_leftovers
+from engine.system.folders import cache_folder, models_folder
+
 PREFIX = "gmi-studio-"
 MOST_SAVED = 300_000_000  # bytes of pictures to download
 MOST_UPLOADED = 6_000_000_000  # bytes; models are taken out of it as soon as they are opened
@@ -43,6 +47,17 @@ def new_folder() -> Path:
 def upload_folder() -> Path:
     """Where gradio keeps what is uploaded."""
     return studio_folder() / UPLOADS
+
+
+def remove_halves_of_files() -> None:
+    """Deletes what programs that were killed left of files in the cache and among the models.
+
+    Downloads that can be taken up, and were begun lately, stay.
+    """
+    with suppress(OSError):
+        for folder in (cache_folder(), models_folder()):
+            remove_leftovers(folder, below=True)
+        remove_stale_parts(models_folder())
 
 
 def _mark(process: psutil.Process) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engine.models.clip import PromptModel
     from engine.models.loading import GeneratorModel
     from engine.pictures.examples import Examples
+    from engine.pictures.picture_files import Picture
     from engine.tasks import Task
     from engine.tasks.inversion import Start
     from gmi_ui.models.models import Models
@@ -79,6 +80,9 @@ class EditJob(Job[EditSettings]):
             )
             yield
         return prepared
+
+    def began_at(self) -> "Picture":
+        return self.version.picture
 
     def extras(self, settings: EditSettings) -> Mapping[str, Any]:
         from engine.tasks.start_metadata import edit_extras

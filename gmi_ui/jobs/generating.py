@@ -1,5 +1,6 @@
 """Generate runs: pictures for a prompt, beside the same seeds without repulsion or the pictures of another model."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 from engine.families import find_family
 from engine.settings import GenerateSettings, RunSettings
 from gmi_ui.models.models import shown_name, watch_of
-from gmi_ui.runs.job import FIT, TEXT, Console, Figure, Job, Prepared, tell_doubts, tell_what_was_cut
+from gmi_ui.runs.job import DIVERSITY, FIT, PLAIN, TEXT, Console, Figure, Job, Prepared, tell_doubts, tell_what_was_cut
 
 if TYPE_CHECKING:
     from engine.pictures.examples import Examples
@@ -15,25 +16,36 @@ if TYPE_CHECKING:
     from gmi_ui.models.models import Models
 
 NOT_COMPARABLE = "Each side is judged by its own prompt model, so these numbers of the two do not compare."
+OF_FEW = "Of a few pictures it only tells two sides of as many apart"
+DISTANCE = Figure(
+    "frechet",
+    "Distance",
+    "Fréchet distance of image features to those of the model's examples. Lower is more like them. "
+    f"{OF_FEW}; by itself it means something from several hundred pictures on.",
+)
+PRECISION = Figure("precision", "Precision", "Share of the pictures that lie among the model's examples (k = 3).")
+RECALL = Figure("recall", "Recall", f"Share of the model's examples that lie among the pictures (k = 3). {OF_FEW}.")
 
 
 @dataclass(frozen=True, eq=False)
 class GenerateJob(Job[GenerateSettings]):
-    """Pictures for a prompt. examples: pictures that people gave to go towards, by the hash that settings name."""
+    """Pictures for a prompt. examples: pictures to go towards or to be unlike, by the hash that settings name."""
 
     examples: Mapping[str, "Examples"] = field(default_factory=dict)
 
     def titles(self, settings: GenerateSettings) -> Mapping[str, str]:
         if settings.other:
             return {"ours": heading(settings), "baseline": heading(settings.other)}
-        return super().titles(settings)
+        titles = super().titles(settings)
+        return titles if settings.prompt or "baseline" not in titles else {**titles, "baseline": PLAIN}
 
     def figures(self, settings: GenerateSettings) -> tuple[Figure, ...]:
-        figures = super().figures(settings)
+        """Without words, how like the model's examples the pictures are, where it has some."""
+        figures = super().figures(settings) if settings.prompt else (DISTANCE, PRECISION, RECALL, DIVERSITY)
         if not settings.other or settings.other.prompt_model == settings.prompt_model:
             return figures
         told = (figure._replace(help=f"{figure.help} {NOT_COMPARABLE}") for figure in figures if figure != TEXT)
-        return (FIT, *told)
+        return (FIT, *told) if settings.prompt else tuple(told)
 
     def baseline(self, settings: GenerateSettings) -> RunSettings:
         return settings.other or super().baseline(settings)
@@ -52,16 +64,21 @@ class GenerateJob(Job[GenerateSettings]):
             tell_doubts(chosen.prompt, generator, prompt_model, console)
             yield
             watch = watch_of(console)  # where starts are looked for, hundreds of pictures are drawn for each
-            prepared[name] = tasks.generate(
-                chosen, generator, prompt_model, examples=self.examples.get(chosen.towards), watch=watch
-            )
+            started = time.perf_counter()
+            given, seen = self.examples.get(chosen.towards), self.examples.get(chosen.unlike)
+            prepared[name] = tasks.generate(chosen, generator, prompt_model, examples=given, seen=seen, watch=watch)
+            models.step_times.searched(chosen, time.perf_counter() - started)
         if settings.is_compared and not settings.beside:
-            prepared["baseline"] = prepared["ours"].without_repulsion()
+            prepared["baseline"] = prepared["ours"].baseline()
         return prepared
 
+    def called(self, settings: GenerateSettings) -> str:
+        return settings.prompt or "Without words"
+
     def leads_to(self, task: "Task") -> Sequence[str]:
-        """Other models than the one that drew the pictures see no sense in them."""
-        return find_family(task.generator.family).possible_tasks
+        """Other models than the one that drew the pictures see no sense in them; but for translators of such ones."""
+        possible = find_family(task.generator.family).possible_tasks
+        return (*possible, "translate") if "edit" in possible else possible
 
 
 GENERATE = GenerateJob()

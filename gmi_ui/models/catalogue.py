@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from engine.families import find_family
 from engine.families.declaration import Family
-from engine.models.table import first_settings
+from engine.models.table import family_of, first_settings
 from engine.settings import GenerateSettings
 from gmi_ui.models.models import Models
 
@@ -26,18 +26,18 @@ def look_up(models: Models, name: str) -> Entry:
     row = models.row(name)
     if row is not None and (row.classes or not find_family(row.family).has_classes):
         examples = row.examples or _as_examples(row.classes)
-        family = _family(row.family, row.classes)
+        family = _for(family_of(row.family, row), row.classes)
         family = replace(family, spaces=(*family.spaces, *row.spaces))
         return Entry(family, row.classes, examples, first_settings(name, row.family, row))
     model = models.generator(name)
     examples = model.examples or _as_examples(model.classes)
-    family = _family(model.family, model.classes)
+    family = _for(family_of(model.family, row), model.classes)
     return Entry(family, model.classes, examples, first_settings(name, model.family, row))
 
 
-def _family(name: str, classes: tuple[str, ...]) -> Family:
+def _for(family: Family, classes: tuple[str, ...]) -> Family:
     """Of a model with classes, one that has settings for them."""
-    return find_family(name).with_classes() if classes else find_family(name)
+    return family.with_classes() if classes else family
 
 
 def _as_examples(classes: tuple[str, ...]) -> tuple[str, ...]:

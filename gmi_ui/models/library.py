@@ -4,7 +4,6 @@ One `Library` serves all pages: a download that one page began is seen on the ot
 of its own and is told as an `Transfer`; pages ask for the newest state.
 """
 
-import errno
 import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from engine.models import memory, store
 from engine.models.downloads import Cancelled, Patience, Progress
 from engine.models.public import PUBLIC_MODELS, PublicFile, PublicModel
 from engine.models.table import PUBLIC_PREFIX, ModelRow
+from engine.system.files import is_out_of_space
 from engine.system.folders import models_folder
 from gmi_ui.models.models import Models, shown_name
 from gmi_ui.notices import NotPossibleError, explain
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Source = Literal["bundled", "fetched", "own"]
 
-TASK_NAMES = {"generate": "Generate", "edit": "Edit", "inpaint": "Inpaint"}
+TASK_NAMES = {"generate": "Generate", "edit": "Edit", "inpaint": "Inpaint", "translate": "Translate"}
 MOST_PICTURES = 64
 MOST_TRANSFERS = 24  # of those that are over, the oldest are forgotten
 GIGABYTE = 10**9
@@ -359,7 +359,7 @@ class Library:
 
 def told(error: Exception) -> str:
     """What a page says of an error that came up while a model was fetched or opened."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and is_out_of_space(error):
         return "The disk is full. Free some space, or choose another folder for models (GMI_MODELS), then try again."
     notice = explain(error)
     if notice.text.startswith("The memory is full"):
@@ -388,10 +388,7 @@ def use_of_family(family: str) -> str:
     possible = tasks_here(family)
     if possible:
         return ", ".join(TASK_NAMES[task] for task in possible)
-    about = find_family(family)
-    purpose = about.purpose
-    if purpose and about.possible_tasks:
-        return f"{purpose}, by the command `python -m engine {about.possible_tasks[0]}`"
+    purpose = find_family(family).purpose
     return f"{purpose}; opened, checked and converted here, not run yet" if purpose else "No tab uses it"
 
 

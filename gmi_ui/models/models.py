@@ -12,18 +12,20 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engine.errors import LoadingStopped, ModelError
 from engine.families import find_family
+from engine.families.declaration import Family
 from engine.models import store
 from engine.models.table import PUBLIC_PREFIX, ModelRow, list_models
 from engine.settings import GenerateSettings
 from engine.system import memory
 from engine.system.files import Watch
 from gmi_ui.models.timing import StepTimes
-from gmi_ui.notices import Notice, explain
+from gmi_ui.notices import Notice, explain, shortened_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,7 +103,7 @@ def engine_loaders(device: str = "auto", threads: int | None = None) -> Loaders:
             POOL.set_budget(budget)
 
     def pool() -> "ModelPool | None":
-        return sys.modules["engine.models.loading"].POOL if "engine.models.loading" in sys.modules else None
+        return getattr(sys.modules.get("engine.models.loading"), "POOL", None)  # it may be half imported
 
     return Loaders(
         generator, prompt_model, list_models, prepare, store.stored_rows, inspect, serving, pool, _memory(device)
@@ -151,7 +153,7 @@ class Models:
         self._prepared = False
         self._lock = threading.Lock()
         self._warmed = threading.Event()
-        self.trouble: Notice | None = None  # why `warm` failed
+        self._failure: Notice | None = None  # of `warm`
         self.gallery: tuple[bytes, ...] = ()  # JPEGs of random samples, once warm: see `random_latents`
 
     def generator(self, name: str) -> "GeneratorModel":
@@ -244,6 +246,11 @@ class Models:
         """What is known of a generator without loading it; None for a file that was not opened yet."""
         return next((row for row in self._rows() if row.name == name and row.kind == "generator"), None)
 
+    def family(self, name: str) -> Family:
+        """That of a generator, without loading it; for a file that was not opened yet one of which nothing is known."""
+        row = self.row(name)
+        return find_family(row.family if row else "")
+
     def opened(self, name: str) -> ModelRow | None:
         """A fetched model, or a file that was opened once: it is known to load. None for others."""
         return next((row for row in self._read(self._loaders.stored) if row.name == name), None)
@@ -264,13 +271,22 @@ class Models:
             return ()
 
     def hash_of(self, name: str) -> str | None:
-        """The hash of a model that was loaded; None for others."""
-        return self._hashes.get(name)
+        """Of a model that was loaded; of others the one that their row records, None where it records none."""
+        if name in self._hashes:
+            return self._hashes[name]
+        row = next((row for row in self._rows() if row.name == name), None)
+        return row.main_sha256 if row else None
 
     @property
     def is_warm(self) -> bool:
         """Whether `warm` has ended, well or badly."""
         return self._warmed.is_set()
+
+    @property
+    def trouble(self) -> Notice | None:
+        """Why `warm` failed, else what became of the newest list of models that was damaged."""
+        damaged = store.damaged_lists()
+        return self._failure or (damage_notice(damaged[-1]) if damaged else None)
 
     def warm(self, defaults: GenerateSettings) -> threading.Thread:
         """Loads the default models and draws the gallery on a thread; `trouble` tells of a failure."""
@@ -284,9 +300,19 @@ class Models:
             self.gallery = random_pictures(generator)
             self.prompt_model(defaults.prompt_model).text_features([defaults.prompt])
         except Exception as error:  # the page must come up without its models, and say so
-            self.trouble = explain(error)
+            self._failure = explain(error)
         finally:
             self._warmed.set()
+
+
+@lru_cache(maxsize=16)
+def damage_notice(damaged: store.DamagedList) -> Notice:
+    """What a person should know of it; the same notice each time, which a page can dismiss."""
+    return Notice(
+        f"{shortened_path(damaged.path)} was damaged and set aside as {damaged.kept.name}; a new one "
+        "begins. Models that are missing now can be fetched or opened again in the Models tab.",
+        "warning",
+    )
 
 
 def random_latents(generator: "GeneratorModel", count: int = GALLERY_SIZE) -> "Tensor":

@@ -1,8 +1,8 @@
 """How long models take on this machine: measured from runs, and foretold before one begins.
 
 A step costs about as much for each picture, whatever the prompt: seconds for one picture and step, by model, are all
-that has to be remembered. Before the first run of a model that is slow to draw, a step of one picture is made and
-measured.
+that has to be remembered, and for each start where some are tried. Before the first run of a model that is slow to
+draw, a step of one picture is made and measured.
 """
 
 import threading
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from engine.settings import RunSettings
+from engine.settings import FlowSettings, GenerateSettings, RunSettings
 from gmi_ui.notices import Notice
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class StepTimes:
 
     def __init__(self) -> None:
         self._seconds: dict[tuple[str, bool], float] = {}  # by the model, and whether codes took turns
+        self._tries: dict[str, float] = {}  # seconds of one start that is tried, by the model
         self._lock = threading.Lock()
 
     def of(self, model: str) -> float | None:
@@ -41,6 +42,25 @@ class StepTimes:
         """Of a step in which codes take turns, in those before."""
         plain, turn = (self._seconds.get((model, turns)) for turns in (False, True))
         return turn / plain if plain and turn else TURN_COST
+
+    def searched(self, settings: RunSettings, seconds: float) -> None:
+        """The starts of a run were looked for, in that time."""
+        if (tried := tries_of(settings)) > 0:
+            with self._lock:
+                each = seconds / tried
+                self._tries[settings.model] = (self._tries.get(settings.model, each) + each) / 2
+
+    def search(self, settings: RunSettings) -> float | None:
+        """Seconds that looking for a run's starts will take; None for a model of which that was not measured yet."""
+        tried, each = tries_of(settings), self._tries.get(settings.model)
+        return 0.0 if tried == 0 else None if each is None else tried * each
+
+    def whole(self, settings: RunSettings) -> float | None:
+        """Seconds that all steps of a run will take; None for a model that was not measured yet, and for two."""
+        each = self.of(settings.model)
+        if each is None or settings.other:
+            return None
+        return seconds_of_steps(settings.flow, each * pictures_of(settings), self.turn_cost(settings.model))
 
     def took(self, settings: RunSettings, seconds: float, *, turns: bool = False) -> float:
         """All sides of a run took a step, in that time; returns what the next ones will take.
@@ -60,8 +80,20 @@ class StepTimes:
 
 
 def pictures_of(settings: RunSettings) -> int:
-    """How many pictures a step of a run draws: those of all sides."""
-    return settings.n * (2 if settings.is_compared else 1)
+    """How many pictures a step of a run draws: those of all sides that move. The plain generator's stand still."""
+    is_plain = isinstance(settings, GenerateSettings) and not settings.prompt and not settings.other
+    return settings.n * (2 if settings.is_compared and not is_plain else 1)
+
+
+def tries_of(settings: RunSettings) -> int:
+    """How many starts are tried before a run; 0 where none are chosen from."""
+    candidates = getattr(settings, "candidates", 1)
+    return settings.n * candidates if candidates > 1 else 0
+
+
+def seconds_of_steps(flow: FlowSettings, step_seconds: float, turn_cost: float) -> float:
+    """Of all steps of a run, with those in which codes take turns."""
+    return step_seconds * (flow.steps + (turn_cost - 1) * flow.detail_steps)
 
 
 def foretell(settings: RunSettings, tasks: "Mapping[str, Task]", times: StepTimes) -> float | None:
@@ -104,7 +136,7 @@ def seconds_of_step(task: "Task") -> float:
 def notice_of(settings: RunSettings, step_seconds: float, turn_cost: float = TURN_COST) -> Notice | None:
     """What is said before a run that takes long; how long it still takes is told by its progress alone."""
     flow = settings.flow
-    seconds = step_seconds * (flow.steps + (turn_cost - 1) * flow.detail_steps)
+    seconds = seconds_of_steps(flow, step_seconds, turn_cost)
     if seconds < WORTH_TELLING:
         return None
     return Notice(

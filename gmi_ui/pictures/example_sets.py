@@ -1,11 +1,15 @@
-"""Pictures that people gave to go towards: the newest sets, by the hash that settings name them by."""
+"""Pictures that runs go towards or keep away from: the newest sets, by the hash that settings name them by."""
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from gmi_ui.notices import NotPossibleError
 
 if TYPE_CHECKING:
     from engine.pictures.examples import Examples
+    from engine.pictures.picture_files import Picture
 
 MOST_SETS = 8  # of at most 60 MB each
 
@@ -30,6 +34,20 @@ class ExampleSets:
             if sha256 in self._sets:
                 self._sets.move_to_end(sha256)
             return self._sets.get(sha256)
+
+    def more(self, sha256: str, pictures: "Sequence[Picture]") -> "Examples":
+        """A set and these pictures as a new set, which is kept. Raises NotPossibleError where they are too many."""
+        from engine.pictures.examples import MOST_EXAMPLES, examples_of
+
+        earlier = self.find(sha256)
+        examples = examples_of([*(earlier.pictures if earlier else ()), *pictures])
+        if len(examples) > MOST_EXAMPLES:
+            raise NotPossibleError(
+                f"That would be {len(examples)} pictures to be unlike; {MOST_EXAMPLES} are the most. Press “Forget "
+                "them”, then go on from here."
+            )
+        self.add(examples)
+        return examples
 
     def count(self, sha256: str) -> int | None:
         """How many pictures a set has; None for one that is not here."""

@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import MetadataError
-from engine.settings import EditSettings, RunSettings, settings_from_dict
+from engine.settings import (
+    EditSettings,
+    GenerateSettings,
+    InpaintSettings,
+    RunSettings,
+    TranslateSettings,
+    settings_from_dict,
+)
 from gmi_ui.models.models import Models
 from gmi_ui.notices import Notice
 from gmi_ui.runs.steering import repels
+
+CANNOT_BE_DRAWN = " What the edit began at cannot be drawn by this version, so the saved picture itself was opened."
 
 
 @dataclass(frozen=True)
@@ -20,12 +29,20 @@ class Restored:
     settings: RunSettings
     notice: Notice
     extra: dict[str, Any]
+    made_by: str | None = None  # the hash of the generator that made it
 
     @property
     def text(self) -> str:
         """What the picture was called that the run began at."""
         text = self.extra.get("text")
         return text[:200] if isinstance(text, str) else "Restored"
+
+    @property
+    def parent(self) -> str:
+        """The sha256 of the saved picture that it was made from; "" where it was made from none."""
+        from engine.pictures import png_files
+
+        return png_files.parent_of(self.extra)
 
     @property
     def scale(self) -> int:
@@ -50,12 +67,13 @@ def restored(path: str | Path, models: Models) -> Restored:
     from engine.pictures import png_files
 
     metadata = png_files.read_metadata(Path(path))
-    settings = without_equal_side(settings_from_dict(metadata["settings"]))
+    settings = settings_from_dict(metadata["settings"])
+    settings = without_equal_side(settings, fills_holes=models.family(settings.model).fills_holes)
     notice = _notice(metadata, settings, models)
     for told in filter(None, (png_files.left_out_of(metadata), _other_threads(metadata))):
         notice = Notice(f"{notice.text} {told}", "warning")
     extra = {name: value for name, value in metadata.get("extra", {}).items() if name != png_files.THREADS}
-    return Restored(settings, notice, extra)
+    return Restored(settings, notice, extra, metadata["models"].get(settings.model))
 
 
 def _other_threads(metadata: dict[str, Any]) -> str:
@@ -72,15 +90,22 @@ def _other_threads(metadata: dict[str, Any]) -> str:
     )
 
 
-def without_equal_side(settings: RunSettings) -> RunSettings:
-    """The same alone, where what would run beside it is the same once more: a picture of the baseline was saved."""
+def without_equal_side(settings: RunSettings, *, fills_holes: bool = False) -> RunSettings:
+    """The same alone, where what would run beside it is the same once more: a picture of the baseline was saved.
+
+    fills_holes: of the model's family; the baseline of an inpainting is then the model alone.
+    """
     if not settings.is_compared or settings.other is not None:
         return settings
     chosen: Any = settings
-    is_edit = isinstance(settings, EditSettings)
-    beside = chosen.baseline if is_edit else "no repulsion"
-    is_equal = not repels(settings.flow) if beside == "no repulsion" else chosen.method == beside
-    return replace(chosen, baseline="none" if is_edit else False) if is_equal else settings
+    has_method = isinstance(settings, EditSettings | TranslateSettings)
+    beside = chosen.baseline if has_method else "no repulsion"
+    is_beside_model = isinstance(settings, InpaintSettings) and fills_holes
+    if is_beside_model or (isinstance(settings, GenerateSettings) and not settings.prompt):
+        is_equal = settings.flow.until == 0
+    else:
+        is_equal = not repels(settings.flow) if beside == "no repulsion" else chosen.method == beside
+    return replace(chosen, baseline="none" if has_method else False) if is_equal else settings
 
 
 def carries_settings(path: str | Path) -> bool:
@@ -100,9 +125,10 @@ def _notice(metadata: dict[str, Any], settings: RunSettings, models: Models) -> 
         name for name, sha256 in metadata["models"].items() if models.hash_of(name) not in (None, sha256)
     )
     if different:
+        opened = "" if settings.model not in different or not isinstance(settings, EditSettings) else CANNOT_BE_DRAWN
         return Notice(
             f"Settings restored from {place}. It was made with another version of {', '.join(different)}: "
-            "the same settings will give other pictures.",
+            f"the same settings will give other pictures.{opened}",
             "warning",
         )
     if settings.flow.until is not None:

@@ -6,11 +6,11 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.errors import PictureError
 from engine.version import VERSION
 from gmi_ui.models.models import shown_name
 from gmi_ui.notices import Notice, NotPossibleError
@@ -21,10 +21,9 @@ from gmi_ui.temporary import MOST_SAVED, new_folder, trim
 
 if TYPE_CHECKING:
     from engine.inference.flow import Step
-    from engine.pictures.picture_files import Picture, Pixels
+    from engine.pictures.picture_files import Picture
 
-SCALES = (1, 2, 4)  # sizes that a picture can be saved at
-MOST_PIXELS = 120_000_000  # of one that is saved larger than it is
+MOST_ENLARGED = 240_000_000  # pixels of all that are saved at once, larger than they are
 SHEET, REPORT = "contact-sheet.png", "run.json"  # beside the pictures, where all of a run are saved
 SHEET_CELL, SHEET_COLUMNS = 256, 8  # pixels of a small picture, how many in a row
 KEPT_FOR = 3600.0  # seconds
@@ -43,7 +42,8 @@ class Pictures:
     def save_one(self, run: Run, side: str, index: int, step: int | None = None, *, scale: int = 1) -> Path:
         """One picture, of the newest step or a kept one, `scale` times as large.
 
-        Raises NotPossibleError if it is not there or would be too large, SaveError if it cannot be written.
+        Raises NotPossibleError if it is not there, PictureError if it would be too large, SaveError if it cannot be
+        written.
         """
         from engine.system import files
 
@@ -51,27 +51,39 @@ class Pictures:
         drawn = step_of(run, side, step)
         data = png(run, side, index, drawn, scale=scale)
         suffix = f"_{place_of(run, side)}" if side != OURS else ""
-        size = f"_{scale}x" if scale > 1 else ""
-        name = f"{name_of(run)}_{origin_of(index, drawn)}{suffix}{size}.png"
+        name = f"{name_of(run)}_{origin_of(index, drawn)}{suffix}{size_of(scale)}.png"
         path = self.folder / run.id / name
         self._forget_old()
         files.save_file(path, data)
         return path
 
-    def save_all(self, run: Run, step: int | None = None) -> Path:
-        """Every picture of every side, those beside ours in a folder of their own, with all of them on one sheet, and
-        what made them in one file. Raises as `save_one`.
+    def save_all(self, run: Run, step: int | None = None, *, scale: int = 1) -> Path:
+        """Every picture of every side, `scale` times as large, those beside ours in a folder of their own, with all
+        of them on one sheet, and what made them in one file. Raises as `save_one`.
         """
         from engine.system import files
 
-        pictures = archive_of(run, step)
+        pictures = archive_of(run, step, scale=scale)
         if not pictures:
             raise NotPossibleError("There are no pictures to save yet.")
         at = run.moment.step if step is None else step
-        path = self.folder / run.id / f"{name_of(run)}_seed-{run.settings.seed}_step-{at}.zip"
+        path = self.folder / run.id / f"{name_of(run)}_seed-{run.settings.seed}_step-{at}{size_of(scale)}.zip"
         self._forget_old()
         files.save_zip(path, pictures, made=time.time())
         return path
+
+    def copy(self, source: Path, place: str) -> Path:
+        """A file's copy in the folder `place` of ours. Raises SaveError."""
+        from engine.system import files
+
+        self._forget_old()
+        target = self.folder / place / source.name
+        files.make_folder(target.parent)
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:
+            raise files.save_error(target, error) from error
+        return target
 
     def _forget_old(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # a system may have swept it
@@ -89,8 +101,13 @@ def check_picture(run: Run, side: str, index: int) -> None:
         raise NotPossibleError("That picture is not there any more.")
 
 
-def archive_of(run: Run, step: int | None = None) -> dict[str, bytes]:
-    """Every picture as a PNG, SHEET and REPORT, by their names; nothing where there are no pictures yet."""
+def archive_of(run: Run, step: int | None = None, *, scale: int = 1) -> dict[str, bytes]:
+    """Every picture as a PNG, SHEET and REPORT, by their names; nothing where there are no pictures yet.
+
+    Raises PictureError where all of them, `scale` times as large, are too large.
+    """
+    from engine.pictures import png_files
+
     pictures: dict[str, bytes] = {}
     told: dict[str, Any] = {}
     shown: list[tuple[str, list[Picture]]] = []
@@ -98,11 +115,12 @@ def archive_of(run: Run, step: int | None = None) -> dict[str, bytes]:
         folder = f"{place_of(run, side)}/" if side != OURS else ""
         drawn = step_of(run, side, step)
         indices = range(len(drawn.images))
-        names = [f"{folder}{index:02d}_{origin_of(index, drawn)}.png" for index in indices]
-        for index, name in zip(indices, names, strict=True):
-            pictures[name] = png(run, side, index, drawn)
+        names = [f"{folder}{index:02d}_{origin_of(index, drawn)}{size_of(scale)}.png" for index in indices]
         shown.append((run.titles[side], [run.tasks[side].picture(drawn, index) for index in indices]))
-        scores = drawn.text_scores.tolist() if run.settings.prompt else []
+        check_enlarged([picture for _, small in shown for picture in small], scale)
+        for index, name in zip(indices, names, strict=True):
+            pictures[name] = png(run, side, index, drawn, scale=scale)
+        scores = [] if drawn.text_scores is None else drawn.text_scores.tolist()
         told[side] = {
             "title": run.titles[side],
             "step": drawn.step,
@@ -121,10 +139,20 @@ def archive_of(run: Run, step: int | None = None) -> dict[str, bytes]:
         "task": run.settings.task,
         "prompt": run.settings.prompt,
         "models": dict(run.model_hashes),
+        **png_files.scale_extra(scale),
         "sides": told,
     }
     text = json.dumps(report, indent=1, ensure_ascii=False)
     return {REPORT: text.encode(), SHEET: contact_sheet(shown), **pictures}
+
+
+def check_enlarged(pictures: Sequence["Picture"], scale: int) -> None:
+    """Raises PictureError where all of them, `scale` times as large, are too large for one file."""
+    if scale > 1 and sum(picture.width * picture.height for picture in pictures) * scale**2 > MOST_ENLARGED:
+        raise PictureError(
+            f"All pictures together are too large to be saved at {scale}x. Choose a smaller size, or save them one by "
+            "one."
+        )
 
 
 def contact_sheet(sides: Sequence[tuple[str, Sequence["Picture"]]]) -> bytes:
@@ -153,26 +181,6 @@ def contact_sheet(sides: Sequence[tuple[str, Sequence["Picture"]]]) -> bytes:
     return png_files.encode_png(np.asarray(sheet), None)
 
 
-def enlarged(picture: "Picture", scale: int) -> "Picture":
-    """`scale` times as wide and high, by Lanczos' filter. Raises NotPossibleError where that is too large."""
-    import numpy as np
-    from PIL import Image
-
-    if scale == 1:
-        return picture
-    width, height = picture.width * scale, picture.height * scale
-    if scale not in SCALES or width * height > MOST_PIXELS:
-        raise NotPossibleError(f"A picture of {width} x {height} is too large to be saved. Choose a smaller size.")
-
-    def larger(pixels: "Pixels") -> "Pixels":
-        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
-
-    whole = picture.transparency
-    if whole is not None:
-        whole = replace(whole, colours=larger(whole.colours), alpha=larger(whole.alpha))
-    return replace(picture, pixels=larger(picture.pixels), transparency=whole)
-
-
 def png(run: Run, side: str, index: int, drawn: "Step", *, scale: int = 1) -> bytes:
     """A picture at full size, or `scale` times that, with its settings, all seeds, its index and the models' hashes
     inside.
@@ -188,14 +196,16 @@ def png(run: Run, side: str, index: int, drawn: "Step", *, scale: int = 1) -> by
         models={name: run.model_hashes[name] for name in model_names(settings) if name in run.model_hashes},
         extra={
             **run.job.extras(settings),
-            **({"scale": scale} if scale > 1 else {}),
+            **png_files.parent_extra(run.parent),
+            **png_files.scale_extra(scale),
             png_files.THREADS: threads_in_use(),
         },
     )
     metadata = png_files.fitting(metadata)
     if told := png_files.left_out_of(metadata):
         run.say(Notice(told, "warning"))
-    return picture_files.encode_picture(enlarged(run.tasks[side].picture(drawn, index), scale), metadata)
+    picture = picture_files.enlarged(run.tasks[side].picture(drawn, index), scale)
+    return picture_files.encode_picture(picture, metadata)
 
 
 def origin_of(index: int, drawn: "Step") -> str:
@@ -203,9 +213,14 @@ def origin_of(index: int, drawn: "Step") -> str:
     return f"seed-{drawn.particles.seeds[index]}_step-{drawn.step}"
 
 
+def size_of(scale: int) -> str:
+    """How the names of files end whose pictures are saved larger than they are."""
+    return f"_{scale}x" if scale > 1 else ""
+
+
 def name_of(run: Run) -> str:
     """How a run's files begin."""
-    return slug(run.settings.prompt or "repainted")
+    return slug(run.job.called(run.settings))
 
 
 def place_of(run: Run, side: str) -> str:

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from gmi_ui.notices import NotPossibleError
+from gmi_ui.notices import Notice, NotPossibleError
 
 if TYPE_CHECKING:
     from engine.pictures.picture_files import Picture
@@ -27,6 +27,10 @@ MOST_PIXELS = 200_000_000  # of all versions' pictures together, in all tabs; th
 CLOSED_AFTER = 900.0  # seconds without a sign of a page: then even the picture that it worked on may go
 SHOWN_SIDE = 1600  # pixels of the longer side of a picture on the page
 THUMBNAIL_SIDE = 112
+GIVEN_UP = (
+    "The pictures opened in this tab were given up while the page was not looked at: other pages needed the room. Open "
+    "the picture again."
+)
 
 
 @dataclass(eq=False)
@@ -42,6 +46,7 @@ class PictureVersion:
     run: "Run | None" = None  # the newest run from here
     mask: bytes | None = None  # PNG, white is repainted; not necessarily of the picture's size
     mask_number: int = 0  # rises when the mask came from elsewhere than the page's own brush
+    made_from: str = ""  # the sha256 of the saved picture that it is
     variations: "list[Variation]" = field(default_factory=list)
 
     @cached_property
@@ -104,6 +109,7 @@ class Workspace:
         self._current: PictureVersion | None = None
         self._numbers = 0
         self._revision = 0
+        self.notice: Notice | None = None  # that its pictures were given up
         self._lock = threading.Lock()
         self._room.enter(self)
 
@@ -129,7 +135,7 @@ class Workspace:
             self._numbers += 1
             version = PictureVersion(self._numbers, text, picture, parent.number if parent else None, **known)
             self._versions.append(version)
-            self._current = version
+            self._current, self.notice = version, None
             while len(self._versions) > MOST_VERSIONS:
                 self._versions.remove(self._earlier[0])
             self._revision += 1
@@ -205,6 +211,8 @@ class Workspace:
             if any(version.is_worked_on for version in self._versions):
                 return 0
             free = self.pixels
+            if self._versions:
+                self.notice = Notice(GIVEN_UP, "warning")
             self._versions, self._current = [], None
             self._revision += 1
             return free

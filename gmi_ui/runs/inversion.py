@@ -60,12 +60,20 @@ def find_start(
     console: Console,
     doing: str,
     mask: "Mask | None" = None,
-) -> "Generator[None, None, Start]":
-    """The picture's place in the generator, found while a run is prepared; yields where that may be stopped."""
-    from engine.tasks import inversion
+) -> "Generator[None, None, Start | None]":
+    """The picture's place in the generator, found while a run is prepared; yields where that may be stopped.
+
+    None where there is a mask and the generator fills holes by itself.
+    """
+    from engine.tasks import inversion, look_around
 
     watch = watch_of(console)  # tens of drawings: of a large model minutes
-    for start in inversion.invert(picture, generator, prompt_model=prompt_model, mask=mask, watch=watch):
+    if mask is None:
+        found = inversion.invert(picture, generator, prompt_model=prompt_model, watch=watch)
+    else:
+        found = look_around(picture, mask, generator, prompt_model, watch=watch)
+    start = None
+    for start in found:
         console.tell(doing, start.step / max(start.total, 1))
         yield
     return start

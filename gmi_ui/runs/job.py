@@ -14,6 +14,7 @@ from gmi_ui.runs.steering import repels
 
 if TYPE_CHECKING:
     from engine.inference.flow import Step
+    from engine.pictures.picture_files import Picture
     from engine.tasks import Task
     from engine.tasks.inversion import Start
     from gmi_ui.models.models import Models
@@ -23,7 +24,7 @@ AnySettings = TypeVar("AnySettings", bound=RunSettings)
 Steps: TypeAlias = "Generator[Step, FlowSettings | None, None]"
 Prepared: TypeAlias = "Generator[None, None, Mapping[str, Task]]"
 
-OWN_PICTURES = ("edit", "inpaint")  # the tabs that hand their pictures to each other
+OWN_PICTURES = ("edit", "inpaint", "translate")  # the tabs that hand their pictures to each other
 
 
 class Figure(NamedTuple):
@@ -39,6 +40,7 @@ FIT = Figure(
     "fit", "Fit", "Mean share of random captions that fit a picture worse than its prompt: the same of any model."
 )
 DIVERSITY = Figure("diversity", "Diversity", "Mean over pairs of 1 - cosine of image features. Higher differs more.")
+PLAIN = "The model alone"  # a side on which nothing moves
 
 
 class Variation(NamedTuple):
@@ -64,6 +66,7 @@ class Job(Generic[AnySettings]):
     """One task as the page sees it. What most tasks have in common is here; each says what differs."""
 
     origin: int | None = None  # the number of the picture version that the run begins at
+    mask: bytes | None = None  # PNG, white is repainted
 
     def titles(self, settings: AnySettings) -> Mapping[str, str]:
         """The sides that a run has, "ours" first, and what a person reads above each."""
@@ -76,8 +79,9 @@ class Job(Generic[AnySettings]):
 
     def measure(self, task: "Task", step: "Step") -> Mapping[str, float]:
         """A step's figures by key."""
+        text = {} if step.text_scores is None else {"text": float(step.text_scores.mean())}
         fit = {} if step.fits is None else {"fit": float(step.fits.mean())}
-        return {"text": float(step.text_scores.mean()), **fit, "diversity": step.diversity}
+        return {**text, **fit, **task.progress(step), "diversity": step.diversity}
 
     def baseline(self, settings: AnySettings) -> RunSettings:
         """The settings of the side beside ours."""
@@ -93,12 +97,20 @@ class Job(Generic[AnySettings]):
         """What a saved picture carries besides its settings; plain JSON values."""
         return {}
 
+    def began_at(self) -> "Picture | None":
+        """The picture that the run begins at; None where there is none."""
+        return None
+
     def before(self, settings: AnySettings) -> str | None:
         """The picture before the run, as base64 JPEG; None where there was none."""
         return None
 
     def words(self, settings: AnySettings) -> str:
         """What a result shows as a whole, in the words that made it; empty where no words say so."""
+        return settings.prompt
+
+    def called(self, settings: AnySettings) -> str:
+        """What results are called, in files' names and beside versions of a picture."""
         return settings.prompt
 
     def leads_to(self, task: "Task") -> Sequence[str]:

@@ -25,10 +25,13 @@ OURS, BASELINE = "ours", "baseline"
 class Run(Work):
     """One run of a task: its flows step side by side."""
 
-    def __init__(self, settings: RunSettings, job: Job[Any]) -> None:
+    begins_anew = True  # all its steps are still to be made when it is prepared
+
+    def __init__(self, settings: RunSettings, job: Job[Any], *, parent: str = "") -> None:
         super().__init__()
         self.settings = settings
         self.job = job
+        self.parent = parent  # the sha256 of the saved picture that it goes on from
         self.model_hashes: Mapping[str, str] = {}
         self.tasks: Mapping[str, Task] = {}
         self.step_seconds: float | None = None  # of all sides together; foretold, then measured
@@ -47,7 +50,9 @@ class Run(Work):
 
     @property
     def figures(self) -> tuple[Figure, ...]:
-        return self.job.figures(self.settings)
+        """Those that every side has; as long as there is none, all that there may be."""
+        sides = self._moment.sides.values()
+        return tuple(one for one in self.job.figures(self.settings) if all(one.key in side.curves for side in sides))
 
     @property
     def total(self) -> int:
@@ -115,10 +120,8 @@ class Run(Work):
         with self._changed:
             if not self.can_go_on:
                 raise NotPossibleError("Only a run that was stopped can be continued. Press Run for a new one.")
-            self._stopping = False
             self._flows = {side: replace(flow, until=None) for side, flow in self._flows.items()}
-            self._ticks.clear()
-            self._publish(phase=Phase.WAITING)
+            self._begin_again()
 
     def particles(self, side: str, step: int | None = None) -> "Particles":
         """Of a side at its newest step, or an earlier one that was kept. Raises NotPossibleError if it is gone."""
@@ -174,13 +177,19 @@ class Run(Work):
                 else:
                     started, steps, turns = time.perf_counter(), len(flows), self._takes_turns
                     self._one_round(flows)
-                    if steps == len(flows) == len(self.tasks):
+                    ends = self._moment.step >= self.total and self.ending_cost > 0  # and took longer than a step
+                    if steps == len(flows) == len(self.tasks) and not ends:
                         self._measure(models.step_times, time.perf_counter() - started, turns=turns)
                     if turns is not self._takes_turns:
                         self.forget_speed()  # the steps to come cost something else
         finally:
             for flow in flows.values():
                 flow.close()
+
+    @property
+    def ending_cost(self) -> float:
+        """How many steps' time the end takes beyond the steps."""
+        return max((task.ending_cost for task in self.tasks.values()), default=0.0)
 
     @property
     def _takes_turns(self) -> bool:

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING, TypeAlias
 
 from gmi_ui.notices import Notice
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 Rounds: TypeAlias = "Generator[None, None, None]"
 
-RATE_WINDOW = 12  # steps over which the speed is averaged
+RATE_WINDOW = 12  # steps whose median is the speed
 FORETELLING_SHARE = 0.05  # of a preparation, from which it tells how long the rest takes
 KEPT_STEPS = 64  # of each side, to look at again
 
@@ -51,7 +53,7 @@ class KeptStep:
     """One step of a side, small enough to remember: its pictures can be drawn again."""
 
     particles: "Particles"
-    text_scores: "Tensor"
+    text_scores: "Tensor | None"
     fits: "Tensor | None" = None
 
     @property
@@ -119,10 +121,11 @@ class Work:
         self.id = secrets.token_hex(8)
         self._stopping = False
         self._pausing = False
+        self.begun = 0  # how often it was put off and begun again: who carries it out asks whether it still is his
         self._ticks: deque[float] = deque(maxlen=RATE_WINDOW)
         self._changed = threading.Condition()
         self._moment = Moment(0, Phase.WAITING)
-        self._last_seen = time.monotonic()
+        self._last_seen = self._paused_at = time.monotonic()
         self._doing = "", time.monotonic()  # what is prepared, and since when
 
     # --- for the page
@@ -140,7 +143,7 @@ class Work:
         """Holds the work after the step it is at."""
         with self._changed:
             if self._moment.phase is Phase.RUNNING:
-                self._pausing = True
+                self._pausing, self._paused_at = True, time.monotonic()
                 self._publish(phase=Phase.PAUSED)
 
     def resume(self) -> None:
@@ -174,6 +177,11 @@ class Work:
         """Seconds since a page last looked."""
         return time.monotonic() - self._last_seen
 
+    @property
+    def paused_for(self) -> float:
+        """Seconds since it was paused; 0 while it is not."""
+        return time.monotonic() - self._paused_at if self._pausing else 0.0
+
     # --- for the worker
 
     def carry_out(self, models: "Models") -> Rounds:
@@ -183,9 +191,14 @@ class Work:
         """
         raise NotImplementedError
 
-    def enter(self, phase: Phase, notice: Notice | None = None) -> None:
-        """Moves on to `phase`, unless the work is over or about to be."""
+    def enter(self, phase: Phase, notice: Notice | None = None, *, begun: int | None = None) -> None:
+        """Moves on to `phase`, unless the work is over or about to be.
+
+        begun: of who carried it out; nothing changes where it was begun again since.
+        """
         with self._changed:
+            if begun not in (None, self.begun):
+                return
             if not self._moment.phase.is_over and (phase.is_over or not self._stopping):
                 self._publish(phase=phase, notice=notice)
 
@@ -222,6 +235,13 @@ class Work:
     def is_stopping(self) -> bool:
         return self._stopping
 
+    def _begin_again(self) -> None:
+        """Waits for the worker again, under the lock; who still carries it out is to leave it."""
+        self.begun += 1
+        self._stopping = self._pausing = False
+        self._ticks.clear()
+        self._publish(phase=Phase.WAITING)
+
     def _publish(
         self,
         *,
@@ -249,5 +269,6 @@ class Work:
     def _rate(self) -> float | None:
         if len(self._ticks) < 2:
             return None
-        elapsed = self._ticks[-1] - self._ticks[0]
-        return (len(self._ticks) - 1) / elapsed if elapsed > 0 else None
+        # The median: one step may be held up, and the last one ends the run.
+        seconds = median(later - earlier for earlier, later in pairwise(self._ticks))
+        return 1 / seconds if seconds > 0 else None

@@ -9,8 +9,15 @@ from gmi_ui.runs.work import Phase, Work
 
 # Seconds after which a work that no page watched gives way to one that waits. Hidden tabs look once a minute.
 ABANDONED_AFTER = 180.0
-PATIENCE = 1.0  # seconds between two looks at whether a paused work was abandoned
+HELD_AT_MOST = 120.0  # seconds that a paused work may keep others waiting, with its page open
+PATIENCE = 1.0  # seconds between two looks at whether a paused work is in the way
 ABANDONED = Notice("Stopped: its page was closed while another run waited. The pictures so far are kept.", "warning")
+
+HELD_TOO_LONG = Notice(
+    "Stopped: it was paused for two minutes while another run waited. The pictures so far are kept; Continue makes the "
+    "steps that are left.",
+    "warning",
+)
 
 
 class RunQueue:
@@ -45,9 +52,9 @@ class RunQueue:
         self._thread.join(patience)
 
     def submit(self, work: Work) -> None:
-        """Puts a work at the end of the queue."""
+        """Puts a work at the end of the queue, where it then is once."""
         with self._changed:
-            self._waiting.append(work)
+            self._waiting = [*(other for other in self._waiting if other is not work), work]
             self._changed.notify_all()
 
     def place(self, work: Work) -> int:
@@ -64,7 +71,8 @@ class RunQueue:
         work = self._current
         return work is not None and work.moment.phase is Phase.PAUSED
 
-    def _is_wanted(self) -> bool:
+    @property
+    def is_wanted(self) -> bool:
         """Whether somebody waits for the worker."""
         with self._changed:
             return any(not work.is_over for work in self._waiting)
@@ -76,15 +84,16 @@ class RunQueue:
                 if self._is_ending:
                     return
                 work = self._current = self._waiting.pop(0)
+                begun = work.begun
             try:
-                self._carry_out(work)
+                self._carry_out(work, begun)
             except Exception as error:  # the worker must outlive every work; what nobody foresaw is logged
-                work.enter(Phase.FAILED, explain(error))
+                work.enter(Phase.FAILED, explain(error), begun=begun)
             finally:
                 with self._changed:
                     self._current = None
 
-    def _carry_out(self, work: Work) -> None:
+    def _carry_out(self, work: Work, begun: int) -> None:
         if work.unseen_for > ABANDONED_AFTER:
             work.stop(ABANDONED)
         if work.is_stopping:
@@ -93,20 +102,27 @@ class RunQueue:
         rounds = work.carry_out(self._models)
         with self._models.serving(work):
             try:
-                phase = next((Phase.STOPPED for _ in rounds if not self._may_go_on(work)), Phase.DONE)
+                phase = next((Phase.STOPPED for _ in rounds if not self._may_go_on(work, begun)), Phase.DONE)
             except LoadingStopped:
                 phase = Phase.STOPPED
             finally:
                 rounds.close()  # at the yield where it was left
-        work.enter(phase)
+        work.enter(phase, begun=begun)
 
-    def _may_go_on(self, work: Work) -> bool:
-        """Waits while the work is paused. False once it is to stop, or abandoned while somebody else waits."""
-        while work.is_held(PATIENCE) and not self._is_in_the_way(work):
+    def _may_go_on(self, work: Work, begun: int) -> bool:
+        """Waits while the work is paused. False once it is to stop, or in the way of somebody who waits; or it was
+        stopped and continued meanwhile, which its next turn does.
+        """
+        while work.is_held(PATIENCE) and not self._in_the_way(work):
             pass
-        if self._is_in_the_way(work):
-            work.stop(ABANDONED)
-        return not work.is_stopping
+        if told := self._in_the_way(work):
+            work.stop(told)
+        return not work.is_stopping and work.begun == begun
 
-    def _is_in_the_way(self, work: Work) -> bool:
-        return work.unseen_for > ABANDONED_AFTER and self._is_wanted()
+    def _in_the_way(self, work: Work) -> Notice | None:
+        """Why a work has to give way to one that waits; None where it has not to."""
+        if not self.is_wanted:
+            return None
+        if work.unseen_for > ABANDONED_AFTER:
+            return ABANDONED
+        return HELD_TOO_LONG if work.paused_for > HELD_AT_MOST else None

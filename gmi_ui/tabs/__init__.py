@@ -6,8 +6,11 @@ from typing import Protocol
 from gmi_ui.tabs.common import Page
 from gmi_ui.tabs.edit import EditTab
 from gmi_ui.tabs.generate import GenerateTab
+from gmi_ui.tabs.history import HistoryTab
 from gmi_ui.tabs.inpaint import InpaintTab
+from gmi_ui.tabs.lab import LabTab
 from gmi_ui.tabs.models import ModelsTab
+from gmi_ui.tabs.translate import TranslateTab
 
 
 class Tab(Protocol):
@@ -23,5 +26,8 @@ TABS: Sequence[Tab] = (
     GenerateTab(),
     EditTab(),
     InpaintTab(),
-    ModelsTab(),  # the last one: it keeps the menus of those before it
+    TranslateTab(),
+    HistoryTab(),
+    ModelsTab(),  # after all that have menus of models: it keeps them
+    LabTab(),
 )

@@ -51,6 +51,23 @@ SAVED_HERE = (
     "settings that made it instead."
 )
 
+# By the setting that names them.
+MISSING_EXAMPLES = {
+    "towards": "It went towards pictures of your own, which are not here: choose the same files again under “Towards "
+    "pictures like these”.",
+    "unlike": "It was to be unlike pictures that are not here any more: press “Forget them” for a run without them.",
+    "references": "It took the style of pictures of your own, which are not here: choose the same files again with "
+    "“Choose pictures for their style”.",
+}
+
+
+def merged(changes: Changes, more: Changes) -> Changes:
+    """Both; of a component in both, the attributes of both."""
+    return changes | {
+        component: {**changes.get(component, {}), **value} if isinstance(value, dict) else value
+        for component, value in more.items()
+    }
+
 
 @dataclass(frozen=True)
 class Page:
@@ -400,16 +417,11 @@ class Wiring:
         """Every control as it was when the dropped picture was made, in the tab that it was made in."""
         session = self._session(token)
         try:
-            restored = restoring.restored(path, self._services.models)
-            task = restored.settings.task
-            if task not in self._page.wirings:
-                raise NotPossibleError(f"This picture was made by {task!r}, for which there is no tab here.")
-            target = self._session(token, task)
-            self._page.wirings[task].take(target, path, restored)
+            target, restored = take_saved(self._page, token, path)
         except (ValueError, OSError, NotPossibleError) as error:
             session.say(explain(error))
             return {self._layout.grid: wake()}
-        target.say(self._with_missing_examples(restored))
+        task = restored.settings.task
         if task == self.name:
             return {**self.show(session, restored.settings), self._layout.grid: wake()}
         target.arrival = Arrival(restored.settings)
@@ -441,16 +453,13 @@ class Wiring:
 
     # --- helpers
 
-    def _with_missing_examples(self, restored: restoring.Restored) -> Notice:
+    def with_missing_examples(self, restored: restoring.Restored) -> Notice:
         """What is said of restored settings, and whether they name pictures that are not here."""
-        towards = getattr(restored.settings, "towards", "")
-        if towards in ("", OF_THE_MODEL) or self._services.examples.find(towards) is not None:
-            return restored.notice
-        return Notice(
-            f"{restored.notice.text} It went towards pictures of your own, which are not here: choose the same files "
-            "again under “Towards pictures like these”.",
-            "warning",
-        )
+        for name, told in MISSING_EXAMPLES.items():
+            named = getattr(restored.settings, name, "")
+            if named not in ("", OF_THE_MODEL) and self._services.examples.find(named) is None:
+                return Notice(f"{restored.notice.text} {told}", "warning")
+        return restored.notice
 
     def _check_examples(self, settings: GenerateSettings | EditSettings) -> "Examples | None":
         """The person's own pictures that settings name. Raises SettingsError where examples are missing or do not fit.
@@ -491,6 +500,21 @@ class Wiring:
         return session.run
 
 
+def take_saved(page: Page, token: str, path: str | Path) -> tuple[Session, Restored]:
+    """Brings what a saved picture holds besides its settings to the tab that it was made in; its session there.
+
+    Raises ValueError, OSError or NotPossibleError.
+    """
+    restored = restoring.restored(path, page.services.models)
+    task = restored.settings.task
+    if task not in page.wirings:
+        raise NotPossibleError(f"This picture was made by {task!r}, for which there is no tab here.")
+    target = page.services.sessions.get(token, task)
+    page.wirings[task].take(target, str(path), restored)
+    target.say(page.wirings[task].with_missing_examples(restored))
+    return target, restored
+
+
 class WorkspaceWiring(Wiring):
     """The handlers of a tab that works on a picture."""
 
@@ -512,7 +536,7 @@ class WorkspaceWiring(Wiring):
 
     @property
     def opening(self) -> Opening:
-        return Opening(self._services, finds=self.defaults.task == "edit")
+        return Opening(self._services, self.defaults.task)
 
     def take(self, session: Session, path: str, restored: Restored) -> None:
         """The picture that the run began at."""
@@ -520,9 +544,13 @@ class WorkspaceWiring(Wiring):
 
     def open(self, token: str, path: str, model: str, prompt_model: str, background: str) -> int:
         """A picture was uploaded, dropped or pasted. What cannot be read is told, and nothing lost."""
+        from engine.pictures import picture_files
+
         session = self._session(token)
         try:
-            self.opening.file(session, path, model, prompt_model, background=background)
+            version = self.opening.file(session, path, model, prompt_model, background=background)
+            if note := picture_files.depth_note(version.picture):
+                session.say(Notice(note))
             if restoring.carries_settings(path):
                 session.say(Notice(SAVED_HERE))
         except (ValueError, OSError, NotPossibleError) as error:

@@ -44,7 +44,7 @@ TEXTS = GridTexts(
         "Write above what the picture shows and what you want instead, or click one of the examples. The more the two "
         "texts have in common, the less besides will change.",
     ),
-    hand_over={"inpaint": "Repaint this"},
+    hand_over={"inpaint": "Repaint this", "translate": "Translate this"},
     own={"go_on": "Continue from this"},
     picks_examples=True,
 )
@@ -117,4 +117,4 @@ class EditWiring(WorkspaceWiring):
         version = session.workspace.current
         if version is None:
             raise NotPossibleError("There is no picture yet. Open, drop or paste one, or click one of the examples.")
-        return Run(settings, EditJob(version, self._check_examples(settings)))
+        return Run(settings, EditJob(version, self._check_examples(settings)), parent=version.made_from)

@@ -37,16 +37,19 @@ from gmi_ui.jobs.generating import GENERATE, GenerateJob
 from gmi_ui.models.catalogue import Entry, look_up
 from gmi_ui.models.models import shown_name
 from gmi_ui.notices import Notice, NotPossibleError, explain
+from gmi_ui.pictures.restoring import Restored
 from gmi_ui.pictures.saving import check_picture
 from gmi_ui.runs.job import as_moved, shortened
-from gmi_ui.runs.run import Run
+from gmi_ui.runs.redrawing import step_of
+from gmi_ui.runs.run import OURS, Run
 from gmi_ui.server_functions import grid_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
-from gmi_ui.tabs.common import Changes, Page, Wiring, prompt_hint, seed_row, towards_choice, while_typing
+from gmi_ui.tabs.common import Changes, Page, Wiring, merged, prompt_hint, seed_row, towards_choice, while_typing
 
 if TYPE_CHECKING:
     from engine.latents.classes import CloseClass
+    from engine.pictures.examples import Examples
 
 EXAMPLES = (
     "a woman with pink hair and a big smile",
@@ -59,13 +62,15 @@ TEXTS = GridTexts(
     "Describe a picture. Watch different answers form.",
     "Every picture is a particle that moves towards your words and away from the others. Beside them run the same "
     "seeds without repulsion, so you see what it adds. Click an example above, or type your own and press Run.",
-    hand_over={"edit": "Edit this", "inpaint": "Repaint this"},
+    hand_over={"edit": "Edit this", "inpaint": "Repaint this", "translate": "Translate this"},
     own={"more_like_this": "More like this", "reseed": "Same seed again"},
+    of_all={"unlike_these": "More, unlike these"},
 )
 EQUAL = (
     "At distance 0 all pictures begin at the kept one, and nothing can part them: they stay equal. Choose a larger "
     "distance."
 )
+ALL_CLASSES = "Without words all classes share the pictures, unless some are chosen."
 NEAREST = 3  # classes that are shown where the prompt is close to none
 NO_ENTRY = Entry(find_family(""), (), (), DEFAULTS)  # of a model that is not there
 # The choice that leaves the classes to the prompt, and named ones, exclude each other; the newer one stays.
@@ -100,6 +105,7 @@ class GenerateLayout:
 
     def __init__(self, services: Services) -> None:
         models = services.models
+        self._count = services.examples.count
         self.panel = Panel(
             DEFAULTS,
             models=models.names(task="generate"),
@@ -123,6 +129,9 @@ class GenerateLayout:
             gr.HTML("<p>Starts around a kept picture</p>", apply_default_css=False)
             show("spread")
             self.forget = gr.Button("Start anywhere again", size="sm")
+        with gr.Column(visible=False, elem_classes="kept-start", elem_id="unlike-these") as self.unlike:
+            self.seen = gr.HTML("", apply_default_css=False)
+            self.forget_seen = gr.Button("Forget them", size="sm")
         for field in ("model", "beside"):
             show(field)
         with gr.Column(visible=False, elem_classes="class-settings") as self.classes:
@@ -155,6 +164,8 @@ class GenerateLayout:
         changes[self.panel.components["steps"]] |= STEPS_TEXTS[entry.family.has_stages]
         changes[self.classes] = gr.update(visible=is_shown("classes", entry.family))
         changes[self.kept] = gr.update(visible=settings.start is not None)
+        changes[self.unlike] = gr.update(visible=bool(settings.unlike))
+        changes[self.seen] = gr.update(value=f"<p>{unlike_text(self._count(settings.unlike))}</p>")
         return changes
 
 
@@ -169,8 +180,11 @@ class GenerateWiring(Wiring):
         layout = self._layout
         self._on(layout.grid.more_like_this, self.more_like_this, inputs=self._values, outputs=self._shown)
         self._on(layout.grid.reseed, self.reseed, inputs=self._values, outputs=self._shown)
+        self._on(layout.grid.unlike_these, self.unlike_these, inputs=self._values, outputs=self._shown)
         kept = [self._control(REST), layout.kept]
         self._on(layout.forget.click, self.start_anywhere, inputs=self._values, outputs=kept)
+        seen = [self._control(REST), layout.unlike]
+        self._on(layout.forget_seen.click, self.forget_seen, inputs=self._values, outputs=seen)
         load = self._page.blocks.load
         arrival = self._on(load, None, outputs=self._token, js="() => window.studio.token")
         self._attach_on(arrival.then)
@@ -207,7 +221,8 @@ class GenerateWiring(Wiring):
     @property
     def _shown(self) -> list[Component]:
         layout = self._layout
-        return [*super()._shown, layout.kept, layout.classes, layout.found, layout.take, layout.bar]
+        more = [layout.kept, layout.unlike, layout.seen, layout.classes, layout.found, layout.take, layout.bar]
+        return [*super()._shown, *more]
 
     # --- the settings of one model, and of another beside it
 
@@ -251,15 +266,22 @@ class GenerateWiring(Wiring):
     def _entry(self, model: str) -> Entry:
         return look_up(self._services.models, model)
 
+    def take(self, session: Session, path: str, restored: Restored) -> None:
+        session.descend(restored.settings, restored.parent)
+
     def is_steered(self, run: Run, model: str) -> bool:
         return run.settings.model == model  # each model has sliders of its own
 
     def new_run(self, session: Session, settings: Any) -> Run:
         self._check(settings)
         session.keep_settings(settings)
-        sides = filter(None, (settings, settings.beside))
-        examples = {side.towards: found for side in sides if (found := self._check_examples(side)) is not None}
-        run = Run(settings, GenerateJob(examples) if examples else GENERATE)
+        examples: dict[str, Examples] = {}
+        for side in filter(None, (settings, settings.beside)):
+            if (found := self._check_examples(side)) is not None:
+                examples[side.towards] = found
+            examples |= self._check_seen(side)
+        job = GenerateJob(examples) if examples else GENERATE
+        run = Run(settings, job, parent=session.parent_of(settings))
         if settings.start is not None and settings.spread == 0 and settings.n > 1:
             run.say(Notice(EQUAL, "warning", of_controls=True))
         return run
@@ -275,7 +297,8 @@ class GenerateWiring(Wiring):
             try:
                 generator, prompt_model = models.generator(chosen.model), models.prompt_model(chosen.prompt_model)
                 examples = self._services.examples.find(chosen.towards)
-                tasks.check(chosen, generator, prompt_model, examples=examples)
+                seen = self._services.examples.find(chosen.unlike)
+                tasks.check(chosen, generator, prompt_model, examples=examples, seen=seen)
             except SettingsError as error:
                 whose = "" if chosen is settings else f"{shown_name(chosen.model)}: "
                 raise SettingsError(f"{whose}{labelled(error)}") from error
@@ -335,7 +358,7 @@ class GenerateWiring(Wiring):
     def find_classes(self, values: Mapping[Component, Any]) -> Changes:
         """The classes that the prompt is close to, where the model has classes."""
         entry, settings = self._entry_and_settings(values)
-        if settings.prompt != values[self._control("prompt")]:  # one that cannot be used finds nothing
+        if settings.prompt.strip() != str(values[self._control("prompt")]).strip():  # one that cannot be used
             return {self._layout.found: ""}
         return self._close_classes(entry, settings.prompt, settings) or {self._layout.found: gr.update()}
 
@@ -376,7 +399,13 @@ class GenerateWiring(Wiring):
         return Close("The prompt finds", found, ranked)
 
     def _close_classes(self, entry: Entry, prompt: str, settings: GenerateSettings) -> Changes:
-        """Shows what the prompt finds, and all classes by their similarity."""
+        """Shows what the prompt finds, and all classes by their similarity; without a prompt, that all share."""
+        if entry.classes and not prompt.strip():
+            return {
+                self._layout.found: f"<p>{ALL_CLASSES}</p>",
+                self._layout.take: gr.update(visible=False),
+                self._control("classes"): gr.update(choices=class_choices(entry.classes)),
+            }
         close = self._close(entry, prompt, settings)
         if close is None:
             return {}
@@ -384,7 +413,7 @@ class GenerateWiring(Wiring):
         similarities = {entry.classes[one.number]: one.similarity for one in close.ranked}
         return {
             self._layout.found: f"<p>{html.escape(close.words)} {', '.join(told)}</p>",
-            self._layout.take: gr.update(value="Choose these" if len(told) > 1 else "Choose this"),
+            self._layout.take: gr.update(value="Choose these" if len(told) > 1 else "Choose this", visible=True),
             self._control("classes"): gr.update(choices=class_choices(list(similarities), similarities)),
         }
 
@@ -398,8 +427,10 @@ class GenerateWiring(Wiring):
             kept = run.particles(side, event.step).latents[index]
             settings = replace(self._of_picture(session, run, side, values), start=tuple(kept.flatten().tolist()))
             task: Any = run.tasks[side]
-            if task.classes:  # what the numbers of its latent belong to
+            is_of_all = not (settings.prompt or run.settings_of(side).prompt or settings.classes)
+            if task.classes and not is_of_all:  # what the numbers of its latent belong to
                 settings = replace(settings, classes=task.classes)
+            session.descend(settings, self._services.outputs.made_from(run, side, index, event.step))
             self._start(session, settings)
         except (ValueError, NotPossibleError) as error:
             session.say(explain(error))
@@ -420,6 +451,37 @@ class GenerateWiring(Wiring):
             return {self._layout.grid: wake()}
         session.say(Notice(f"Seed {seed} is set. Change what you like and press Run: the first picture starts there."))
         return {**self.show(session, settings), self._layout.grid: wake()}
+
+    def unlike_these(self, values: Mapping[Component, Any]) -> Changes:
+        """A run of as many fresh particles, apart from the pictures of this run and from those that it was to be
+        unlike itself."""
+        session = self._session(values[self._token])
+        try:
+            run = self._run_of(session)
+            step = step_of(run, OURS)
+            pictures = [run.tasks[OURS].picture(step, index) for index in range(len(step.particles))]
+            seen = self._services.examples.more(run.settings.unlike, pictures)  # type: ignore[attr-defined]
+            seed = (run.settings.seed + len(pictures)) % 2**32
+            settings = replace(self.chosen(session, values), unlike=seen.sha256, seed=seed)
+            session.descend(settings, self._services.outputs.made_from(run, OURS, 0))
+            self._start(session, settings)
+        except (ValueError, NotPossibleError) as error:
+            session.say(explain(error))
+            return {self._layout.grid: wake()}
+        return {**self.show(session, settings), self._layout.grid: wake()}
+
+    def forget_seen(self, values: Mapping[Component, Any]) -> tuple[str, Any]:
+        """The next run may be like any picture."""
+        rest: Any = rest_of(self._layout.panel.named(values), DEFAULTS)
+        return json.dumps(replace(rest, unlike="").to_dict()), gr.update(visible=False)
+
+    def _check_seen(self, settings: GenerateSettings) -> "dict[str, Examples]":
+        """The pictures that a run is to be unlike, by their hash. Raises SettingsError where they are gone."""
+        from engine.tasks.towards import check_seen
+
+        seen = self._services.examples.find(settings.unlike)
+        check_seen(settings.unlike, seen)
+        return {} if seen is None else {settings.unlike: seen}
 
     def _of_picture(self, session: Session, run: Run, side: str, values: Mapping[Component, Any]) -> GenerateSettings:
         """The controls, where they say what a seed or a latent means as they were for that picture.
@@ -444,9 +506,8 @@ class GenerateWiring(Wiring):
         return json.dumps(replace(rest, start=None).to_dict()), gr.update(visible=False)
 
 
-def merged(changes: Changes, more: Changes) -> Changes:
-    """Both; of a component in both, the attributes of both."""
-    return changes | {
-        component: {**changes.get(component, {}), **value} if isinstance(value, dict) else value
-        for component, value in more.items()
-    }
+def unlike_text(count: int | None) -> str:
+    """What is said of pictures that runs are to be unlike."""
+    if count is None:
+        return "Unlike pictures that are not here any more"
+    return f"Unlike {count} picture{'s' if count > 1 else ''} seen before"

@@ -5,22 +5,34 @@ from typing import Any
 
 import gradio as gr
 
+from engine.models.table import usual_prompt_model
 from engine.settings import InpaintSettings
 from gmi_ui.components.painter import painter
 from gmi_ui.components.particle_grid import GridTexts, particle_grid, wake
 from gmi_ui.components.run_bar import run_bar
 from gmi_ui.components.version_history import version_history
-from gmi_ui.controls import Panel, id_prefix
+from gmi_ui.controls import CONTROLS, Panel, id_prefix
 from gmi_ui.jobs.inpainting import InpaintJob
 from gmi_ui.notices import Notice, NotPossibleError, explain
 from gmi_ui.runs.run import Run
 from gmi_ui.server_functions import grid_functions, workspace_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
-from gmi_ui.tabs.common import Layout, Page, WorkspaceWiring, background_choice, model_choices, prompt_hint, seed_row
+from gmi_ui.tabs.common import (
+    Changes,
+    Layout,
+    Page,
+    WorkspaceWiring,
+    background_choice,
+    merged,
+    model_choices,
+    prompt_hint,
+    seed_row,
+)
 
 EXAMPLES = ("sunglasses", "a beard", "a red hat", "green hair", "a big smile")
 DEFAULTS = InpaintSettings(seed=1)
+BESIDE_ALONE = "What the model fills in by itself, from the same seeds."
 TEXTS = GridTexts(
     "Paint over a part of a picture, and see what else could be there.",
     "Drop or paste a picture of your own, or start from one of these. What you paint over is filled in different "
@@ -30,7 +42,7 @@ TEXTS = GridTexts(
         "Take the brush and cover a part of the picture. Say above what is to be there, or leave it open: then the "
         "rest of the picture alone decides what fits.",
     ),
-    hand_over={"edit": "Edit this"},
+    hand_over={"edit": "Edit this", "translate": "Translate this"},
     own={"go_on": "Go on from this"},
     picks_examples=True,
 )
@@ -51,6 +63,7 @@ class InpaintLayout(Layout):
 
     def __init__(self, services: Services) -> None:
         models = services.models
+        self._services = services
         self.panel = Panel(DEFAULTS, models=models.names(task="inpaint"), prompt_models=models.names("prompt"))
         self.panel.hide_rest()
         functions = workspace_functions(services, "inpaint")
@@ -84,6 +97,18 @@ class InpaintLayout(Layout):
         self.background = background_choice("inpaint")
         self.restore = gr.UploadButton("Restore from a saved picture", size="sm", elem_id="inpaint-restore")
 
+    def changes(self, settings: Any) -> Changes:
+        return merged(super().changes(settings), self.of_the_model(settings.model))
+
+    def of_the_model(self, name: str) -> Changes:
+        """Shows what a model can be told, and what its baseline is."""
+        controls, fills_holes = self.panel.components, self._services.models.family(name).fills_holes
+        beside = BESIDE_ALONE if fills_holes else CONTROLS["inpaint"]["baseline"].help
+        return {
+            controls["known_weight"]: gr.update(visible=not fills_holes),
+            controls["baseline"]: gr.update(info=beside),
+        }
+
 
 class InpaintWiring(WorkspaceWiring):
     """The tab's own handlers."""
@@ -109,11 +134,22 @@ class InpaintWiring(WorkspaceWiring):
         tasks.prepare_mask(settings, painted, version.picture)  # an empty one is told before the run
         if version.inversion is not None:
             version.inversion.stop()  # the run itself looks more closely
-        return Run(settings, InpaintJob(version, mask))
+        fills_holes = self._services.models.family(settings.model).fills_holes
+        return Run(settings, InpaintJob(version, mask, fills_holes=fills_holes), parent=version.made_from)
+
+    def _connect_models(self) -> None:
+        chosen = [self._token, self._control("model")]
+        shown = map(self._control, ("known_weight", "baseline", "prompt_model"))
+        outputs = [self._layout.bar, self._layout.grid, *shown]
+        self._on(self._input_of("model"), self.choose_model, inputs=chosen, outputs=outputs)
 
     def choose_model(self, token: str, name: str) -> Any:
-        """Also looks whether the model can draw the picture."""
+        """Also takes its prompt model, and looks whether the model can draw the picture."""
+        models = self._services.models
         changes = super().choose_model(token, name)
+        if self._layout.bar in changes:
+            prompt_model = gr.update(value=usual_prompt_model(models.row(name)))
+            changes |= self._layout.of_the_model(name) | {self._control("prompt_model"): prompt_model}
         version = self._session(token).workspace.current
         if version is not None:
             if version.inversion is not None:

@@ -12,8 +12,13 @@ from gmi_ui.components.particle_grid import wake
 from gmi_ui.controls import BASELINE, NOTHING, Panel
 from gmi_ui.models.models import Models
 from gmi_ui.notices import NotPossibleError
-from gmi_ui.tabs.common import Changes, Page, listen
+from gmi_ui.tabs.common import KEEP_JS, SETTLED_JS, Changes, Page, listen
 
+# What was typed, as the page kept it; see studio.js.
+KEPT_JS = """() => {
+    const kept = JSON.parse(window.studio.kept("models") || "{}").values ?? {};
+    return [kept.path ?? "", kept.architecture ?? ""];
+}"""
 PATH_HELP = "The path of a file or folder on this machine: pkl, pt, pth, ckpt, bin, safetensors"
 
 
@@ -60,11 +65,16 @@ class ModelsLayout:
         written = [self.path, self.architecture]
         for event in (self.open.click, self.path.submit, self.architecture.submit):
             on(event, self.open_path, inputs=written, outputs=self.library)
+        keep = KEEP_JS.format(tab='"models"', names='["path", "architecture"]')
+        for changed in written:
+            on(changed.change, None, inputs=written, js=keep)
+        shown = on(page.blocks.load, None, outputs=written, js=KEPT_JS)
+        on(shown.then, None, js=SETTLED_JS.format(tab='"models"'))
         uploaded = [self.upload, self.architecture]
         on(self.upload.upload, self.take_files, inputs=uploaded, outputs=self.library, preprocess=True)
         menus = [component for panel in self._panels for component in menus_of(panel)]
-        changed: Any = self.library
-        on(changed.changed, self.new_menus, outputs=menus)
+        library: Any = self.library
+        on(library.changed, self.new_menus, outputs=menus)
         on(page.blocks.load, self.new_menus, outputs=menus)
 
     def open_path(self, path: str, architecture: str) -> int:

@@ -74,10 +74,8 @@ def context(browser: Browser) -> BrowserContext:
 
 
 @pytest.fixture(scope="session")
-def studio(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GMI_CACHE", str(tmp_path_factory.mktemp("cache")))
-        server = serve(three_models(delay=STEP_SECONDS), LaunchOptions(port=free_port(), browser=False))
+def studio(chromium: str) -> Iterator[Server]:
+    server = serve(three_models(delay=STEP_SECONDS), LaunchOptions(port=free_port(), browser=False))
     yield server
     server.close()
 
@@ -134,7 +132,7 @@ def open_tab(context: BrowserContext, studio: Server) -> Iterator[Callable[..., 
     yield open_page
     for page in tabs:
         page.evaluate(f"document.dispatchEvent(new CustomEvent('studio:command', {{ detail: {STOP} }}))")
-        page.wait_for_selector(f".results:is({AT_REST})")
+        page.wait_for_selector(f".results:not({AT_REST})", state="detached")  # of every tab, shown or not
         page.evaluate("localStorage.clear()")
         page.close()
     assert complaints == []

@@ -32,14 +32,6 @@ def test_numbers_out_of_range(page: Page) -> None:
         goes_on(page)
 
 
-def test_an_empty_prompt(page: Page) -> None:
-    for prompt in ("", "   \n "):
-        page.fill("#control-prompt textarea", prompt)
-        page.keyboard.press("Control+Enter")
-        expect_notice(page, "Prompt: is empty")
-        goes_on(page)
-
-
 def test_what_a_prompt_of_2000_characters_loses_is_said(page: Page) -> None:
     words = " ".join(f"w{i:03d}" for i in range(400))
     assert len(words) >= 1999

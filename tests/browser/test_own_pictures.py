@@ -25,10 +25,9 @@ FINISHED = ':is([data-phase="done"], [data-phase="failed"])'
 
 
 @pytest.fixture(scope="module")
-def style_studio(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def style_studio(chromium: str) -> Iterator[Server]:
     """A studio around a tiny StyleGAN2, whose searches are short."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr("engine.tasks.inversion.STEPS_WITHOUT", 8)
         server = serve(style_models(delay=STEP_SECONDS), LaunchOptions(port=free_port(), browser=False))
         yield server
@@ -186,6 +185,15 @@ def test_an_own_picture_is_found_first_then_edited(page: Page) -> None:
     for picture in ("workspace-own", "workspace-model"):
         page.wait_for_function(f"() => document.querySelector('.{picture}').naturalWidth > 0")
     edit(page)
+
+
+def test_a_picture_of_16_bits_is_opened_and_noted(page: Page) -> None:
+    go_to(page, "inpaint")
+    file = io.BytesIO()
+    Image.fromarray(np.full((40, 60), 9000, np.uint16)).save(file, "PNG")
+    drop(page, "inpaint", "deep.png", file.getvalue())
+    expect_notice(page, "inpaint", "deep.png has more than 8 bits a colour")
+    expect(page.locator(".painter-status")).to_contain_text("60 x 40")
 
 
 def test_a_saved_w_is_dropped_and_known_at_once(page: Page, style_studio: Server) -> None:

@@ -157,18 +157,28 @@ def test_all_pictures_come_as_a_zip(page: Page, tmp_path: Path) -> None:
     page.select_option(".viewer-scale", "2")
     larger = download(page, '[data-role="save"]', tmp_path)
     assert larger.name.endswith("_2x.png") and png_files.read_metadata(larger)["index"] == 0
+    page.keyboard.press("Escape")
+    page.select_option('[data-role="save-all-scale"]', "4")
+    path = download(page, '[data-role="save-all"]', tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        first = next(name for name in archive.namelist() if name.startswith("00_"))
+        assert path.name.endswith("_4x.zip") and png_files.read_metadata(archive.read(first))["extra"]["scale"] == 4
 
 
 def test_no_space_is_told_and_the_pictures_stay(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     finished(page)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise SaveError("pictures.zip could not be saved: no space is left. Free some space, then save again.")
 
-    monkeypatch.setattr(Pictures, "save_all", full)
-    page.click('[data-role="save-all"]')
-    expect_notice(page, "Free some space")
+    with monkeypatch.context() as patch:
+        patch.setattr(Pictures, "save_all", full)
+        page.click('[data-role="save-all"]')
+        expect_notice(page, "Free some space")
     expect(page.locator('.side[data-side="ours"] .cell img')).to_have_count(3)
+    with page.expect_download():
+        page.click('[data-role="save-all"]')
+    expect(page.locator(".results:visible .notice")).to_be_hidden()
 
 
 def test_the_same_seed_again_puts_it_into_the_control(page: Page) -> None:
@@ -203,6 +213,23 @@ def test_more_like_this_starts_around_the_picture(page: Page, studio: Server) ->
     run_to_the_end(page)
     settings = server_run(page, studio).settings
     assert isinstance(settings, GenerateSettings) and settings.start is None
+
+
+def test_more_unlike_these_runs_apart_from_what_was_seen(page: Page, studio: Server) -> None:
+    finished(page)
+    first = server_run(page, studio)
+    page.click('[data-role="unlike_these"]')
+    page.wait_for_selector(f'.results[data-phase="done"]:not([data-run="{first.id}"])')
+    run = server_run(page, studio)
+    count = len(first.moment.sides["ours"].step.images)
+    expect(page.locator("#unlike-these")).to_contain_text(f"Unlike {count} picture")
+    assert isinstance(run.settings, GenerateSettings) and run.settings.unlike
+    assert run.settings.seed == first.settings.seed + count
+    page.click("#unlike-these button")
+    expect(page.locator("#unlike-these")).to_be_hidden()
+    run_to_the_end(page)
+    settings = server_run(page, studio).settings
+    assert isinstance(settings, GenerateSettings) and settings.unlike == ""
 
 
 def test_pictures_to_go_towards_are_chosen_and_saved_with_the_settings(

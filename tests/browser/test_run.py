@@ -131,6 +131,18 @@ def test_what_was_typed_and_not_run_survives_a_reload(page: Page) -> None:
     expect(page.locator("#control-beside input")).to_have_value("Nothing")
 
 
+def test_a_path_that_was_typed_survives_a_reload(page: Page) -> None:
+    tab = '[role="tab"][data-tab-id="models"]'
+    page.click(tab)
+    page.fill("#models-path input, #models-path textarea", "/a/model that I typed.pkl")
+    page.fill("#models-architecture input, #models-architecture textarea", "ViT-B-32")
+    page.reload()
+    page.click(tab)
+    expect(page.locator("#models-path input, #models-path textarea")).to_have_value("/a/model that I typed.pkl")
+    expect(page.locator("#models-architecture input, #models-architecture textarea")).to_have_value("ViT-B-32")
+    page.click('[role="tab"][data-tab-id="generate"]')
+
+
 def test_a_new_page_is_offered_the_last_run_of_one_that_was_closed(open_tab: Callable[..., Page]) -> None:
     first = open_tab()
     start(first, "blue and yellow", n=3, steps=4)
@@ -145,6 +157,23 @@ def test_a_new_page_is_offered_the_last_run_of_one_that_was_closed(open_tab: Cal
     expect(second.locator("#control-prompt textarea")).to_have_value("blue and yellow")
     offered.get_by_role("button", name="Put away").click()
     expect(offered).to_be_hidden()
+
+
+def test_a_new_page_brings_the_last_run_back(open_tab: Callable[..., Page]) -> None:
+    first = open_tab()
+    start(first, "blue and yellow", n=3, steps=4)
+    wait_for_phase(first, "done")
+    first.wait_for_timeout(1500)  # it is written
+    seen = first.locator('.side[data-side="ours"] .cell img').evaluate_all("(all) => all.map((one) => one.src)")
+    second = open_tab()
+    second.fill("#control-prompt textarea", "something else")
+    second.get_by_role("button", name="Bring it back").click()
+    wait_for_phase(second, "done")
+    expect(second.locator("#control-prompt textarea")).to_have_value("blue and yellow")
+    expect(second.locator("#control-steps input[type=number]")).to_have_value("4")
+    pictures = second.locator('.side[data-side="ours"] .cell img:not([hidden])')
+    expect(pictures).to_have_count(3)
+    assert pictures.evaluate_all("(all) => all.map((one) => one.src)") == seen
 
 
 def test_what_a_run_does_not_follow_is_marked_and_the_results_keep_their_words(page: Page) -> None:
@@ -238,7 +267,7 @@ def test_the_numbers_of_a_slow_run_and_of_two_with_steps_of_their_own_can_be_rea
             window.fetch = async (...asked) => {
                 const answer = await fetch(...asked);
                 const frame = await answer.clone().json().catch(() => null);
-                if (!frame?.sides?.ours) return answer;
+                if (!frame?.sides?.ours || !frame.sides.baseline) return answer;
                 frame.sides.ours.step = 12;
                 frame.sides.baseline.total = 120;
                 return new Response(JSON.stringify({ ...frame, phase: "running", rate: 0.031, left: 300 }), answer);

@@ -1,7 +1,5 @@
 """Services around tiny models."""
 
-from pathlib import Path
-
 import pytest
 
 from gmi_ui.services import Services
@@ -20,9 +18,7 @@ def slow_services() -> Services:
 
 
 @pytest.fixture
-def style_services(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Services:
-    """Around a tiny StyleGAN2. What is measured of it goes into a folder of the test session."""
-    cache: Path = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+def style_services(monkeypatch: pytest.MonkeyPatch) -> Services:
+    """Around a tiny StyleGAN2."""
     monkeypatch.setattr("engine.tasks.inversion.STEPS_WITHOUT", 8)
     return Services.around(style_models())

@@ -14,6 +14,7 @@ from gmi_ui.runs.run import Run
 from gmi_ui.services import Services
 from tests.gmi_ui.tiny import tiny_settings
 from tests.gmi_ui.waiting import wait_until
+from tests.programs import running
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIO = """
@@ -59,15 +60,12 @@ def test_an_idle_studio_ends_at_once(services: Services) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="terminals there interrupt otherwise")
 def test_ctrl_c_during_a_run_keeps_its_pictures_and_exits_with_130(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GMI_CACHE": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
-    program = subprocess.Popen(
-        [sys.executable, "-c", STUDIO], env=environment, cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert program.stdout is not None
-    first = program.stdout.readline()
-    assert "Ctrl+C ends it" in first
-    program.send_signal(signal.SIGINT)
-    told, errors = program.communicate(timeout=60)
+    with running([sys.executable, "-c", STUDIO], env=environment, cwd=tmp_path, stderr=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        first = program.stdout.readline()
+        assert "Ctrl+C ends it" in first
+        program.send_signal(signal.SIGINT)
+        told, errors = program.communicate(timeout=60)
     assert program.returncode == 130, errors
     assert "terminate called" not in errors and "Traceback" not in errors
     assert "The pictures of the unfinished run are in " in told, (told, errors)

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from engine.models import store
 from engine.pictures.picture_files import Picture
-from engine.settings import InpaintSettings
 from engine.tasks import CodeStage
 from engine.tasks.inversion import Start
 from gmi_ui.frames import (
@@ -22,6 +23,7 @@ from gmi_ui.frames import (
     Painter,
     cells,
     curve,
+    fits_of,
     ordered,
     preview_side,
     rounded,
@@ -158,6 +160,8 @@ class Toy:
     """A task that only says what a picture is and which stage a step is in."""
 
     generator = TinyGenerator()
+    ending_cost = 0.0
+    aim = ""
 
     def __init__(self, stage: CodeStage | None = None, render: Any = None) -> None:
         self.problem = SimpleNamespace(pictures=lambda latents, chunk: render(latents))
@@ -296,6 +300,14 @@ def test_the_time_left_is_that_of_the_steps_to_come(steps: list[Any]) -> None:
         assert (seconds_left(run) is None) == phase.is_over
 
 
+def test_the_end_of_a_run_is_a_part_of_the_time_left(steps: list[Any]) -> None:
+    choosing = Toy()
+    choosing.ending_cost = 20.0
+    _, run = by_hand({OURS: Side(steps[2]), BASELINE: Side(steps[2])}, ours=choosing, baseline=choosing)
+    run.step_seconds = 0.5
+    assert seconds_left(run) == pytest.approx((4 + 20) * 0.5)
+
+
 def test_the_stage_is_told_of_the_side_that_has_one(services: Services, steps: list[Any]) -> None:
     staged = Toy(CodeStage(1, "all codes together", 0.5))
     session, run = by_hand({OURS: Side(steps[2]), BASELINE: Side(steps[2])}, ours=staged, baseline=staged)
@@ -338,6 +350,7 @@ def test_works_that_wait_know_how_many_come_first(slow_services: Services) -> No
     runs[0].pause()
     wait_until(lambda: slow_services.queue.is_held)
     assert all(frame_of(slow_services, session)["held"] for session in sessions)
+    assert frame_of(slow_services, sessions[0])["wanted"]
     assert slow_services.painter.revision(sessions[2]) != seen[2]
     seen[2] = slow_services.painter.revision(sessions[2])
     runs[1].stop()
@@ -418,6 +431,22 @@ def test_trouble_with_the_models_is_told_until_there_is_something_newer(services
     assert notice["number"] == session.notice.number
 
 
+def test_a_damaged_list_of_models_is_told(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Always as the same notice, which can be dismissed; a later one as another."""
+    monkeypatch.setenv("GMI_MODELS", str(tmp_path))
+    session = Session()
+    before = services.painter.revision(session)
+    assert frame_of(services, session)["notice"] is None
+    for name in ("memory.json", "own.json"):
+        (tmp_path / name).write_text("{")
+        (store.stored_budget if name == "memory.json" else store.own_models)()
+        notice = frame_of(services, session)["notice"]
+        assert f"{name} was damaged and set aside as {name}.damaged" in notice["text"]
+        assert notice == frame_of(services, session)["notice"]
+        assert services.painter.revision(session) != before
+        before = services.painter.revision(session)
+
+
 def test_settings_that_arrived_are_numbered(services: Services) -> None:
     session = Session()
     assert frame_of(services, session)["arrival"] == 0
@@ -428,8 +457,8 @@ def test_settings_that_arrived_are_numbered(services: Services) -> None:
 
 
 def test_without_words_there_is_nothing_to_score(steps: list[Any]) -> None:
-    run = Run(InpaintSettings(n=3), GENERATE)
-    assert scores_of(run, steps[2]) is None
+    step = replace(steps[2], text_scores=None, fits=None)
+    assert scores_of(step) is None and fits_of(step) is None
 
 
 def test_short_curves_are_whole() -> None:

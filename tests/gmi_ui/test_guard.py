@@ -5,10 +5,12 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gmi_ui import studio
 from gmi_ui.guard import MOST_BEFORE_LOGIN, MOST_JSON, TOKEN_PLACE, Asked, Attempts, Gate, Names, name_of
 from gmi_ui.studio import LaunchOptions, Server, serve
 from gmi_ui.tokens import Tokens
@@ -138,6 +140,12 @@ def test_without_the_login_only_the_way_to_it_is_open(locked_studio: Server) -> 
     assert is_open <= {*way, "/pwa_icon/x", f"{API}/startup-events"}
     status, page, _ = ask(locked_studio, "/")
     assert status == 200 and b"newest_frame" not in page
+
+
+def test_the_icon_is_the_studios_own(open_studio: Server) -> None:
+    own = (Path(studio.__file__).parent / "icon.png").read_bytes()
+    assert ask(open_studio, "/favicon.ico")[:2] == (200, own)
+    assert ask(open_studio, "/pwa_icon/48")[0] == 200
 
 
 def test_a_link_from_elsewhere_leads_to_the_page_and_no_further(open_studio: Server) -> None:

@@ -131,7 +131,8 @@ def test_where_pictures_can_be_taken() -> None:
     """A model that cannot edit sees no sense in another's pictures; the tabs that need none take all."""
     for name, family in FAMILIES.items():
         task: Any = SimpleNamespace(generator=SimpleNamespace(family=name))
-        assert GENERATE.leads_to(task) == family.possible_tasks
+        able = "edit" in family.possible_tasks
+        assert GENERATE.leads_to(task) == (*family.possible_tasks, *(["translate"] if able else []))
         assert can_be_edited(task) == ("edit" in family.possible_tasks)
         assert EditJob(version()).leads_to(task) == OWN_PICTURES
     assert any("edit" in family.possible_tasks for family in FAMILIES.values())
@@ -155,10 +156,12 @@ def test_plain_runs_have_every_slider_where_it_was_last_moved() -> None:
 
 def test_a_step_is_measured() -> None:
     step: Any = SimpleNamespace(text_scores=torch.tensor([0.25, 0.75]), fits=torch.tensor([0.8, 0.9]), diversity=0.125)
-    task: Any = SimpleNamespace()
+    task: Any = SimpleNamespace(progress=lambda step: {"precision": 0.5} if step.text_scores is None else {})
     assert GENERATE.measure(task, step) == {"text": 0.5, "fit": pytest.approx(0.85), "diversity": 0.125}
     step.fits = None
     assert GENERATE.measure(task, step) == {"text": 0.5, "diversity": 0.125}
+    step.text_scores = None
+    assert GENERATE.measure(task, step) == {"precision": 0.5, "diversity": 0.125}
 
 
 def test_what_the_models_do_not_know_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +191,9 @@ def test_an_edit_measures_the_distance_too() -> None:
     job, settings = EditJob(version()), EditSettings("a hat")
     assert job.figures(settings) == (TEXT, DIVERSITY, DISTANCE) and job.origin == 7
     step: Any = SimpleNamespace(text_scores=torch.tensor([0.25, 0.75]), fits=torch.tensor([0.8, 0.9]), diversity=0.125)
-    task: Any = SimpleNamespace(figures=lambda step: {"distance_to_original": [0.1, 0.2, 0.6]})
+    task: Any = SimpleNamespace(
+        figures=lambda step: {"distance_to_original": [0.1, 0.2, 0.6]}, progress=lambda step: {}
+    )
     assert job.measure(task, step) == {
         "text": 0.5, "fit": pytest.approx(0.85), "diversity": 0.125, "distance": pytest.approx(0.3),
     }  # fmt: skip

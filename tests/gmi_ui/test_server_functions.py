@@ -2,19 +2,25 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import Response
 
 from gmi_ui.jobs.generating import GENERATE
+from gmi_ui.notices import Notice, NotPossibleError
 from gmi_ui.runs.run import Run
 from gmi_ui.server_functions import HOLD, grid_functions
 from gmi_ui.services import Services
-from tests.gmi_ui.tiny import tiny_settings
+from gmi_ui.studio import HANDLERS, LaunchOptions, serve
+from tests.browser.helpers import free_port
+from tests.gmi_ui.test_guard import LOGIN, call, log_in, page_token
+from tests.gmi_ui.tiny import tiny_models, tiny_settings
 from tests.gmi_ui.waiting import wait_for_end, wait_until
 
 TOKEN = "ab" * 16
@@ -28,7 +34,7 @@ def newest_frame(services: Services, **request: Any) -> Response:
     return awaited(functions(services)["newest_frame"]({"token": TOKEN, **request}))
 
 
-def awaited(answer: Coroutine[Any, Any, Response]) -> Response:
+def awaited(answer: Coroutine[Any, Any, Any]) -> Any:
     """On a thread of its own: a browser test of the same session leaves a loop running on this one."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, answer).result()
@@ -75,13 +81,15 @@ def test_a_slow_page_gets_the_newest_frame(services: Services) -> None:
 @pytest.mark.parametrize("request_", [{}, {"token": "x"}, {"token": None}, [], "text", None, 5])
 def test_requests_without_a_token_get_nothing(services: Services, request_: Any) -> None:
     calls = functions(services)
-    assert calls["command"](request_) is False
+    assert awaited(calls["command"](request_)) is False
     assert calls["save_pictures"](request_) == {}
     assert awaited(calls["newest_frame"](request_)).status_code == 400
 
 
 def test_commands_reach_the_run_and_unknown_ones_do_not(slow_services: Services) -> None:
-    command = functions(slow_services)["command"]
+    def command(request: dict[str, Any]) -> Any:
+        return awaited(functions(slow_services)["command"](request))
+
     assert command({"token": TOKEN, "action": "stop"}) is False  # nothing runs
     run = started(slow_services, flow={"steps": 500})
     wait_until(lambda: run.moment.step >= 1)
@@ -90,6 +98,19 @@ def test_commands_reach_the_run_and_unknown_ones_do_not(slow_services: Services)
     assert command({"token": TOKEN, "action": "resume"}) is True and run.moment.phase == "running"
     assert command({"token": TOKEN, "action": "stop"}) is True
     wait_for_end(run)
+
+
+def test_what_was_said_of_a_failed_saving_goes_once_it_succeeds(services: Services) -> None:
+    wait_for_end(started(services))
+    session = services.sessions.get(TOKEN)
+
+    def notice_after(scale: Any) -> Notice | None:
+        functions(services)["save_pictures"]({"token": TOKEN, "scale": scale})
+        return session.notice
+
+    assert notice_after(3) and not notice_after(1) and notice_after("x")
+    session.say(other := Notice("something else"))
+    assert notice_after(4) is other
 
 
 @pytest.mark.parametrize("which", [{"index": 99, "side": "ours"}, {"index": "x"}, {"index": 0, "side": "../etc"}])
@@ -104,3 +125,41 @@ def test_saved_files_lie_where_the_server_may_serve_them(services: Services) -> 
     for which in ({"index": 0, "side": "ours"}, {}):
         saved = functions(services)["save_pictures"]({"token": TOKEN, **which})
         assert saved["path"].startswith(str(services.pictures.folder))
+
+
+@pytest.mark.parametrize("login", [None, LOGIN])
+def test_stop_and_frames_arrive_while_every_thread_of_the_clicks_is_held(
+    login: tuple[str, str] | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Sixty savings that do not end, more than gradio has threads; a login asks for threads of its own."""
+    monkeypatch.setenv("GMI_CACHE", str(tmp_path))
+    server = serve(tiny_models(delay=0.02), LaunchOptions(port=free_port(), browser=False, auth=login))
+    released = threading.Event()
+    held: list[None] = []
+
+    def hold(*_: Any, **__: Any) -> Path:
+        held.append(None)
+        released.wait(60)
+        raise NotPossibleError("held")
+
+    monkeypatch.setattr(type(server.services.pictures), "save_all", hold)
+    cookie = {"Cookie": log_in(server)} if login else {}
+    token = page_token(server, **cookie)
+    run = Run(tiny_settings(flow={"steps": 1000}), GENERATE)
+    server.services.start(server.services.sessions.get(token), run)
+    try:
+        with ThreadPoolExecutor(60) as pool:
+            for _ in range(60):
+                pool.submit(call, server, "save_pictures", {"token": token}, **cookie)
+            wait_until(lambda: len(held) == HANDLERS)
+            time.sleep(0.5)
+            began = time.monotonic()
+            status, shown = call(server, "newest_frame", {"token": token}, **cookie)
+            assert status == 200 and shown["run"] == run.id
+            assert call(server, "command", {"token": token, "action": "stop"}, **cookie) == (200, True)
+            assert time.monotonic() - began < 5
+            released.set()
+        wait_for_end(run)
+    finally:
+        released.set()
+        server.close()

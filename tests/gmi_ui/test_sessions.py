@@ -8,8 +8,9 @@ from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.notices import BusyError, Notice, NotPossibleError, explain
 from gmi_ui.runs.run import Run
 from gmi_ui.services import Services
-from gmi_ui.sessions import Arrival, Session, Sessions
+from gmi_ui.sessions import EMPTY_REMEMBERED, Arrival, Session, Sessions
 from gmi_ui.tokens import is_token
+from tests.gmi_ui.test_frames import frame_of
 from tests.gmi_ui.tiny import tiny_settings
 from tests.gmi_ui.waiting import wait_for_end, wait_until
 
@@ -34,9 +35,42 @@ def test_the_oldest_idle_tab_is_forgotten_first_and_a_busy_one_never() -> None:
     sessions = Sessions(remembered=2)
     busy, idle = sessions.get(token(1)), sessions.get(token(2))
     busy.begin(Run(tiny_settings(), GENERATE))
-    sessions.get(token(3))
+    idle.begin(finished_run())
+    sessions.get(token(3)).begin(finished_run())
+    sessions.get(token(4))
     assert sessions.get(token(1)) is busy
     assert sessions.get(token(2)) is not idle
+
+
+def test_tabs_that_hold_nothing_push_out_no_pictures() -> None:
+    """However many are opened; their own number is bounded too."""
+    sessions = Sessions(remembered=1)
+    used, empty = sessions.get(token(1)), sessions.get(token(2))
+    used.begin(finished_run())
+    for number in range(3, 2 * EMPTY_REMEMBERED):
+        sessions.get(token(number))
+    assert sessions.get(token(1)) is used and sessions.get(token(2)) is not empty
+    assert len(sessions._sessions) == EMPTY_REMEMBERED + 1
+
+
+def test_a_tab_whose_pictures_were_given_up_is_told_once(services: Services) -> None:
+    """In each of the page's tabs that held some; not that the studio was restarted, as of a run nobody knows."""
+    sessions = Sessions(remembered=1)
+    sessions.get(token(1), "edit").begin(finished_run())
+    for number in (2, 3):
+        sessions.get(token(number)).begin(finished_run())
+    told = sessions.get(token(1), "edit")
+    assert told.run is None and told.newest_notice is not None
+    assert "pictures of 1 browser tabs" in frame_of(services, told, "a-run")["notice"]["text"]
+    assert sessions.get(token(1), "generate").newest_notice is None
+    told.begin(finished_run())
+    assert told.newest_notice is None
+
+
+def finished_run() -> Run:
+    run = Run(tiny_settings(), GENERATE)
+    run.stop()
+    return run
 
 
 def test_a_second_run_is_refused_and_the_first_left_alone(slow_services: Services) -> None:

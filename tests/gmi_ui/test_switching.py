@@ -277,11 +277,10 @@ def test_an_example_that_is_clicked_finds_its_classes(tab: Tab) -> None:
     assert "<b>coat</b>" in tab.wiring.find_picked(tab.sent, clicked)[tab.layout.found]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("prompt", ["", " ", "coat " * 2000])
-def test_a_prompt_that_cannot_be_used_finds_nothing(tab: Tab, prompt: str) -> None:
+def test_a_prompt_that_cannot_be_used_finds_nothing(tab: Tab) -> None:
     tab["prompt"] = "an ankle boot"
     tab.choose("fashion")
-    tab["prompt"] = prompt
+    tab["prompt"] = "coat " * 2000
     assert tab.wiring.find_classes(tab.sent)[tab.layout.found] == ""
 
 
@@ -708,7 +707,7 @@ def test_a_picture_of_a_generator_that_cannot_edit_is_looked_for_in_one_that_can
     tab["steps"], tab["detail_steps"] = 1, 1
     run = tab.run()
     target = tab.services.sessions.get(TOKEN, "edit")
-    version = Opening(tab.services, finds=True).cell(target, run, OURS, 0, None)
+    version = Opening(tab.services, "edit").cell(target, run, OURS, 0, None)
     assert version.inversion is not None and (version.inversion.model, version.inversion.prompt_model) == (
         "avatars",
         "clip-mini",
@@ -741,7 +740,7 @@ def test_all_controls_of_all_families_survive_the_page() -> None:
 
 
 def test_usable_settings_leave_out_what_cannot_be_used() -> None:
-    values = {**values_of(tiny_settings()), "n": 0, "seed": 9, "prompt": "", "classes": []}
+    values = {**values_of(tiny_settings()), "n": 0, "seed": 9, "prompt": "x" * 9_000, "classes": []}
     found = usable_settings(values)
     assert (found.n, found.seed, found.prompt) == (3, 9, "blue")
     assert usable_settings({**values, REST: "{"}).seed == 9

@@ -11,7 +11,11 @@ import psutil
 import pytest
 
 from gmi_ui.pictures.saving import Pictures
+from gmi_ui.studio import LaunchOptions, serve
 from gmi_ui.temporary import PREFIX, remove_abandoned, remove_halves, trim
+from tests.browser.helpers import free_port
+from tests.gmi_ui.tiny import tiny_models
+from tests.programs import running
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,17 +57,28 @@ def test_what_a_killed_studio_left_goes_and_a_running_ones_stays(tmp_path: Path)
 def test_a_killed_studios_folder_is_cleaned_at_the_next_start(tmp_path: Path) -> None:
     code = "import sys, time; from gmi_ui.temporary import new_folder; print(new_folder(), flush=True); time.sleep(%s)"
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    killed = subprocess.Popen([sys.executable, "-c", code % 60], env=environment, stdout=subprocess.PIPE, text=True)
-    assert killed.stdout is not None
-    left = Path(killed.stdout.readline().strip())
+    with running([sys.executable, "-c", code % 60], env=environment) as killed:
+        assert killed.stdout is not None
+        left = Path(killed.stdout.readline().strip())
+        assert left.is_dir()
+        killed.kill()
+        killed.wait()
     assert left.is_dir()
-    killed.kill()
-    killed.wait()
-    assert left.is_dir()
-    killed.stdout.close()
     next_one = subprocess.run([sys.executable, "-c", code % 0], env=environment, stdout=subprocess.PIPE, check=True)
     assert next_one.returncode == 0
     assert list(tmp_path.glob(f"{PREFIX}*")) == []  # the killed one's, and the next one's own at its end
+
+
+def test_a_studio_that_starts_deletes_halves_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("GMI_CACHE", "GMI_MODELS"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    halves = [
+        aged(tmp_path / "GMI_CACHE" / "converted" / ".x.safetensors.ab12cd34.part", 10, 3600),
+        aged(tmp_path / "GMI_MODELS" / ".own.json.ab12cd34.part", 10, 3600),
+        aged(tmp_path / "GMI_MODELS" / "tiny" / ".x.pkl.0123456789ab.part", 10, 3600),
+    ]
+    serve(tiny_models(), LaunchOptions(port=free_port(), browser=False)).close()
+    assert not any(half.exists() for half in halves)
 
 
 def test_halves_of_uploads_go_and_whole_ones_stay(tmp_path: Path) -> None:

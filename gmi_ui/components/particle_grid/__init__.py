@@ -31,9 +31,10 @@ _wakes = itertools.count(1)
 
 @dataclass(frozen=True)
 class GridTexts:
-    """What a tab's grid says before its first run, and which buttons its large view has.
+    """What a tab's grid says before its first run, and which buttons its large view and its results have.
 
-    hand_over: to which tabs a picture can be taken, with the button's words. own: events of the tab itself.
+    hand_over: to which tabs a picture can be taken, with the button's words. own: events of the tab itself, with the
+    picture; of_all: events of the tab with all results of a finished run.
     """
 
     title: str
@@ -41,12 +42,13 @@ class GridTexts:
     ready: tuple[str, str] = ("", "")  # the same once there is a picture to work on
     hand_over: Mapping[str, str] = field(default_factory=dict)
     own: Mapping[str, str] = field(default_factory=dict)
+    of_all: Mapping[str, str] = field(default_factory=dict)
     picks_examples: bool = False  # whether the gallery's pictures can be clicked
 
 
 def particle_grid(task: str, texts: GridTexts, server_functions: Sequence[Callable[..., Any]]) -> gr.HTML:
     """Events: `arrive` (no data) when controls are to be shown anew; those of `texts.own`, all with data side
-    ("ours" or "baseline"), index and step (None for the newest).
+    ("ours" or "baseline"), index and step (None for the newest); those of `texts.of_all` (no data).
 
     server_functions: see `server_functions.grid_functions`; each takes one dict.
     """
@@ -58,7 +60,8 @@ def particle_grid(task: str, texts: GridTexts, server_functions: Sequence[Callab
     # Gradio finds a component's events by their names in its script.
     return html_component(
         html,
-        f"const own = {json.dumps(dict(texts.own))};\n{read_file(_HERE, *_SCRIPTS)}",
+        f"const own = {json.dumps(dict(texts.own))};\nconst ofAll = {json.dumps(dict(texts.of_all))};\n"
+        f"{read_file(_HERE, *_SCRIPTS)}",
         value=0,
         elem_id="particle-grid" if task == "generate" else f"{task}-grid",
         server_functions=server_functions,

@@ -65,7 +65,7 @@ function makeSide(name, frame) {
 
 function arrangeSides(frame) {
   const names = Object.keys(frame.titles);
-  const wanted = JSON.stringify([frame.run, frame.titles, frame.count]);
+  const wanted = JSON.stringify([frame.run, frame.titles, frame.count, frame.figures]);
   if (sidesPlace.dataset.arranged === wanted) return;
   sidesPlace.dataset.arranged = wanted;
   sidesPlace.dataset.count = names.length;

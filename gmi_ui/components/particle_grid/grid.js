@@ -59,6 +59,7 @@ async function paintLastRun({ run, last, workspace }) {
   lastRun.hidden = Boolean(run || workspace) || !last || sessionStorage.getItem(`${LAST_KEY}-away`) === String(last.number);
   if (lastRun.hidden || lastRun.dataset.number === String(last.number)) return;
   lastRun.dataset.number = last.number;
+  lastRun.querySelector('[data-role="last-back"]').hidden = !last.can_return;
   const made = new Date(1000 * last.made).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
   const pictures = last.count === 1 ? "1 picture" : `${last.count} pictures`;
   const words = last.prompt || "Without words";
@@ -75,6 +76,10 @@ function putLastRunAway() {
 }
 
 element.querySelector('[data-role="last-away"]').addEventListener("click", putLastRunAway);
+element.querySelector('[data-role="last-back"]').addEventListener("click", async () => {
+  await server.last_run(request({ what: "all" }));
+  wakeFeed();
+});
 element.querySelector('[data-role="last-settings"]').addEventListener("click", async () => {
   await server.last_run(request({ what: "settings" }));
   wakeFeed();
@@ -108,19 +113,9 @@ async function savePictures(which) {
 }
 
 function fetchFile(answer) {
-  if (answer?.path) {
-    const { root, api_prefix: prefix } = window.gradio_config;
-    const link = document.createElement("a");
-    // Below the address that this page came from: a proxy's own, which the server need not know.
-    const below = new URL(root, location.href).pathname.replace(/\/$/, "");
-    const path = answer.path.split("/").map(encodeURIComponent).join("/"); // # and ? are names of folders too
-    link.href = `${location.origin}${below}${prefix ?? ""}/file=${path}`;
-    link.download = ""; // its own name
-    link.click();
-  } else {
-    if (viewer.open) closeViewer(); // the message is behind it
-    wakeFeed();
-  }
+  if (answer?.path) window.studio.download(answer.path);
+  else if (viewer.open) closeViewer(); // the message is behind it
+  wakeFeed(); // what was said of it before goes
 }
 
 feed.onFrame = (frame) => {
@@ -131,7 +126,9 @@ feed.onSilence = (isSilent) => {
   if (isSilent) showNotice(SILENT);
   else if (notice.dataset.number === String(SILENT.number)) showNotice(feed.frame.notice);
 };
-element.querySelector('[data-role="save-all"]').addEventListener("click", () => savePictures({}));
+element.querySelector('[data-role="save-all"]').addEventListener("click", () => {
+  savePictures({ scale: Number(element.querySelector('[data-role="save-all-scale"]').value) });
+});
 document.addEventListener("studio:command", (event) => {
   if (!event.detail.task || event.detail.task === task) command(event.detail.action);
 });

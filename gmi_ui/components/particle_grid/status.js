@@ -13,11 +13,11 @@ function phaseText(frame) {
   switch (frame.phase) {
     case "waiting":
       if (frame.place === 1 && frame.workspace?.inversion?.is_over === false) return "Waiting: your picture is being found first";
-      if (frame.place === 1 && frame.held) return "Waiting: the run before yours is paused";
+      if (frame.place === 1 && frame.held) return "Waiting: the run before yours is paused, for two minutes at most";
       return frame.place > 1 ? `Waiting: ${frame.place} runs are before yours` : "Waiting: one run is before yours";
     case "loading": return frame.doing || "Loading the models";
     case "running": return "Running";
-    case "paused": return "Paused";
+    case "paused": return frame.wanted ? "Paused: another run waits, and begins after two minutes" : "Paused";
     case "stopping": return "Stopping after this step";
     case "done": return "Done";
     case "stopped": return "Stopped";
@@ -60,7 +60,7 @@ function numbersText(frame) {
 // What the pictures below were made from: the controls may say something else by now.
 function wordsText(frame) {
   if (!frame.run) return "";
-  const words = frame.prompt || "Without words";
+  const words = frame.prompt || frame.aim || "Without words";
   return frame.neutral ? `${frame.neutral} \u2192 ${words}` : words;
 }
 
@@ -98,6 +98,18 @@ function offerNotification(frame) {
   notify.hidden = !isLong || !("Notification" in window) || Notification.permission !== "default";
 }
 
+// What can be done with all results at once, where a run has ended.
+for (const [event, words] of Object.entries(ofAll)) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "button quiet small of-all";
+  button.dataset.role = event;
+  button.textContent = words;
+  button.hidden = true;
+  button.addEventListener("click", () => trigger(event));
+  element.querySelector(".save-all").before(button);
+}
+
 function paintStatus(frame) {
   results.dataset.phase = frame.phase;
   results.dataset.run = frame.run ?? "";
@@ -107,7 +119,11 @@ function paintStatus(frame) {
   const words = element.querySelector(".status-words");
   words.textContent = words.title = wordsText(frame);
   words.hidden = !words.textContent;
-  element.querySelector('[data-role="save-all"]').hidden = !Object.keys(frame.sides ?? {}).length;
+  words.classList.toggle("is-aim", !frame.prompt && Boolean(frame.aim)); // a sentence, to be read whole
+  const hasPictures = Object.keys(frame.sides ?? {}).length > 0;
+  element.querySelector(".save-all").hidden = !hasPictures;
+  const hasEnded = hasPictures && ["done", "stopped", "failed"].includes(frame.phase);
+  for (const button of element.querySelectorAll(".of-all")) button.hidden = !hasEnded;
   paintProgress(frame);
   offerNotification(frame);
   showNotice(frame.notice);

@@ -9,13 +9,14 @@ import gradio as gr
 from gmi_ui.components.html_component import html_component, read_file
 
 _HERE = Path(__file__).parent
+ALSO = {"edit": " A picture's place in the model, saved elsewhere (w_pivot.pt, projected_w.npz, w.npy), opens too."}
 CSS = _HERE / "workspace_view.css"
 
 
 def workspace_view(task: str, server_functions: Sequence[Callable[..., Any]]) -> gr.HTML:
     """server_functions: `server_functions.workspace_functions`."""
     return html_component(
-        read_file(_HERE, "workspace_view.html"),
+        read_file(_HERE, "workspace_view.html").replace("[[also]]", ALSO.get(task, "")),
         read_file(_HERE, "workspace_view.js"),
         elem_id=f"{task}-workspace",
         server_functions=server_functions,

@@ -25,6 +25,7 @@ function statusText(state, { inversion, start }) {
     return `Finding it in the model: step ${inversion.step} of ${inversion.total}, distance ${start.distance.toFixed(3)}`;
   }
   if (state === "failed") return "It could not be found in the model. Open it again, or try another picture.";
+  if (props.task === "translate") return "The square in its middle is translated.";
   if (state === "unknown") return "It is found in the model when you press Run.";
   if (!inversion) return "The model made this picture: it is known exactly.";
   const stopped = inversion.phase === "stopped" ? `Stopped at step ${inversion.step}. ` : "";

@@ -124,12 +124,10 @@ def test_opening_a_file_says_what_was_made_of_it(machine: Machine, tmp_path: Pat
 def test_every_family_is_named_and_says_what_it_is_for() -> None:
     for name, family in FAMILIES.items():
         assert family.label != name
-        here = "by the command" if family.possible_tasks else "opened, checked and converted here, not run yet"
-        assert tasks_here(name) or here in use_of_family(name)
-    assert (tasks_here("stylegan2"), tasks_here("comodgan")) == (("generate", "edit", "inpaint"), ())
-    assert (
-        use_of_family("stargan2") == "Redraws a picture in another domain, by the command `python -m engine translate`"
-    )
+        assert tasks_here(name) == family.possible_tasks  # whatever the engine can do has a tab
+        assert tasks_here(name) or "opened, checked and converted here, not run yet" in use_of_family(name)
+    assert (tasks_here("stylegan2"), tasks_here("comodgan")) == (("generate", "edit", "inpaint"), ("inpaint",))
+    assert use_of_family("stargan2") == "Translate"
 
 
 def test_the_state_has_what_is_here_and_what_can_be_had() -> None:
@@ -196,13 +194,13 @@ def test_opening_can_be_cancelled_and_then_dismissed(machine: Machine, tmp_path:
     assert library.state()["transfers"] == []
 
 
-def test_files_for_tasks_without_a_tab_are_opened_and_say_so(machine: Machine, tmp_path: Path) -> None:
+def test_files_say_in_which_tab_they_can_be_chosen(machine: Machine, tmp_path: Path) -> None:
     models = machine.models()
     library, path = Library(models), tmp_path / "nets.ckpt"
     path.write_bytes(b"1234")
     machine.go_on.set()
     library.open(str(path))
-    assert "Redraws a picture in another domain" in end_of(library).message
+    assert "Choose it as model in Translate." in end_of(library).message
     assert all(name != str(path) for task in ("generate", "edit") for _, name in models.choices(task=task))
 
 

@@ -1,14 +1,18 @@
 """How long runs take: measured, foretold by a trial, told."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from engine import tasks
+from engine.families.declaration import SEARCHING
 from engine.inference.flow import Particles
 from engine.settings import EditSettings
+from gmi_ui.frames import seconds_to_begin
 from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.models.timing import (
     DRAWN_TOGETHER,
@@ -39,6 +43,12 @@ def test_pictures_of_all_sides_count() -> None:
     assert pictures_of(settings()) == 8
     assert pictures_of(tiny_settings(n=4, baseline=False)) == 4
     assert pictures_of(EditSettings("a hat", n=2, baseline="none")) == 2
+
+
+def test_pictures_that_stand_still_count_nothing() -> None:
+    """Without words the plain generator is beside; another model's pictures move."""
+    assert pictures_of(tiny_settings("", n=4)) == 4
+    assert pictures_of(tiny_settings("", n=4, baseline=False, beside={**BESIDE, "prompt": ""})) == 8
 
 
 def test_the_pace_is_measured_and_foretells_the_next_run() -> None:
@@ -94,6 +104,25 @@ def test_a_run_measures_its_model_and_tells_the_time_left() -> None:
     wait_for_end(run)
     seconds = services.models.step_times.of(GENERATOR)
     assert seconds is not None and 0.005 / 3 < seconds < 1 and run.step_seconds is not None
+
+
+@pytest.mark.parametrize(("cost", "measured"), [(0.0, 6), (5.0, 5)])
+def test_the_step_that_ends_a_run_and_takes_longer_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch, cost: float, measured: int
+) -> None:
+    taken: list[float] = []
+    monkeypatch.setattr(tasks.Task, "ending_cost", cost)
+
+    def took(times: StepTimes, settings: Any, seconds: float, *, turns: bool) -> float:
+        taken.append(seconds)
+        return seconds
+
+    monkeypatch.setattr(StepTimes, "took", took)
+    services = Services.around(tiny_models())
+    run = Run(tiny_settings(n=3), GENERATE)
+    services.queue.submit(run)
+    wait_for_end(run)
+    assert run.settings.flow.steps == 6 and len(taken) - 1 == measured  # the first pictures count as a step
 
 
 @pytest.mark.parametrize("passing", [True, False])
@@ -185,3 +214,20 @@ def test_steps_in_which_codes_take_turns_are_measured_and_foretold_by_themselves
 def test_durations_in_words() -> None:
     told = {9.94: "9.9 s", 10: "10 s", 89.4: "89 s", 90: "2 min", 5399: "90 min", 5400: "1.5 h"}
     assert {seconds: duration(seconds) for seconds in told} == told
+
+
+def test_a_search_of_starts_is_measured_and_counts_before_and_during_it() -> None:
+    """A search of 2 pictures x 10 starts in 4 s: 0.2 s a start; 5 steps of 1 s."""
+    times, chosen = StepTimes(), tiny_settings(n=2, baseline=False, candidates=10, flow={"steps": 5})
+    run = Run(chosen, GENERATE)
+    assert seconds_to_begin(run, times) is None
+    times.searched(chosen, 4.0)
+    times.took(chosen, 1.0)
+    assert times.search(replace(chosen, candidates=30, n=1)) == pytest.approx(6.0)
+    assert times.search(replace(chosen, candidates=1)) == 0
+    assert seconds_to_begin(run, times) == pytest.approx(4.0 + 5.0)
+    run.tell(SEARCHING, 0.5)
+    assert run.moment.left is not None and seconds_to_begin(run, times) == pytest.approx(run.moment.left + 5.0)
+    run.stop()
+    run.enter(Phase.STOPPED)
+    assert seconds_to_begin(run, times) is None

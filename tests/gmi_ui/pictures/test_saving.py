@@ -16,16 +16,19 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from engine.errors import MetadataError, SaveError
+from engine.errors import MetadataError, PictureError, SaveError
 from engine.pictures import imaging, png_files
 from engine.pictures.picture_files import Picture
 from engine.settings import EditSettings, GenerateSettings, InpaintSettings, RunSettings, SettingsError
 from engine.system import files
 from gmi_ui.jobs.generating import GENERATE
+from gmi_ui.jobs.inpainting import InpaintJob
 from gmi_ui.notices import Notice, NotPossibleError, explain
 from gmi_ui.opening import reduced
+from gmi_ui.pictures import saving
 from gmi_ui.pictures.restoring import Restored, carries_settings, restored, without_equal_side
 from gmi_ui.pictures.saving import KEPT_FOR, REPORT, SHEET, Pictures, name_of, slug
+from gmi_ui.pictures.workspace import PictureVersion
 from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import BASELINE, OURS, Run
 from gmi_ui.runs.work import Phase
@@ -122,9 +125,34 @@ def test_a_picture_is_saved_larger_and_restores_as_well(
 
 @pytest.mark.parametrize("scale", [0, 3, 100])
 def test_other_sizes_are_refused(scale: int, run: Run, tmp_path: Path) -> None:
-    with pytest.raises(NotPossibleError, match="too large"):
+    with pytest.raises(PictureError, match="too large"):
         Pictures(tmp_path).save_one(run, OURS, 0, scale=scale)
-    assert not list(tmp_path.rglob("*.png"))
+    with pytest.raises(PictureError, match="too large"):
+        Pictures(tmp_path).save_all(run, scale=scale)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_all_pictures_are_saved_larger_and_restore_as_well(run: Run, services: Services, tmp_path: Path) -> None:
+    saved = Pictures(tmp_path).save_all(run, scale=2)
+    assert saved.name == "blue_seed-5_step-3_2x.zip"
+    with zipfile.ZipFile(saved) as archive:
+        report = json.loads(archive.read(REPORT))
+        assert report["scale"] == 2
+        for side in (OURS, BASELINE):
+            for told in report["sides"][side]["pictures"]:
+                assert Image.open(io.BytesIO(archive.read(told["file"]))).size == (64, 64)
+        last = Path(archive.extract(report["sides"][OURS]["pictures"][2]["file"], tmp_path))
+    found = restored(last, services.models)
+    assert found.settings == run.settings and found.scale == 2
+
+
+def test_all_that_are_too_large_together_are_refused_in_words(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "MOST_ENLARGED", 6 * 64**2 - 1)  # one pixel less than three pictures of two sides
+    with pytest.raises(PictureError, match="one by one"):
+        Pictures(tmp_path).save_all(run, scale=2)
+    assert Pictures(tmp_path).save_one(run, OURS, 0, scale=2).is_file()
 
 
 def test_a_saved_picture_restores_its_settings(run: Run, services: Services, tmp_path: Path) -> None:
@@ -264,7 +292,8 @@ def test_pictures_of_another_model_beside_are_told_by_its_name(tmp_path: Path) -
 
 
 def test_a_repainting_without_words_has_a_name(run: Run) -> None:
-    silent = Run(InpaintSettings(), GENERATE)
+    version = PictureVersion(1, "mine.png", Picture(np.zeros((4, 4, 3), np.uint8)))
+    silent = Run(InpaintSettings(), InpaintJob(version, b""))
     assert name_of(silent) == "repainted" and name_of(run) == "blue"
 
 

@@ -91,8 +91,8 @@ def edited(services: Services, session: Session, **changes: Any) -> Run:
     return ended(services, session, Run(edit_settings(**changes), EditJob(version)))
 
 
-def opened_example(services: Services, session: Session, index: int = 0, *, finds: bool = True) -> None:
-    Opening(services, finds=finds).gallery(session, index, GENERATOR)
+def opened_example(services: Services, session: Session, index: int = 0, *, task: str = "edit") -> None:
+    Opening(services, task).gallery(session, index, GENERATOR)
 
 
 # ---- the workspace itself
@@ -197,6 +197,9 @@ def test_pictures_of_closed_pages_make_place(monkeypatch: pytest.MonkeyPatch) ->
     busy.current.run = SimpleNamespace(is_over=False)  # type: ignore[assignment]
     open_.add(plain(10), "b")
     assert [one.current is None for one in (first, busy, second, third)] == [True, False, False, False]
+    assert first.notice and "Open the picture again" in first.notice.text and second.notice is None
+    first.add(plain(1), "once more")
+    assert [first.notice] == [None]
     open_.add(plain(14), "c")
     assert [one.current is None for one in (first, busy, second, third)] == [True, False, True, False]
     second.add(plain(5), "came back")  # its page was open after all
@@ -277,7 +280,7 @@ def test_an_uploaded_picture_is_found_in_the_model_while_the_page_looks(
 ) -> None:
     session = Session()
     path = file_of(plain(20), tmp_path / "mine.png")
-    version = Opening(style_services, finds=True).file(session, str(path), GENERATOR, PROMPT_MODEL)
+    version = Opening(style_services, "edit").file(session, str(path), GENERATOR, PROMPT_MODEL)
     assert version.inversion and session.active is version.inversion
     wait_for_end(version.inversion)
     assert version.inversion.moment.phase is Phase.DONE and version.starts[GENERATOR] is version.inversion.start
@@ -290,7 +293,7 @@ def test_an_uploaded_picture_is_found_in_the_model_while_the_page_looks(
 def test_a_search_can_be_stopped_and_its_newest_guess_used(style_services: Services, tmp_path: Path) -> None:
     session = Session()
     path = file_of(plain(20), tmp_path / "mine.png")
-    version = Opening(style_services, finds=True).file(session, str(path), GENERATOR, PROMPT_MODEL)
+    version = Opening(style_services, "edit").file(session, str(path), GENERATOR, PROMPT_MODEL)
     search = version.inversion
     assert search
     wait_until(lambda: search.start is not None)
@@ -304,7 +307,7 @@ def test_turning_to_another_picture_ends_a_search_and_coming_back_resumes_it(
 ) -> None:
     monkeypatch.setattr("engine.tasks.inversion.STEPS_WITHOUT", 3000)
     session = Session()
-    opening = Opening(style_services, finds=True)
+    opening = Opening(style_services, "edit")
     first = opening.file(session, str(file_of(plain(), tmp_path / "a.png")), GENERATOR, PROMPT_MODEL)
     left = first.inversion
     assert left
@@ -329,7 +332,7 @@ def test_the_colour_behind_transparent_parts(text: str | None, colour: tuple[int
     session = Session()
     services = Services.around(style_models())
     path = str(tmp_path / "clear.png")
-    version = Opening(services, finds=False).file(session, path, GENERATOR, PROMPT_MODEL, background=text or "")
+    version = Opening(services, "inpaint").file(session, path, GENERATOR, PROMPT_MODEL, background=text or "")
     assert tuple(version.picture.pixels[0, 0]) == colour
 
 
@@ -341,7 +344,7 @@ def test_a_saved_w_opens_as_its_picture_and_is_edited_without_a_search(
     w = torch.randn(1, layers, w_dim, generator=torch.Generator().manual_seed(2))
     torch.save(w, tmp_path / "w_pivot.pt")
     session = Session()
-    version = Opening(style_services, finds=True).file(session, str(tmp_path / "w_pivot.pt"), GENERATOR, PROMPT_MODEL)
+    version = Opening(style_services, "edit").file(session, str(tmp_path / "w_pivot.pt"), GENERATOR, PROMPT_MODEL)
     assert version.inversion is None and version.text == "w_pivot.pt"
     drawn = imaging.to_uint8(generator.network.synthesis(w))[0].astype(int)
     assert np.abs(version.picture.pixels - drawn).max() <= 1  # rounding
@@ -354,7 +357,7 @@ def test_a_saved_w_opens_as_its_picture_and_is_edited_without_a_search(
     with pytest.raises(
         PictureError, match=rf"other\.pt holds {layers - 1} w of {w_dim} numbers, but .* choose that one"
     ):
-        Opening(style_services, finds=True).file(session, str(tmp_path / "other.pt"), GENERATOR, PROMPT_MODEL)
+        Opening(style_services, "edit").file(session, str(tmp_path / "other.pt"), GENERATOR, PROMPT_MODEL)
     assert session.workspace.current is version
 
 
@@ -365,7 +368,7 @@ def test_what_is_no_picture_changes_nothing(style_services: Services, tmp_path: 
     before = session.workspace.current
     (tmp_path / "broken.jpg").write_bytes(data)
     with pytest.raises(PictureError):
-        Opening(style_services, finds=True).file(session, str(tmp_path / "broken.jpg"), GENERATOR, PROMPT_MODEL)
+        Opening(style_services, "edit").file(session, str(tmp_path / "broken.jpg"), GENERATOR, PROMPT_MODEL)
     assert session.workspace.current is before and len(session.workspace.versions) == 1
 
 
@@ -374,7 +377,7 @@ def test_a_cell_of_generate_needs_no_search(style_services: Services) -> None:
     run = Run(tiny_settings(flow={"steps": 2}), GENERATE)
     style_services.start(generate, run)
     wait_for_end(run)
-    version = Opening(style_services, finds=True).cell(session, run, OURS, 1, None)
+    version = Opening(style_services, "edit").cell(session, run, OURS, 1, None)
     assert version.inversion is None and version.text == "blue"
     shown = imaging.to_uint8(run.moment.sides[OURS].step.images)[1]
     assert (version.picture.pixels == shown).all()
@@ -419,7 +422,7 @@ def test_without_a_baseline_there_is_one_side(style_services: Services) -> None:
 def test_directions_that_nobody_measured_are_measured_and_told(
     style_services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("GMI_CACHE", str(tmp_path))
     session = Session()
     opened_example(style_services, session)
     assert session.workspace.current
@@ -435,7 +438,7 @@ def test_directions_that_nobody_measured_are_measured_and_told(
 
 def test_an_edit_goes_on_from_a_result_and_every_version_can_be_returned_to(style_services: Services) -> None:
     session = Session()
-    opening = Opening(style_services, finds=True)
+    opening = Opening(style_services, "edit")
     opened_example(style_services, session)
     first = session.workspace.current
     run = edited(style_services, session)
@@ -456,7 +459,7 @@ def test_a_result_of_an_earlier_step_can_be_gone_on_from(style_services: Service
     opened_example(style_services, session)
     run = edited(style_services, session)
     drawn = step_of(run, OURS, 2)
-    version = Opening(style_services, finds=True).cell(session, run, OURS, 0, 2)
+    version = Opening(style_services, "edit").cell(session, run, OURS, 0, 2)
     assert (version.picture.pixels == imaging.to_uint8(drawn.images)[0]).all()
 
 
@@ -468,12 +471,33 @@ def test_a_saved_edit_is_made_again_without_the_picture(style_services: Services
     found = restored(saved, style_services.models)
     assert found.settings == run.settings and found.text == "An example"
     other = Session()
-    Opening(style_services, finds=True).saved(other, str(saved), found)
+    Opening(style_services, "edit").saved(other, str(saved), found)
     assert other.active is None  # nothing is searched for
     version = other.workspace.current
     assert version
     again = ended(style_services, other, Run(found.settings, EditJob(version)))
     assert torch.equal(again.moment.sides[OURS].step.images, run.moment.sides[OURS].step.images)
+
+
+def test_a_saved_edit_of_earlier_weights_opens_as_the_picture_that_it_is(
+    style_services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its start means another picture to the new weights, or fits them no more; the settings come back."""
+    session = Session()
+    opened_example(style_services, session)
+    run = edited(style_services, session)
+    run.model_hashes = {**run.model_hashes, GENERATOR: "0" * 64}
+    saved = Pictures(tmp_path).save_one(run, OURS, 1)
+    found = restored(saved, style_services.models)
+    assert found.settings == run.settings and found.notice.kind == "warning"
+    assert f"another version of {GENERATOR}" in found.notice.text and "picture itself was opened" in found.notice.text
+    found.extra["start"]["latents"] = packed(torch.zeros(3))
+    other = Session()
+    version = Opening(style_services, "edit").saved(other, str(saved), found)
+    assert (version.picture.pixels == np.asarray(Image.open(saved))).all()
+    assert not version.starts and version.is_being_found
+    assert version.inversion
+    version.inversion.stop()
 
 
 @pytest.mark.parametrize(
@@ -517,7 +541,7 @@ def test_only_the_mask_is_repainted_in_the_saved_picture(style_services: Service
     session = Session()
     picture = plain(40, width=56)
     path = file_of(picture, tmp_path / "mine.png")
-    Opening(style_services, finds=False).file(session, str(path), GENERATOR, PROMPT_MODEL)
+    Opening(style_services, "inpaint").file(session, str(path), GENERATOR, PROMPT_MODEL)
     assert session.active is None  # looked at once there is a mask
     mask = np.zeros((40, 56), dtype=bool)
     mask[10:30, 20:40] = True
@@ -530,7 +554,7 @@ def test_only_the_mask_is_repainted_in_the_saved_picture(style_services: Service
 
 def test_an_earlier_step_of_a_repainting_is_composed_as_it_was(style_services: Services) -> None:
     session = Session()
-    opened_example(style_services, session, finds=False)
+    opened_example(style_services, session, task="inpaint")
     run = Run(inpaint_settings(), InpaintJob(session.workspace.current, left_half()))  # type: ignore[arg-type]
     seen: dict[int, torch.Tensor] = {}
     show = run.show
@@ -556,7 +580,7 @@ def test_a_picture_that_the_model_cannot_draw_is_said_before_and_in_the_run(
     monkeypatch.setattr("engine.tasks.inversion.STEPS_WITH_ENCODER", 2)
     services, session = Services.around(Models(loaders)), Session()
     path = file_of(plain(40), tmp_path / "mine.png")
-    version = Opening(services, finds=False).file(session, str(path), GENERATOR, PROMPT_MODEL)
+    version = Opening(services, "inpaint").file(session, str(path), GENERATOR, PROMPT_MODEL)
     assert version.inversion is not None
     wait_until(lambda: version.inversion.is_over)  # type: ignore[union-attr]
     assert version.inversion.moment.phase is Phase.DONE and not version.starts
@@ -568,7 +592,7 @@ def test_a_picture_that_the_model_cannot_draw_is_said_before_and_in_the_run(
 
 def test_without_words_there_is_no_text_score(style_services: Services) -> None:
     session = Session()
-    opened_example(style_services, session, finds=False)
+    opened_example(style_services, session, task="inpaint")
     repainted(style_services, session, left_half())
     frame = json.loads(style_services.painter.frame(session))
     assert [figure["key"] for figure in frame["figures"]] == ["diversity"]
@@ -581,7 +605,7 @@ def test_without_words_there_is_no_text_score(style_services: Services) -> None:
 
 def test_the_variation_is_kept_for_every_run_of_a_picture(style_services: Services) -> None:
     session = Session()
-    opened_example(style_services, session, finds=False)
+    opened_example(style_services, session, task="inpaint")
     first = repainted(style_services, session, left_half())
     everything = encode_mask(np.ones((STYLE_SIDE, STYLE_SIDE), dtype=bool))
     repainted(style_services, session, everything)
@@ -589,18 +613,18 @@ def test_the_variation_is_kept_for_every_run_of_a_picture(style_services: Servic
     assert [share for share, _, _ in frame["workspace"]["variations"]] == [0.5, 1.0]
     shown = first.job.variation(first.moment)
     assert shown and shown.ours == first.moment.sides[OURS].curves["diversity"][-1]
-    opened_example(style_services, session, 1, finds=False)
+    opened_example(style_services, session, 1, task="inpaint")
     assert json.loads(style_services.painter.frame(session))["workspace"]["variations"] == []
 
 
 def test_a_saved_repainting_restores_its_picture_and_mask(style_services: Services, tmp_path: Path) -> None:
     session = Session()
-    opened_example(style_services, session, finds=False)
+    opened_example(style_services, session, task="inpaint")
     run = repainted(style_services, session, left_half())
     saved = Pictures(tmp_path).save_one(run, OURS, 0)
     found = restored(saved, style_services.models)
     other = Session()
-    version = Opening(style_services, finds=False).saved(other, str(saved), found)
+    version = Opening(style_services, "inpaint").saved(other, str(saved), found)
     assert version.mask == left_half() and version.mask_number == 1
     again = ended(style_services, other, Run(found.settings, InpaintJob(version, version.mask)))
     for one, two in zip(run.moment.sides.values(), again.moment.sides.values(), strict=True):
@@ -640,7 +664,7 @@ def test_the_command_line_saves_what_the_page_saves_and_the_page_restores_it(
     options = ["--n", "2", "--steps", "3", "--seed", "4", "--background", "#102030", "--out", out]
     assert cli.main([str(word) for word in [task, *words, "--baseline", *options]]) == 0
 
-    session, opening = Session(), Opening(style_services, finds=task == "edit")
+    session, opening = Session(), Opening(style_services, task)
     version = opening.file(session, str(path), GENERATOR, PROMPT_MODEL, background="#102030")
     wait_until(lambda: version.inversion is None or version.inversion.is_over)
     settings = settings_from_dict(json.loads((out / "run.json").read_text())["settings"])
@@ -665,7 +689,7 @@ def test_a_mask_that_does_not_fit_into_a_picture_is_left_out_and_said(
     style_services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session()
-    opened_example(style_services, session, finds=False)
+    opened_example(style_services, session, task="inpaint")
     run = repainted(style_services, session, left_half())
     monkeypatch.setattr(png_files, "MAX_METADATA_BYTES", 1500)
     assert "mask" in run.job.extras(run.settings)

@@ -63,7 +63,12 @@ def ticked(work: Work, clock: Clock, *seconds: float) -> float | None:
 # ---- the speed -------------------------------------------------------------------------------------------
 
 
-def test_the_speed_is_that_between_the_first_and_the_last_step(clock: Clock) -> None:
+def test_a_step_that_was_held_up_is_no_part_of_the_speed(clock: Clock) -> None:
+    """As the one that ends a run."""
+    assert ticked(running(), clock, *[0.25] * 6, 7.0) == pytest.approx(4.0)
+
+
+def test_the_speed_is_that_of_the_steps_between(clock: Clock) -> None:
     work = running()
     assert ticked(work, clock, 5.0) is None  # one step tells nothing
     assert ticked(work, clock, 1.0, 3.0) == pytest.approx(2 / 4)
@@ -225,7 +230,7 @@ def test_figures_are_added_to_those_before(steps: list[Any]) -> None:
     assert side is not None and side.step is steps[3] and side.first == 0
     assert side.curves == {"text": (0.0, 0.5, 1.0, 1.5), "more": (1.0,) * 4}
     assert [kept.step for kept in side.kept] == [0, 1, 2, 3]
-    assert torch.equal(side.kept[2].text_scores, steps[2].text_scores)
+    assert side.kept[2].text_scores is steps[2].text_scores
     late = measured(steps[5], {"text": 0.1}, before=measured(steps[4], {"text": 0.2}))
     assert late.first == 4 and Side(steps[5]).first == 5
 
@@ -414,7 +419,7 @@ def test_an_earlier_step_of_a_side() -> None:
     assert run.pictured(OURS) is newest and run.pictured(OURS, 4) is newest and run.pictured(OURS, 99) is newest
     assert run.particles(OURS).step == 4 and run.particles(OURS, 3).step == 3
     earlier = step_of(run, OURS, 2)
-    assert earlier.step == 2 and torch.equal(earlier.text_scores, newest.kept[2].text_scores)
+    assert earlier.step == 2 and earlier.text_scores is newest.kept[2].text_scores
     assert earlier.particles is newest.kept[2].particles and not earlier.images.requires_grad
     assert earlier.log_values is newest.step.log_values and earlier.total == newest.step.total
     assert [step_of(run, OURS, step).step for step in (0, 4, 99)] == [0, 4, 4]

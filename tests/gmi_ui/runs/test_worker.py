@@ -1,6 +1,9 @@
 """The worker: runs one after the other, and what pause, resume, stop and tune do to them."""
 
+import sys
+import time
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from gmi_ui.runs.run import BASELINE, OURS, Run
 from gmi_ui.runs.work import Phase
 from gmi_ui.runs.worker import RunQueue
 from gmi_ui.services import Services
+from tests.engine.toys import scores_of
 from tests.gmi_ui.tiny import CONTEXT, TinyGenerator, TinyPromptModel, tiny_models, tiny_settings
 from tests.gmi_ui.waiting import wait_for_end, wait_for_phase, wait_until
 
@@ -33,7 +37,7 @@ def test_a_run_shows_every_step_of_both_sides(services: Services) -> None:
     for side in (run.moment.sides[OURS], run.moment.sides[BASELINE]):
         assert [len(curve) for curve in side.curves.values()] == [7, 7, 7]  # the start and six steps
         assert side.step.particles.seeds == (5, 6, 7)
-        assert side.curves["text"][-1] == pytest.approx(float(side.step.text_scores.mean()))
+        assert side.curves["text"][-1] == pytest.approx(float(scores_of(side.step).mean()))
 
 
 def test_both_sides_start_from_the_same_pictures_and_ours_ends_more_diverse(services: Services) -> None:
@@ -233,8 +237,11 @@ def test_the_machine_is_prepared_once_and_before_the_first_model() -> None:
 
 
 def test_the_engine_keeps_what_the_page_loads() -> None:
+    """By the hashes that were told before."""
     models = Models(engine_loaders("cpu"))
+    told = models.hash_of("avatars"), models.hash_of("clip-mini")
     assert models.generator("avatars") is models.generator("avatars")
+    assert told == (models.generator("avatars").sha256, models.prompt_model("clip-mini").sha256)
 
 
 def test_warming_draws_the_gallery_and_a_failure_is_told() -> None:
@@ -244,3 +251,93 @@ def test_warming_draws_the_gallery_and_a_failure_is_told() -> None:
     broken = tiny_models()
     broken.warm(tiny_settings(model="missing")).join()
     assert broken.is_warm and not broken.gallery and broken.trouble and "missing" in broken.trouble.text
+
+
+def test_stop_and_continue_at_once_carry_a_run_out_once(
+    slow_services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paused, then stopped and continued before the worker sees either: its one next turn goes on at the same step."""
+    made: list[int] = []
+    advance = Run._advanced
+
+    def counting(run: Run, *given: Any) -> Any:
+        side = advance(run, *given)
+        made.append(side.step.step if side else -1)
+        return side
+
+    monkeypatch.setattr(Run, "_advanced", counting)
+    run = Run(tiny_settings(baseline=False, flow={"steps": 30}), GENERATE)
+    slow_services.queue.submit(run)
+    wait_until(lambda: run.moment.step >= 3)
+    for _ in range(3):
+        run.pause()
+        run.stop()
+        run.reopen()
+        slow_services.queue.submit(run)
+        wait_until(lambda: run.moment.phase is not Phase.WAITING)
+    wait_for_phase(run, Phase.DONE)
+    wait_until(lambda: slow_services.queue.current is None)
+    assert run.moment.step == 30 and len(run.moment.sides[OURS].curves["text"]) == 31
+    assert made.count(30) == 1 and made.count(-1) == 1  # the end was reached once
+
+
+def test_a_waiting_run_that_is_stopped_and_continued_waits_once(slow_services: Services) -> None:
+    queue = slow_services.queue
+    first, second = (Run(tiny_settings(flow={"steps": 200}), GENERATE) for _ in range(2))
+    queue.submit(first)
+    queue.submit(second)
+    for _ in range(3):
+        second.stop()
+        second.reopen()
+        queue.submit(second)
+    third = Run(tiny_settings(flow={"steps": 2}), GENERATE)
+    queue.submit(third)
+    assert [queue.place(run) for run in (second, third)] == [1, 2]
+    for run in (first, second):
+        run.stop()
+    wait_for_phase(third, Phase.DONE)
+
+
+def test_a_run_that_is_paused_for_long_gives_way_and_can_be_continued(
+    slow_services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its page is open; nobody who waits has to ask for it. Alone it may rest for as long as one likes."""
+    monkeypatch.setattr(worker, "HELD_AT_MOST", 0.3)
+    monkeypatch.setattr(worker, "PATIENCE", 0.02)
+    run = Run(tiny_settings(flow={"steps": 30}), GENERATE)
+    slow_services.queue.submit(run)
+    wait_until(lambda: run.moment.step >= 2)
+    run.pause()
+    time.sleep(0.6)
+    run.seen()
+    assert run.moment.phase is Phase.PAUSED  # nobody waits
+    other = Run(tiny_settings(flow={"steps": 2}), GENERATE)
+    slow_services.queue.submit(other)
+    wait_for_phase(run, Phase.STOPPED)
+    assert run.moment.notice is worker.HELD_TOO_LONG and run.can_go_on
+    wait_for_phase(other, Phase.DONE)
+    run.reopen()
+    slow_services.queue.submit(run)
+    wait_for_phase(run, Phase.DONE)
+    assert run.moment.step == 30
+
+
+def test_a_pause_that_ended_counts_no_more(slow_services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "HELD_AT_MOST", 0.5)
+    run = Run(tiny_settings(flow={"steps": 400}), GENERATE)
+    slow_services.queue.submit(run)
+    wait_until(lambda: run.moment.step >= 1)
+    run.pause()
+    assert 0 <= run.paused_for < 0.5
+    time.sleep(0.05)
+    run.resume()
+    assert run.paused_for == 0
+    run.stop()
+    wait_for_end(run)
+
+
+def test_what_is_half_imported_is_no_pool_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many first calls at once: one imports, the others look at what it has so far."""
+    monkeypatch.setitem(sys.modules, "engine.models.loading", ModuleType("engine.models.loading"))
+    models = Models(engine_loaders("cpu"))
+    assert models.pool is None and not models.is_loaded("avatars")

@@ -1,0 +1,41 @@
+"""The History tab: every finished picture, to be found, looked at, compared, gone on from, deleted."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gmi_ui.components.history import history
+from gmi_ui.components.history.functions import history_functions
+from gmi_ui.history.store import latents_in
+from gmi_ui.notices import Notice
+from gmi_ui.runs.job import as_moved
+from gmi_ui.sessions import Arrival
+from gmi_ui.tabs.common import Page, take_saved
+
+AROUND = "Press Run for more pictures like the one from your history."
+
+
+class HistoryTab:
+    """Find what was made."""
+
+    title = "History"
+    task = "history"
+
+    def build(self, page: Page) -> None:
+        def restore(token: str, path: Path) -> str:
+            target, restored = take_saved(page, token, path)
+            target.arrival = Arrival(restored.settings)
+            return restored.settings.task
+
+        def more(token: str, path: Path) -> str:
+            start = latents_in(path)
+            target, restored = take_saved(page, token, path)
+            settings: Any = replace(as_moved(restored.settings), start=start)  # type: ignore[call-arg]
+            settings = replace(settings, flow=replace(settings.flow, until=None))
+            target.descend(settings, page.services.outputs.id_of(path))
+            target.arrival = Arrival(settings)
+            if restored.notice.kind != "warning":
+                target.say(Notice(AROUND))
+            return str(settings.task)
+
+        history(history_functions(page.services, restore, more))
