@@ -15,8 +15,8 @@ setup(
     packages=[*find_packages(include=["engine*", "gmi_ui*"]), "engine.assets"],
     package_dir={"engine.assets": "assets"},
     package_data={
-        "": ["*.css", "*.html", "*.js"],
-        "engine.assets": [f"{name}/*" for name in BUNDLED],
+        "": ["*.css", "*.html", "*.js", "*.png"],
+        "engine.assets": [f"{name}/*" for name in (*BUNDLED, "lab")],
     },
     include_package_data=False,
 )

@@ -59,6 +59,7 @@ class Run(NamedTuple):
     problem: Problem
     step: Step
     seconds: float
+    text_score: float
 
 
 def carry_out(settings: GenerateSettings) -> Run:
@@ -68,7 +69,8 @@ def carry_out(settings: GenerateSettings) -> Run:
     seconds = 0.0
     for step in task.steps():
         seconds += step.seconds
-    return Run(task.problem, step, seconds)
+    assert step.text_scores is not None
+    return Run(task.problem, step, seconds, float(step.text_scores.mean()))
 
 
 def base_settings(model: str, arguments: argparse.Namespace) -> GenerateSettings:
@@ -142,7 +144,7 @@ def measure_fashion(arguments: argparse.Namespace) -> str:
                 refused += 1
                 break
             share, diversity = judge.measure(run.step.pictures, wanted[settings.prompt])
-            found[name] = (100 * share, diversity, float(run.step.text_scores.mean()), run.seconds)
+            found[name] = (100 * share, diversity, run.text_score, run.seconds)
             rows.setdefault(name, []).append(found[name])
         if not found:
             continue
@@ -247,7 +249,7 @@ def measure_mosaic(arguments: argparse.Namespace) -> str:
             features = clip_features(judge.model, images)
             of_judge, passing_judge = judge.score(features, settings.prompt)
             near = float(realism(features, real, radii).mean())
-            between = float(run.step.text_scores.mean())
+            between = run.text_score
             result = (passing, score, passing_judge, of_judge, near, pairwise_diversity(features), between)
             rows.setdefault(name, []).append((*result, run.seconds))
             pictures.append(images[: arguments.shown])

@@ -40,12 +40,18 @@ def sets_of(model: str) -> dict[str, Sequence[str]]:
     return {**{name: [prompt.text for prompt in split] for name, split in splits.items()}, **others}
 
 
+def foreign() -> dict[str, Sequence[str]]:
+    """Prompts in other languages."""
+    sets = {"other languages": elsewhere.FOREIGN, "other languages, short": elsewhere.FOREIGN_SHORT}
+    return {name: [text for texts in found.values() for text in texts] for name, found in sets.items()}
+
+
 def rows_of(model: str, most: int | None) -> list[str]:
     """A line of the table for each set of prompts."""
     generator = engine.load_generator(model)
     prompt_model = engine.load_prompt_model(find_row(model, "generator").prompt_model or "clip-mini")
     lines = []
-    for name, texts in sets_of(model).items():
+    for name, texts in (sets_of(model) | foreign()).items():
         texts = texts[:most]
         doubts = [doubt(text, generator, prompt_model) for text in texts]
         whole = sum(bool(one and one.is_outside) for one in doubts) / len(texts)
@@ -60,13 +66,15 @@ def rows_of(model: str, most: int | None) -> list[str]:
 
 def languages() -> str:
     """How many prompts of each language are known as such, and how many English ones are taken for another."""
-    found = {
-        name: sum(name in (language_of(text) or "") for text in texts) for name, texts in elsewhere.FOREIGN.items()
-    }
-    told = ", ".join(f"{name} {count} of {len(elsewhere.FOREIGN[name])}" for name, count in found.items())
+    told = []
+    for name in elsewhere.FOREIGN | elsewhere.FOREIGN_SHORT:
+        texts = [*elsewhere.FOREIGN.get(name, ()), *elsewhere.FOREIGN_SHORT.get(name, ())]
+        told.append(f"{name} {sum(name in (language_of(text) or '') for text in texts)} of {len(texts)}")
     english = [text for model in MODELS for texts in sets_of(model).values() for text in texts]
     wrong = [text for text in english if language_of(text)]
-    return f"Languages: {told}; of {len(english)} English prompts {len(wrong)} are taken for another language."
+    return (
+        f"Languages: {', '.join(told)}; of {len(english)} English prompts {len(wrong)} are taken for another language."
+    )
 
 
 def main() -> None:

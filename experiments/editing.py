@@ -92,7 +92,8 @@ class Result(NamedTuple):
 
 def invert_renders(count: int, judge: Judge, sheet: Path | None) -> str:
     """The table of what inversion keeps of `count` held-out renders."""
-    held_out, model = pool.held_out(count), engine.load_generator("avatars")
+    model = engine.load_generator("avatars")
+    held_out = pool.held_out(count, model.resolution)
     prompt_model = engine.load_prompt_model("clip-mini")
     redrawn, distances, seconds = [], [], []
     for pixels in held_out.images:
@@ -135,7 +136,7 @@ def measure_domain(files: Sequence[Path], count: int) -> str:
     """Distances of held-out renders and of other pictures, between which the model's `in_domain_distance` lies."""
     model = engine.load_generator("avatars")
     groups = {
-        "held-out renders": [picture_files.Picture(pixels) for pixels in pool.held_out(count).images],
+        "held-out renders": [picture_files.Picture(pixels) for pixels in pool.held_out(count, model.resolution).images],
         "noise and stripes": list(other_pictures()),
         "files": [picture_files.read_picture(path) for path in files],
     }
@@ -196,7 +197,7 @@ def judge_edit(edit: Edit, images: Tensor, before: dict[str, int], judge: Judge)
 def run_edits(arguments: argparse.Namespace, judge: Judge) -> str:
     """The table of the methods, means over edits and faces; all begin at the same inversions."""
     model, prompt_model = engine.load_generator("avatars"), engine.load_prompt_model("clip-mini")
-    held_out = pool.held_out(arguments.among)
+    held_out = pool.held_out(arguments.among, model.resolution)
     seen = seen_rightly(held_out, judge)
     results: dict[str, list[Result]] = {method: [] for method in arguments.methods}
     lines = []

@@ -29,11 +29,11 @@ from engine.settings import InpaintSettings
 from engine.tasks import inversion
 from experiments import options
 from experiments.text_guidance import Judge
-from training.avatars import classifier, pool, traits
+from training.avatars import classifier, larger, pool, traits
 from training.figures import judge_features
 from training.jobs import save_sheet
 
-SIDE = 128  # pixels of the renders, in which masks are drawn
+SIDE = larger.RESOLUTION  # pixels of the renders, in which masks are drawn
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 QUICK = {"faces": 1, "shares": [0.4], "prompts": 1, "n": 2, "steps": 2, "judge_renders": 16}
 
@@ -171,7 +171,7 @@ def main() -> None:
     judge = Judge(arguments.judge_renders, fresh=arguments.fresh_judge)
     cases: list[tuple[str, float | Wish]] = [(f"{100 * share:.0f} % hidden", share) for share in arguments.shares]
     cases += [(wish.words, wish) for wish in WISHES[: arguments.prompts]]
-    held_out = pool.held_out(arguments.judge_renders + arguments.faces * len(cases)).images
+    held_out = pool.held_out(arguments.judge_renders + arguments.faces * len(cases), SIDE).images
     columns = ("changed", "precision", "diversity", "shown")
     heads = " | ".join(f"{side} {column}" for side in ("ours:", "baseline:") for column in columns)
     lines = [f"| | {heads} | ratio of diversity |", "|" + "---|" * 10]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 WRITTEN = ("out", "figure", "sheet")  # options that name a file to write
 
@@ -38,3 +41,16 @@ def parse(
                 setattr(chosen, name, path.with_name(f"quick-{path.name}"))
         print("--quick: tiny counts, these numbers mean nothing", flush=True)
     return chosen
+
+
+def write_numbers(path: Path, numbers: Mapping[str, Any]) -> None:
+    """As JSON; null for what is infinite or was not measured."""
+    path.write_text(json.dumps(_known(numbers), indent=1) + "\n", encoding="utf-8")
+
+
+def _known(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _known(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_known(part) for part in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

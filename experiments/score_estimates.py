@@ -13,7 +13,6 @@ estimator, so that none is held back by a rule.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -137,7 +136,7 @@ def main() -> None:
     print("\nError of the score, bandwidths by rule\n")
     print(table(rows, list(RULES)))
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.write_text(json.dumps({"draws": chosen.draws, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    options.write_numbers(chosen.out, {"draws": chosen.draws, "rows": rows})
 
 
 if __name__ == "__main__":

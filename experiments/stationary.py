@@ -11,7 +11,6 @@ done with repulsion that works against the condition; the last one starts from N
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -110,7 +109,7 @@ def main() -> None:
                 rows.append({"estimator": name, "D": dim, "n": n, "deviations": found})
     print(table(rows))
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.write_text(json.dumps({"steps": chosen.steps, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    options.write_numbers(chosen.out, {"steps": chosen.steps, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ Every prompt runs with n particles from the same seeds, without repulsion (the b
 measured in features that no run optimised: the mean over pairs of 1 - cosine of the judge's features (centred on
 the renders' mean), and the share of the attributes nobody requested in which two pictures differ. Precision: the
 share of pictures on the manifold of held-out renders (k = 3). The last row is what independent draws
-would reach: held-out drawings that happen to fit the prompt.
+would reach: held-out drawings that happen to fit the prompt. `--split rare` asks for what few drawings have.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from torch import Tensor
 import engine
 from engine.inference.flow import Step, pairwise_diversity
 from engine.metrics.manifold import covered_share, neighbour_radii
+from engine.models.table import find_row, first_settings
 from engine.settings import OF_THE_MODEL
 from experiments import options
 from experiments.prompts import Prompt, reporting, tuning
@@ -37,6 +38,7 @@ from training.figures import judge_features
 from training.jobs import to_tensor
 
 QUICK = {"prompts": 2, "n": 2, "steps": 2, "judge_renders": 16, "drawings": 200}
+SPLITS = {"tuning": tuning.AVATARS, "reporting": reporting.AVATARS, "rare": reporting.RARE}
 
 
 class Result(NamedTuple):
@@ -70,13 +72,14 @@ class Judge:
 
     def differing(self, found: dict[str, Tensor], prompt: Prompt) -> float:
         """Share of (pair of pictures, unrequested group) that differ."""
-        groups = [group for group in traits.GROUPS if group not in prompt.wanted]
+        groups = [group for group in found if group not in prompt.wanted]
         pairs = list(combinations(range(len(found["person"])), 2))
         return sum(float(found[group][i] != found[group][j]) for group in groups for i, j in pairs) / (
             len(groups) * len(pairs)
         )
 
     def measure(self, prompt: Prompt, step: Step, seconds: float) -> Result:
+        assert step.text_scores is not None
         images = step.pictures.clamp(-1, 1)
         found, features = classifier.predict(self.network, images), judge_features(self.network, images)
         return Result(
@@ -90,13 +93,22 @@ class Judge:
 
 
 def run(
-    prompts: Sequence[Prompt], flow: engine.FlowSettings, judge: Judge, *, n: int, seed: int, towards: str = ""
+    prompts: Sequence[Prompt],
+    flow: engine.FlowSettings,
+    judge: Judge,
+    *,
+    n: int,
+    seed: int,
+    space: str | None = None,
+    towards: str = "",
 ) -> Result:
-    """The mean result of one setting over the prompts. towards: as of `GenerateSettings`."""
+    """The mean result of one setting over the prompts. space, towards: as of `GenerateSettings`."""
     model, prompt_model = engine.load_generator("avatars"), engine.load_prompt_model("clip-mini")
     results = []
     for i, prompt in enumerate(prompts):
-        settings = engine.GenerateSettings(prompt.text, n=n, seed=seed + 1000 * i, flow=flow, towards=towards)
+        settings = engine.GenerateSettings(
+            prompt.text, n=n, seed=seed + 1000 * i, space=space, flow=flow, towards=towards
+        )
         task = engine.generate(settings, model, prompt_model)
         seconds = 0.0
         for step in task.steps():
@@ -113,7 +125,7 @@ def independent(prompts: Sequence[Prompt], judge: Judge, *, n: int, drawings: in
     prompt_model = engine.load_prompt_model("clip-mini")
     images = to_tensor(pool.held_out(drawings).images)
     parts = [classifier.predict(judge.network, part) for part in images.split(256)]
-    found = {group: torch.cat([part[group] for part in parts]) for group in traits.GROUPS}
+    found = {group: torch.cat([part[group] for part in parts]) for group in parts[0]}
     features = judge_features(judge.network, images)
     results = []
     for prompt in prompts:
@@ -151,7 +163,8 @@ def table(rows: dict[str, Result]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--split", choices=("tuning", "reporting"), default="reporting")
+    parser.add_argument("--split", choices=tuple(SPLITS), default="reporting")
+    parser.add_argument("--space", help="in which the particles move (the model's)")
     parser.add_argument("--prompts", type=int, help="use only the first so many")
     parser.add_argument("--n", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
@@ -167,20 +180,23 @@ def main() -> None:
     options.add_judge(parser)
     arguments = options.parse(parser, QUICK)
     engine.set_threads(None)
-    base = engine.PRESETS["robust"]
+    row = find_row("avatars", "generator")
+    base = first_settings("avatars", row.family, row).flow
     changes = {name: json.loads(value) for name, value in (item.split("=", 1) for item in arguments.set)}
     base = replace(base, **changes)
     if arguments.steps:
         base = replace(base, steps=arguments.steps)
     towards = OF_THE_MODEL if arguments.towards_weight else ""
     base = replace(base, data_weight=arguments.towards_weight)
-    prompts = (tuning if arguments.split == "tuning" else reporting).AVATARS[: arguments.prompts]
+    prompts = SPLITS[arguments.split][: arguments.prompts]
     judge = Judge(arguments.judge_renders, fresh=arguments.fresh_judge)
     rows: dict[str, Result] = {}
     for diversity in [0.0, *(arguments.diversity or [base.diversity])]:
         name = "baseline (no repulsion)" if diversity == 0 else f"ours, diversity {diversity:g}"
         flow = replace(base, diversity=diversity)
-        rows[name] = run(prompts, flow, judge, n=arguments.n, seed=arguments.seed, towards=towards)
+        rows[name] = run(
+            prompts, flow, judge, n=arguments.n, seed=arguments.seed, space=arguments.space, towards=towards
+        )
         print(f"{name}: {rows[name]}", flush=True)
     if fitting := independent(prompts, judge, n=arguments.n, drawings=arguments.drawings):
         rows["drawings that fit, independent"] = fitting

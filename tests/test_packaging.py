@@ -14,6 +14,7 @@ import setuptools
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from engine.lab.course import NETWORKS
 from engine.models.table import ASSETS, list_models
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,7 +82,8 @@ def test_a_wheel_holds_the_bundled_models_and_no_other_pictures(wheel: dict[str,
     needed = {file.path for row in list_models() for file in row.files.values()}
     needed |= {row.folder / name for row in list_models() for name in ("model.json", "card.md")}
     assert needed and needed <= held
-    assert {path.parent.name for path in held} == {row.name for row in list_models()}
+    assert {path.parent.name for path in held} == {row.name for row in list_models()} | {NETWORKS.parent.name}
+    assert NETWORKS in held
 
 
 def test_a_wheel_holds_all_of_the_page(wheel: dict[str, Any]) -> None:

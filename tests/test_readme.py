@@ -14,6 +14,7 @@ from PIL import Image
 
 from engine.commands.models import places_of
 from training.avatars.pool import held_out
+from training.fashion import data
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -113,6 +114,8 @@ def test_every_command_runs(command: str, folder: Path) -> None:
         Image.fromarray(held_out(1).images[0]).save(folder / "out/00.png")
     if "package_benchmark" in command:
         pytest.importorskip("dall_e", reason="pip install -r experiments/requirements.txt")
+    if "experiments.unconditional" in command and "avatars" not in command and not data.FOLDER.exists():
+        pytest.skip("apt-get install dataset-fashion-mnist")
     before = {path for path in ROOT.glob("assets/**/*")} | {path for path in ROOT.glob("training/judges/**/*")}
     times = {path: path.stat().st_mtime_ns for path in before if path.is_file()}
     done = run(quick(command), folder)

@@ -35,7 +35,8 @@ def copy(tmp_path: Path) -> Path:
 def differences(copy: Path) -> dict[str, list[str]]:
     """The changed lines, "+..." or "-...", of each source file that is not as in the repository."""
     found = {}
-    for path in sorted(file for package in PACKAGES for file in (copy / package).rglob("*.*") if file.suffix != ".pyc"):
+    files = (file for package in PACKAGES for file in (copy / package).rglob("*.*"))
+    for path in sorted(file for file in files if file.suffix not in (".pyc", ".png")):
         original = ROOT / path.relative_to(copy)
         before = original.read_text().splitlines() if original.is_file() else []
         lines = list(difflib.unified_diff(before, path.read_text().splitlines(), lineterm="", n=0))[2:]
@@ -53,6 +54,7 @@ def run(copy: Path, script: str, *arguments: str) -> str:
         "OMP_NUM_THREADS": "1",
         "GMI_CACHE": str(copy.parent / "cache"),
         "GMI_MODELS": str(copy.parent / "models"),
+        "GMI_OUTPUTS": str(copy.parent / "outputs"),
     }
     command = [sys.executable, "-c", script, *arguments]
     shown = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
@@ -305,7 +307,7 @@ def pressed(prompt):
         time.sleep(0.01)
     return session, json.loads(services.painter.frame(session))
 
-session, refused = pressed(" ")
+session, refused = pressed("x" * 9_000)
 told = {"ids": sorted(ids), "refused": refused["notice"]["text"]}
 session, frame = pressed("red on white")
 told["shown"] = [frame["phase"], frame["prompt"], frame["count"], sorted(frame["sides"])]

@@ -9,6 +9,7 @@ AVATARS = (
     asking("a woman with pink hair and a big smile", person="woman", hair_colour="pink", mouth="big smile"),
     asking("a sad man with glasses", mouth="sad", person="man", glasses="round|square"),
     asking("a person with a green mohawk", hair_style="mohawk", hair_colour="green"),
+    asking("a pirate with an eyepatch", eyepatch="eyepatch"),
     asking("a bearded man with glasses", facial_hair="beard", person="man", glasses="round|square"),
     asking("a man with grey hair and round glasses", person="man", hair_colour="grey", glasses="round"),
     asking("a surprised person with blue hair", mouth="surprised", hair_colour="blue"),

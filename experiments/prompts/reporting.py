@@ -50,6 +50,20 @@ AVATARS = (
     asking("a happy woman with long hair", mouth="smile|big smile", person="woman", hair_style="long straight|long wavy"),
 )  # fmt: skip
 
+# Sorts of avatars that are rarely drawn, at most one in twenty.
+RARE = (
+    asking("a pirate", eyepatch="eyepatch"),
+    asking("a woman with an eyepatch and red hair", person="woman", eyepatch="eyepatch", hair_colour="red"),
+    asking("a bearded man wearing a turban", person="man", facial_hair="beard", turban="turban"),
+    asking("a person in a yellow turban", turban="turban", hat_colour="yellow"),
+    asking("a smiling woman in a blue hijab", person="woman", headscarf="headscarf", hat_colour="blue", mouth="smile|big smile"),
+    asking("a girl with a headscarf and round glasses", person="woman", headscarf="headscarf", glasses="round"),
+    asking("a person with their tongue out", tongue="tongue"),
+    asking("a cheeky boy sticking his tongue out", person="man", tongue="tongue"),
+    asking("a person with hearts for eyes", heart_eyes="heart_eyes"),
+    asking("a woman in love, with heart eyes and pink hair", person="woman", heart_eyes="heart_eyes", hair_colour="pink"),
+)  # fmt: skip
+
 # The class that each asks for, in words that the tuning prompts do not use together.
 FASHION = {
     "leather boots up to the ankle": "ankle boot",

@@ -1,0 +1,206 @@
+"""Translation by `hairstyles`: does it reach the domain, what else changes, how different are the results?
+
+    python -m experiments.translation                          # both tables: styles from latents, and from a reference
+    python -m experiments.translation --part curve             # distance to drawings against diversity, as in Fig. 7
+
+Held-out faces, each to every domain that it is not in, n results each; and with one held-out reference picture.
+"Domain": the share of results that the judge puts into the one asked for. "Kept": the share of the face's other
+attributes that stay, of those that the judge saw rightly. "Taken": of the reference's cut, hat and their colours, as a
+drawing of the exact result shows them. Diversity: mean over pairs of 1 - cosine of the judge's features, centred on the
+drawings' mean. Fréchet: distance of those features between all results and drawings of the same faces with hair of
+those domains. The judge took part in no optimisation.
+
+The curve: 1 - diversity over Fréchet distance at several step sizes and numbers of steps, latents alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import engine
+from engine import tasks
+from engine.inference.flow import pairwise_diversity
+from engine.metrics.frechet import frechet_distance
+from engine.networks.mini_tower import MiniTower
+from engine.pictures.examples import examples_of
+from engine.pictures.picture_files import Picture
+from engine.settings import TranslateSettings
+from experiments import options
+from training import judges
+from training.avatars import classifier
+from training.figures import judge_features
+from training.jobs import save_sheet
+from training.translate import triples
+from training.translate.figures import HeldOut, agreeing, of_domain, seen_rightly
+
+RESULTS = Path(__file__).parent / "results" / "translation.json"
+METHODS = ("plain", "no repulsion", "gmi")
+PARTS = ("latents", "references", "curve")
+STEP_SIZES, STEP_COUNTS = (0.02, 0.04, 0.08, 0.16), (10, 30)
+DRAWN = 400  # drawings that results are compared with
+QUICK = {"faces": 1, "domains": 1, "n": 2, "steps": 2, "drawn": 40}
+
+
+class Asked(NamedTuple):
+    """A translation: of which held-out face, to which domain, with that face's reference or with drawn styles."""
+
+    face: int
+    domain: int
+    by_reference: bool
+
+
+class Measured(NamedTuple):
+    """Of one translation; features: [n, D]."""
+
+    in_domain: float
+    kept: float
+    taken: float
+    diversity: float
+    seconds: float
+    features: Tensor
+
+
+class Bench:
+    """The model, the judge and the held-out triples."""
+
+    def __init__(self, faces: int, drawn: int) -> None:
+        self.model, self.prompt_model = engine.load_generator("hairstyles"), engine.load_prompt_model("clip-mini")
+        self.judge: MiniTower = judges.load_avatars()
+        self.triples = HeldOut.draw(max(faces, drawn), self.model.resolution)
+        self.of_faces, self.of_results = (
+            seen_rightly(self.judge, self.triples.images(which), self.triples.rows[which]) for which in (0, 2)
+        )
+        self.drawings = judge_features(self.judge, self.triples.images(2))
+        self.face_domains = triples.domains_of({group: self.of_faces[group].numpy() for group in ("hat", "hair_style")})
+
+    def ask(self, faces: int, domains: int, *, by_reference: bool) -> Iterator[Asked]:
+        """Each face to its reference's domain, or to the first so many that it is not in."""
+        for face in range(faces):
+            if by_reference:
+                yield Asked(face, int(self.triples.domains[face]), True)
+                continue
+            others = [number for number in range(len(triples.DOMAINS)) if number != self.face_domains[face]]
+            yield from (Asked(face, number, False) for number in others[:domains])
+
+    def run(self, asked: Asked, settings: TranslateSettings) -> tuple[Tensor, float]:
+        """Results [n, 3, H, W] in [-1, 1], and how long they took."""
+        picture, references = Picture(self.triples.pixels[0][asked.face]), None
+        settings = replace(settings, domain=triples.DOMAINS[asked.domain], seed=settings.seed + 100 * asked.face)
+        if asked.by_reference:
+            references = examples_of([Picture(self.triples.pixels[1][asked.face])])
+            settings = replace(settings, references=references.sha256)
+        began = time.perf_counter()
+        task = tasks.translate(settings, picture, self.model, self.prompt_model, references=references)
+        *_, step = task.steps()
+        return step.pictures.clamp(-1, 1), time.perf_counter() - began
+
+    def measure(self, asked: Asked, images: Tensor, seconds: float) -> Measured:
+        found, features = classifier.predict(self.judge, images), judge_features(self.judge, images)
+        of_face = {group: values[asked.face].expand(len(images)) for group, values in self.of_faces.items()}
+        of_result = {group: values[asked.face].expand(len(images)) for group, values in self.of_results.items()}
+        return Measured(
+            in_domain=float((of_domain(found) == asked.domain).double().mean()),
+            kept=agreeing(found, of_face, triples.CONTENT),
+            taken=agreeing(found, of_result, triples.STYLED) if asked.by_reference else float("nan"),
+            diversity=pairwise_diversity(features - self.drawings.mean(0)),
+            seconds=seconds,
+            features=features,
+        )
+
+    def summary(self, results: Sequence[Measured]) -> dict[str, float]:
+        """Means over translations."""
+        row = {name: _mean([getattr(one, name) for one in results]) for name in Measured._fields[:-1]}
+        return row | {"frechet": frechet_distance(self.drawings, torch.cat([one.features for one in results]))}
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def settings_of(method: str, n: int, steps: int | None, step_size: float | None = None) -> TranslateSettings:
+    """ "no repulsion" is ours without it."""
+    settings = TranslateSettings(model="hairstyles", n=n, seed=1)
+    flow = settings.flow
+    flow = replace(flow, steps=steps or flow.steps, step_size=step_size or flow.step_size)
+    settings = replace(settings, flow=flow)
+    return settings if method == "gmi" else tasks.baseline(replace(settings, baseline=method))  # type: ignore[arg-type]
+
+
+def compare(bench: Bench, arguments: argparse.Namespace, *, by_reference: bool) -> dict[str, dict[str, float]]:
+    """The methods' means, all from the same starts."""
+    found: dict[str, list[Measured]] = {method: [] for method in arguments.methods}
+    shown = []
+    for asked in bench.ask(arguments.faces, arguments.domains, by_reference=by_reference):
+        for method in arguments.methods:
+            images, seconds = bench.run(asked, settings_of(method, arguments.n, arguments.steps))
+            found[method].append(bench.measure(asked, images, seconds))
+            first = [bench.triples.images(which)[asked.face] for which in ((0, 1) if by_reference else (0,))]
+            shown.append(torch.cat([torch.stack(first), images])[:8])
+    if arguments.sheet:
+        place = arguments.sheet.with_stem(f"{arguments.sheet.stem}-{'references' if by_reference else 'latents'}")
+        save_sheet(place, torch.cat(shown), columns=len(shown[0]))
+    return {method: bench.summary(results) for method, results in found.items()}
+
+
+def curve(bench: Bench, arguments: argparse.Namespace) -> list[dict[str, float]]:
+    """Every step size with every number of steps."""
+    asked = list(bench.ask(arguments.faces, 1, by_reference=False))
+    rows = []
+    for steps in STEP_COUNTS:
+        for size in STEP_SIZES:
+            settings = settings_of("gmi", arguments.n, arguments.steps or steps, size)
+            results = [bench.measure(one, *bench.run(one, settings)) for one in asked]
+            rows.append({"steps": settings.flow.steps, "step_size": size, **bench.summary(results)})
+            print(f"{settings.flow.steps} steps of {size:g}: {_cells(rows[-1])}", flush=True)
+    return rows
+
+
+def table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    head = ["| | domain | kept | taken | diversity | Fréchet | s |", "|---|---|---|---|---|---|---|"]
+    return "\n".join([*head, *(f"| {name} | {_cells(row)} |" for name, row in rows.items())])
+
+
+def _cells(row: Mapping[str, float]) -> str:
+    shares = [f"{100 * row[name]:.1f} %" for name in ("in_domain", "kept", "taken")]
+    return " | ".join([*shares, f"{row['diversity']:.3f}", f"{row['frechet']:.2f}", f"{row['seconds']:.1f}"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--part", choices=("all", *PARTS), default="all", help="all: both tables")
+    parser.add_argument("--faces", type=int, default=12)
+    parser.add_argument("--domains", type=int, default=3, help="of each face, with drawn styles")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--n", type=int, default=8)
+    parser.add_argument("--steps", type=int, help="of the flow (the preset's)")
+    parser.add_argument("--drawn", type=int, default=DRAWN, help="drawings that results are compared with")
+    parser.add_argument("--sheet", type=Path, help="write the pictures there, the face first in every row")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the numbers go (%(default)s)")
+    arguments = options.parse(parser, QUICK)
+    engine.set_threads(None)
+    bench = Bench(arguments.faces, arguments.drawn)
+    found: dict[str, object] = {"faces": arguments.faces, "n": arguments.n}
+    for part in PARTS[:2] if arguments.part == "all" else (arguments.part,):
+        if part == "curve":
+            found[part] = curve(bench, arguments)
+        else:
+            rows = compare(bench, arguments, by_reference=part == "references")
+            found[part] = rows
+            print(f"By {part}:\n\n{table(rows)}\n", flush=True)
+    kept = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}
+    options.write_numbers(arguments.out, kept | found)
+
+
+if __name__ == "__main__":
+    main()
