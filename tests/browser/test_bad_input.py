@@ -58,6 +58,8 @@ def test_a_missing_model(page: Page, studio: Server) -> None:
     box.fill("nowhere.safetensors")
     box.press("Enter")
     expect_notice(page, "nowhere.safetensors")
+    page.wait_for_timeout(800)  # gradio tells of the change itself late
+    expect(page.locator(".notice")).to_be_visible()
     page.click('[data-role="dismiss"]')
     page.keyboard.press("Control+Enter")
     expect_notice(page, "nowhere.safetensors")
