@@ -199,8 +199,9 @@ def test_differences_weigh_less_once_the_critics_are_listened_to() -> None:
     assert weight(0.8) > weight(0.9)
 
 
-def test_the_critics_learn_what_is_made_and_what_does_not_fit() -> None:
+def test_the_critics_learn_what_is_made_and_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
+    monkeypatch.setattr(adversarial, "CRITIC_WIDTHS", (8, 16, 16, 24, 32))
     networks = adversarial.Networks()
     critics = [*networks.discriminator.parameters(), *networks.conditional_discriminator.parameters()]
     optimizer = torch.optim.Adam(critics, lr=1e-3, betas=(0.0, 0.99))

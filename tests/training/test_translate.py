@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 
 import engine
@@ -33,8 +34,9 @@ def test_a_latent_alone_says_the_style() -> None:
     assert not np.array_equal(first, second)
 
 
-def test_the_discriminator_learns_that_another_domain_is_wrong() -> None:
+def test_the_discriminator_learns_that_another_domain_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
+    monkeypatch.setattr(adversarial, "CRITIC_WIDTHS", (8, 16, 16, 16, 16, 16))
     critic = adversarial.Networks().discriminator
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3)
     colours = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, 1]])
