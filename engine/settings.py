@@ -5,12 +5,15 @@
 rows of one table: "paper" and "robust" are settings of one code path.
 """
 
+import base64
 import math
 import re
 import secrets
-from collections.abc import Callable, Mapping
+import sys
+from array import array
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 Estimator = Literal["krr", "kde", "stein"]
 Bandwidth = Literal["nearest", "median", "wide"]
@@ -18,6 +21,7 @@ Schedule = Literal["constant", "linear"]
 MollifierSpace = Literal["feature", "image"]
 Divergence = Literal["kl", "reverse_kl", "js", "hellinger"]
 CodeOrder = Literal["rows", "centre", "random"]
+MarkName = Literal["like", "unlike", "pin"]
 EditMethod = Literal["gmi", "clip", "direction", "optimise"]
 EditBaseline = Literal["none", "no repulsion", "direction", "optimise"]
 TranslateMethod = Literal["flow", "plain"]
@@ -36,6 +40,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "class_count": (1, 16),
     "cutouts": (0, 64),
     "candidates": (1, 1024),
+    "unlike_candidates": (1, 64),
     "strength": (-3.0, 3.0),
     "disentanglement": (0.0, 0.6),
     "identity": (0.0, 10.0),
@@ -68,10 +73,49 @@ _DRAWN_SEEDS = 2**31
 PROMPT_LIMIT = 5_000  # characters; what exceeds the text encoder's context is cut, and said, by the prompt model
 CONTRAST_LIMIT = 32  # contrast prompts
 CHANGES_LIMIT = 1_000  # moves of a slider that a run remembers: one a step of the longest
+MARKS_LIMIT = 1_000  # marks that are set or taken off while a run goes on
 OF_THE_MODEL = "model"  # of `towards`: the examples that the generator comes with
 START_LIMIT = 1_000_000  # numbers in a kept latent; the largest public W+ has 9,216
+PINNED_LIMIT = 80_000  # numbers in all pinned latents: 427 kB of the text that a picture's metadata may hold
 
 Check = Callable[[str, Any], None]
+
+
+class Mark(NamedTuple):
+    """A mark that a person set on a picture, or took off, when a run was at a step. picture: its place, from 0."""
+
+    step: int
+    picture: int
+    name: MarkName
+    is_set: bool
+
+
+class Pin(NamedTuple):
+    """A particle that stays as it is. place: from 0; seed: what it once began from; latent: base64 of its numbers,
+    flattened, as little-endian float32."""
+
+    place: int
+    seed: int
+    latent: str
+
+    @classmethod
+    def of(cls, place: int, seed: int, numbers: Iterable[float]) -> Self:
+        """numbers: of a latent, of float32's precision."""
+        return cls(place, seed, base64.b64encode(_little_endian(array("f", numbers)).tobytes()).decode())
+
+    @property
+    def numbers(self) -> "array[float]":
+        """The latent's. Raises ValueError where the text is none that `of` makes."""
+        numbers = array("f")
+        numbers.frombytes(base64.b64decode(self.latent, validate=True))
+        return _little_endian(numbers)
+
+
+def _little_endian(numbers: "array[float]") -> "array[float]":
+    """From or to the machine's own order."""
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
 
 
 def random_seed() -> int:
@@ -156,6 +200,43 @@ def _numbers(name: str, value: Any) -> None:
         or not all(type(number) in (int, float) and abs(number) < 1e6 for number in value)
     ):
         raise SettingsError(f"{name}: expected a kept latent, a list of numbers, got {_shown(value)}.")
+
+
+def _pins(name: str, value: Any) -> None:
+    if not isinstance(value, tuple) or not all(isinstance(pin, Pin) for pin in value):
+        raise SettingsError(f"{name}: expected kept latents as [place, seed, base64], got {_shown(value)}.")
+    counts = []
+    for pin in value:
+        _whole_number("seed", pin.seed)
+        counts.append(_count_of(name, pin))
+    places = [pin.place for pin in value]
+    if not all(type(place) is int and place >= 0 for place in places) or len(set(places)) < len(places):
+        raise SettingsError(f"{name}: expected different places from 0 on, got {_shown(places)}.")
+    if sum(counts) > PINNED_LIMIT:
+        raise SettingsError(f"{name}: so many latents of this model cannot be kept with a picture; pin fewer.")
+
+
+def _count_of(name: str, pin: Pin) -> int:
+    """How many numbers the latent has. Raises SettingsError for what is none."""
+    try:
+        numbers = pin.numbers
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"{name}: a pinned latent is damaged, it is no base64 of float32 numbers.") from error
+    if not numbers or not all(abs(number) < 1e6 for number in numbers):
+        raise SettingsError(f"{name}: a pinned latent is damaged, some of its numbers are none.")
+    return len(numbers)
+
+
+def _marks(name: str, value: Any) -> None:
+    if not isinstance(value, tuple) or len(value) > MARKS_LIMIT:
+        raise SettingsError(f"{name}: expected at most {MARKS_LIMIT:,} marks set during a run, got {_shown(value)}.")
+    for mark in value:
+        is_mark = isinstance(mark, Mark) and mark.name in get_args(MarkName) and type(mark.is_set) is bool
+        if not is_mark or not all(type(number) is int and number >= 0 for number in mark[:2]):
+            raise SettingsError(f"{name}: expected [step, picture, name, whether it is set], got {_shown(mark)}.")
+    steps = [mark.step for mark in value]
+    if steps != sorted(steps):
+        raise SettingsError(f"{name}: the steps must rise, got {_shown(steps)}.")
 
 
 def _towards(name: str, value: Any) -> None:
@@ -426,6 +507,10 @@ _GENERATE_CHECKS: dict[str, Check] = _RUN_CHECKS | {
     "relaxed_classes": _flag,
     "towards": _towards,
     "unlike": _hash_or_nothing,
+    "unlike_candidates": _whole_number,
+    "like": _hash_or_nothing,
+    "pinned": _pins,
+    "marks": _marks,
     "beside": _beside,
 }
 _EDIT_CHECKS: dict[str, Check] = _RUN_CHECKS | {
@@ -551,12 +636,24 @@ class GenerateSettings(RunSettings):
     # the model's are meant where none is named, as far as it has some.
     towards: str = ""
     unlike: str = ""  # the content hash of pictures that repel the particles as these repel each other; empty: none
+    # Where pictures are to be unlike others, the starts that each particle draws; it begins with the one least like
+    # them, see `engine.tasks.towards.unlike_starts`.
+    unlike_candidates: int = 16
+    like: str = ""  # the content hash of pictures that a person liked; they attract with the flow's `data_weight` too
+    pinned: tuple[Pin, ...] = ()  # particles that stay as they are, and repel the others
+    marks: tuple[Mark, ...] = ()  # what a person marked while the run went on: each counts from its step on
     beside: "GenerateSettings | None" = None  # another model's run of the prompt, shown in place of the baseline
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.prompt.strip():
             object.__setattr__(self, "prompt", "")  # blanks ask for nothing
+        places = [*(pin.place for pin in self.pinned), *(mark.picture for mark in self.marks)]
+        if places and max(places) >= self.n:
+            raise SettingsError(
+                f"n: picture {max(places) + 1} is marked, and there would be {self.n}. Choose at least "
+                f"{max(places) + 1}, or let the marked pictures go."
+            )
 
     @property
     def is_compared(self) -> bool:
@@ -567,10 +664,17 @@ class GenerateSettings(RunSettings):
         return self.beside
 
     def to_dict(self) -> dict[str, Any]:
-        return super().to_dict() | {"beside": self.beside and self.beside.to_dict()}
+        plain_marks = {
+            "pinned": [list(pin) for pin in self.pinned],
+            "marks": [list(mark) for mark in self.marks],
+        }
+        return super().to_dict() | plain_marks | {"beside": self.beside and self.beside.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Any) -> Self:
+        if isinstance(values, Mapping):
+            rows = {name: _rows(values[name], kind) for name, kind in _ROWS.items() if name in values}
+            values = {**values, **rows}
         beside = values.get("beside") if isinstance(values, Mapping) else None
         if not isinstance(beside, Mapping):
             return super().from_dict(values)
@@ -674,6 +778,18 @@ def settings_from_dict(values: Any) -> RunSettings:
     task = values.get("task", GenerateSettings.task) if isinstance(values, Mapping) else GenerateSettings.task
     _choice(*_TASKS)("task", task)
     return _TASKS[task].from_dict(values)
+
+
+_ROWS: Mapping[str, type[Pin] | type[Mark]] = {"pinned": Pin, "marks": Mark}
+
+
+def _rows(value: Any, kind: type[Pin] | type[Mark]) -> Any:
+    """Lists of numbers and names as JSON has them -> pins or marks; anything else as it is, for the checks."""
+    if not isinstance(value, list | tuple):
+        return value
+    count = len(kind._fields)
+    is_whole = all(isinstance(row, list | tuple) and len(row) == count for row in value)
+    return tuple(kind(*row) for row in value) if is_whole else tuple(value)
 
 
 def _is_required(entry: Field[Any]) -> bool:

@@ -11,7 +11,7 @@ more: each length of move that one tries is one more forward pass. N particles, 
 import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -74,8 +74,9 @@ class Problem:
     features [N, D] in which particles repel each other, diversity and text scores are measured. text: [D], None
     without words.
     conditions: the terms of C with their relative weights; data: real examples, seen by the same extractor; seen:
-    features [M, D] of pictures that repel the particles as these repel each other. seed: of the noise that all
-    particles share.
+    features [M, D] of pictures that repel the particles as these repel each other. liked: examples that a person chose;
+    they attract as `data` do, beside them. pinned: the places of particles that stay where they are, and repel
+    the others all the same. seed: of the noise that all particles share.
     """
 
     render: Callable[[Tensor], Tensor]
@@ -84,7 +85,9 @@ class Problem:
     text: Tensor | None
     conditions: tuple[tuple[Term, float], ...] = ()
     data: References | None = None
+    liked: References | None = None
     seen: Tensor | None = None
+    pinned: frozenset[int] = frozenset()
     realism: Term | None = None
     seed: int = 0
     captions: Tensor | None = None  # [M, D]: features of random texts, beside which the fit to `text` is told
@@ -197,10 +200,12 @@ def refine(
         if particles.step >= settings.steps:
             return
         drift = _drift(problem, batch, generated, terms, settings, last_good)
+        before = particles
         particles = _advance(problem, particles, drift, terms, settings, chunk)
         if particles.step >= settings.steps and isinstance(problem.space, Choosing):
             chosen = chosen_values(problem.space, particles.latents, _merit(problem, terms, particles.step, chunk))
             particles = Particles(chosen, particles.seeds, particles.step)
+        particles = _held(particles, before, problem.pinned)
         _check_position(particles.latents, problem.space, settings, last_good)
 
 
@@ -251,6 +256,9 @@ def _weighted_terms(
     yield "A", repulsion, 0.0 if is_alone else -diversity, "diversity"
     if problem.data is not None:
         yield "B", DataDensity(problem.extractor, problem.data, **how), settings.data_weight, "data_weight"
+    if problem.liked is not None:
+        liked = DataDensity(problem.extractor, problem.liked, name="liked", **how)
+        yield "B", liked, settings.data_weight, "data_weight"
     for term, weight in problem.conditions:
         yield "C", term, weight * settings.condition_weight, "condition_weight"
     if problem.realism is not None:
@@ -459,6 +467,16 @@ def _advance(
     ends = map(end, TURN_LENGTHS if settings.normalise else (1.0,))
     likeliest = _likeliest(ends, _merit(problem, terms, particles.step, chunk))
     return Particles(likeliest, particles.seeds, particles.step + 1)
+
+
+def _held(particles: Particles, before: Particles, pinned: frozenset[int]) -> Particles:
+    """The particles, the pinned ones where they were before, bit for bit."""
+    if not pinned:
+        return particles
+    places = sorted(pinned)
+    latents = particles.latents.clone()
+    latents[places] = before.latents[places]
+    return replace(particles, latents=latents)
 
 
 def _merit(problem: Problem, terms: Sequence[Evaluated], step: int, chunk: int | None) -> Callable[[Tensor], Tensor]:

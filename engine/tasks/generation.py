@@ -13,7 +13,7 @@ from torch import Tensor
 
 from engine.families import find_family
 from engine.inference.flow import Particles, Partwise, Problem, Step
-from engine.inference.terms import Coded, Matcher, Matching, Realism, Term, TextLikelihood
+from engine.inference.terms import Coded, Matcher, Matching, Realism, References, Term, TextLikelihood
 from engine.latents.classes import ClassSpace, classes_by_name, find_classes
 from engine.latents.codebook import CodeSpace
 from engine.latents.sentences import ReadSpace, SentenceSpace, ToldSpace
@@ -24,6 +24,7 @@ from engine.pictures.examples import Examples
 from engine.settings import LIMITS, OF_THE_MODEL, FlowSettings, GenerateSettings, SettingsError
 from engine.system.files import Watch
 from engine.tasks import inversion
+from engine.tasks.marks import Marked, pinned_latent, with_pinned
 from engine.tasks.task import (
     CodeStage,
     GeneratorLike,
@@ -32,7 +33,15 @@ from engine.tasks.task import (
     fittest,
     particle_seeds,
 )
-from engine.tasks.towards import check_references, check_seen, own_references, references, seen_features
+from engine.tasks.towards import (
+    Shown,
+    check_references,
+    check_shown,
+    own_references,
+    references,
+    shown_features,
+    unlike_starts,
+)
 
 CANDIDATES_AT_ONCE = 32
 STAGE_TEXTS = ("all codes together", "codes in turn")
@@ -105,6 +114,10 @@ class Generation(Task):
         # Classes are part of the space that the latents belong to; psi is 1.
         return inversion.start_from_latents(self.generator, self.problem.space, latents)  # type: ignore[arg-type]
 
+    def marked(self, marks: Marked) -> "Generation":
+        """The same run where these marks are in force beside what the settings name."""
+        return replace(self, problem=marks.applied(self.problem))
+
     def _own_flow(self, flow: FlowSettings) -> FlowSettings:
         """Without words the gradients as they are, in units of the latents' variance, A and B with one kernel.
 
@@ -146,27 +159,57 @@ def generate(
     prompt_model: PromptModelLike,
     *,
     examples: Examples | None = None,
-    seen: Examples | None = None,
+    seen: Shown | None = None,
+    liked: Shown | None = None,
     watch: Watch | None = None,
 ) -> Generation:
     """Pictures for a prompt: repulsion in CLIP features, C by CLIP and by the model's own discriminator ("realism").
 
     Without one: C is that realism. examples: a person's own pictures, where the settings name them (`towards`); seen:
-    those that the results are to be unlike (`unlike`). watch: told how far the search for fitting starts is; may raise
-    to end it. Raises SettingsError where the settings do not fit models and pictures.
+    those that the results are to be unlike (`unlike`); liked: those to be like (`like`). watch: told how far the search
+    for starts is; may raise to end it. Raises SettingsError where the settings do not fit models and pictures.
     """
     space = _space(settings, model, prompt_model)
     seeds = particle_seeds(settings.seed, settings.n)
     device = space.sample(seeds[:1]).device
     data = references(settings, model, prompt_model, examples, device=device, watch=watch)
-    apart = seen_features(settings.unlike, seen, prompt_model, device=device, watch=watch)
-    problem = replace(_problem(settings, space, model, prompt_model), data=data, seen=apart)
-    if settings.prompt and settings.start is None and isinstance(space, CodeSpace) and space.bank is not None:
-        latents = fitting_starts(problem, space, seeds, settings.candidates, watch)
-    else:
-        latents = start_latents(settings, space, seeds)
+    apart = shown_features("unlike", settings.unlike, seen, prompt_model, device=device, watch=watch)
+    wanted = shown_features("like", settings.like, liked, prompt_model, device=device, watch=watch)
+    problem = replace(
+        _problem(settings, space, model, prompt_model),
+        data=data,
+        seen=apart,
+        liked=None if wanted is None else References(wanted),
+        pinned=frozenset(pin.place for pin in settings.pinned),
+    )
+    particles = with_pinned(_start(settings, problem, seeds, watch), settings.pinned, space)
     own = None if settings.prompt else own_references(model, prompt_model, device)
-    return Generation(settings, problem, Particles(latents, seeds), model, None if own is None else Likeness(own))
+    return Generation(settings, problem, particles, model, None if own is None else Likeness(own))
+
+
+def _start(settings: GenerateSettings, problem: Problem, seeds: tuple[int, ...], watch: Watch | None) -> Particles:
+    """Where the particles begin, pinned ones aside: as they fit the text, as unlike others as they can be, or drawn."""
+    space = problem.space
+    if settings.prompt and settings.start is None and isinstance(space, CodeSpace) and space.bank is not None:
+        return Particles(fitting_starts(problem, space, seeds, settings.candidates, watch), seeds)
+    latents = start_latents(settings, space, seeds)
+    if problem.seen is None or settings.unlike_candidates == 1:
+        return Particles(latents, seeds)
+    offered = [candidate_seeds(seed, settings, space) for seed in seeds]
+    drawn = torch.stack([start_latents(settings, space, own) for own in offered])
+    chosen = unlike_starts(drawn, problem.seen, lambda part: problem.extractor(problem.render(part)), watch)
+    own_seeds = tuple(own[number] for own, number in zip(offered, chosen.tolist(), strict=True))
+    return Particles(drawn[torch.arange(len(chosen)), chosen], own_seeds)
+
+
+def candidate_seeds(seed: int, settings: GenerateSettings, space: LatentSpace) -> tuple[int, ...]:
+    """The seeds of a particle's candidates, its own first; no two particles of a run share one.
+
+    All are of one class, where the class follows from the seed.
+    """
+    classes = len(space.classes) if isinstance(space, ClassSpace) else 1
+    stride = classes * settings.n
+    return tuple((seed + number * stride) % 2**32 for number in range(settings.unlike_candidates))
 
 
 def check(
@@ -175,13 +218,17 @@ def check(
     prompt_model: PromptModelLike,
     *,
     examples: Examples | None = None,
-    seen: Examples | None = None,
+    seen: Shown | None = None,
+    liked: Shown | None = None,
 ) -> None:
     """Raises SettingsError where the settings do not fit the models, as `generate` would; looks for no starts."""
     check_references(settings.towards, model, prompt_model, examples)
-    check_seen(settings.unlike, seen)
+    check_shown("unlike", settings.unlike, seen, prompt_model)
+    check_shown("like", settings.like, liked, prompt_model)
     space = _space(settings, model, prompt_model)
-    start_latents(settings, space, particle_seeds(settings.seed, 1))
+    latents = start_latents(settings, space, particle_seeds(settings.seed, 1))
+    for pin in settings.pinned:
+        pinned_latent(pin, space, latents)
 
 
 def _space(settings: GenerateSettings, model: GeneratorLike, prompt_model: PromptModelLike) -> LatentSpace:

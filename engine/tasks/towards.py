@@ -1,13 +1,21 @@
-"""The pictures beside a run's own: real examples that attract, B of Eq. 6, and seen ones that repel, in A.
+"""The pictures beside a run's own: real or liked examples that attract, B of Eq. 6, and seen ones that repel, in A.
 
 Settings name them. `towards`: "" for none, MODEL for those shipped with the generator, or the content hash of a
-person's pictures; without words "" means the model's, as far as it has some. `unlike`: "" or the hash of pictures.
+person's pictures; without words "" means the model's, as far as it has some. `like`, `unlike`: "" or the hash of
+pictures, of which a set may hold no more than what a prompt model saw in them.
 """
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.families.declaration import SEARCHING
 from engine.inference.terms import Extractor, References
 from engine.pictures import imaging
 from engine.pictures.examples import Examples
@@ -19,11 +27,37 @@ MISSING = (
     "towards: the pictures that this run goes towards are not here. Give them again (the same files, in any order), or "
     "choose others."
 )
-SEEN_MISSING = (
-    "unlike: the pictures that this run is to be unlike are not here. Give them again (the same files, in any order), "
+NAMED_MISSING = (
+    "{0}: the pictures that this run is to be {0} are not here. Give them again (the same files, in any order), "
     "or leave them out."
 )
+SEEN_BY_ANOTHER = (
+    "{}: another prompt model saw these pictures, and no more than that is kept of them. Choose the prompt model that "
+    "the earlier runs had, or leave them out."
+)
+STARTS_AT_ONCE = 16  # pictures of starts that are drawn together
 OTHERS = "{}: these are other pictures than those that the settings name. Give the same files again."
+
+
+@dataclass(frozen=True, eq=False)
+class SeenFeatures:
+    """Pictures of which only what a prompt model saw in them is kept. features: [M, D], of unit length;
+    prompt_model: its sha256."""
+
+    features: Tensor
+    prompt_model: str
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of model and features, whatever their order."""
+        rows = sorted(row.numpy().tobytes() for row in self.features.detach().cpu())
+        return hashlib.sha256(b"".join((self.prompt_model.encode(), *rows))).hexdigest()
+
+
+Shown: TypeAlias = Examples | SeenFeatures  # what a person liked, or has seen enough of
 
 
 def check_references(
@@ -46,12 +80,14 @@ def check_references(
         raise SettingsError(OTHERS.format("towards"))
 
 
-def check_seen(unlike: str, seen: Examples | None = None) -> None:
-    """Raises SettingsError where `seen_features` would; looks at no picture."""
-    if unlike and seen is None:
-        raise SettingsError(SEEN_MISSING)
-    if seen is not None and seen.sha256 != unlike:
-        raise SettingsError(OTHERS.format("unlike"))
+def check_shown(name: str, named: str, shown: Shown | None, prompt_model: PromptModelLike | None = None) -> None:
+    """Raises SettingsError where `shown_features` would; looks at no picture. prompt_model: None: not known yet."""
+    if named and shown is None:
+        raise SettingsError(NAMED_MISSING.format(name))
+    if shown is not None and shown.sha256 != named:
+        raise SettingsError(OTHERS.format(name))
+    if isinstance(shown, SeenFeatures) and prompt_model is not None and shown.prompt_model != prompt_model.sha256:
+        raise SettingsError(SEEN_BY_ANOTHER.format(name))
 
 
 def references(
@@ -78,20 +114,49 @@ def references(
     return References(example_features(examples, prompt_model.image_features, device, watch))
 
 
-def seen_features(
-    unlike: str,
-    seen: Examples | None,
+def shown_features(
+    name: str,
+    named: str,
+    shown: Shown | None,
     prompt_model: PromptModelLike,
     *,
     device: torch.device,
     watch: Watch | None = None,
 ) -> Tensor | None:
-    """What `unlike` names, as the prompt model sees it: [M, D]; None for none. watch: as of `references`.
+    """What the settings' field `name` names, as the prompt model sees it: [M, D]; None for none.
 
-    Raises SettingsError for pictures that are missing.
+    watch: as of `references`. Raises SettingsError for pictures that are missing, or that another prompt model saw.
     """
-    check_seen(unlike, seen)
-    return None if seen is None else example_features(seen, prompt_model.image_features, device, watch)
+    check_shown(name, named, shown, prompt_model)
+    if isinstance(shown, SeenFeatures):
+        return shown.features.to(device)
+    return None if shown is None else example_features(shown, prompt_model.image_features, device, watch)
+
+
+@torch.no_grad()
+def unlike_starts(
+    candidates: Tensor, seen: Tensor, look: Callable[[Tensor], Tensor], watch: Watch | None = None
+) -> Tensor:
+    """Which of its candidates [N, C, ...] each particle begins at, to be unlike what was seen: [N], numbers below C.
+
+    That whose largest cosine to the features seen, [M, D], and to those of the starts chosen before it is the
+    smallest: greedy farthest-point selection (Gonzalez 1985), within each particle's own candidates. look: latents
+    [K, ...] -> features [K, D] of their pictures. watch: told how many were drawn; may raise to end it.
+    """
+    n, count = candidates.shape[:2]
+    parts = candidates.flatten(0, 1).split(STARTS_AT_ONCE)
+    features = []
+    for done, part in enumerate(parts):
+        if watch is not None:
+            watch(SEARCHING, done / len(parts))
+        features.append(F.normalize(look(part), dim=1))
+    rows = torch.cat(features).view(n, count, -1)
+    known = F.normalize(seen.to(rows), dim=1)
+    chosen = []
+    for own in rows:
+        chosen.append(int((own @ known.T).amax(1).argmin()))
+        known = torch.cat([known, own[chosen[-1]][None]])
+    return torch.tensor(chosen)
 
 
 def own_references(generator: GeneratorLike, prompt_model: PromptModelLike, device: torch.device) -> Tensor | None:

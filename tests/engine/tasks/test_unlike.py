@@ -38,7 +38,7 @@ def nearest(step: Step, others: Step) -> float:
 @pytest.mark.parametrize("n", [1, 3])
 def test_results_keep_away_from_what_was_seen(n: int) -> None:
     """The same particles once more, which begin exactly there; a single one too."""
-    settings = replace(SETTINGS, n=n)
+    settings = replace(SETTINGS, n=n, unlike_candidates=1)
     first = last(settings)
     seen = pictures_of(first)
     again = last(replace(settings, unlike=seen.sha256), seen)
