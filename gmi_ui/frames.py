@@ -21,7 +21,7 @@ from gmi_ui.pictures.last_runs import LastRuns
 from gmi_ui.pictures.workspace import PictureVersion, Workspace
 from gmi_ui.runs import redrawing
 from gmi_ui.runs.job import Variation
-from gmi_ui.runs.run import Run
+from gmi_ui.runs.run import OURS, Run
 from gmi_ui.runs.steering import STEERED
 from gmi_ui.runs.work import Moment, Phase, Side
 from gmi_ui.runs.worker import RunQueue
@@ -144,6 +144,7 @@ class Painter:
             "goes_on": run.can_go_on,
             "past": past_steps(moment) if rests else [],
             "origin": run.job.origin,
+            "marks": marks_in(run),
             "step": moment.step,
             "total": total,
             "stage": stage_of(run),
@@ -246,6 +247,14 @@ def cells(step: "Step", max_side: int) -> tuple[str, ...]:
     if scale < 1:
         images = interpolate(images, scale_factor=scale, mode="area")
     return tuple(encoded(imaging.to_jpeg(image, max_side=max_side)) for image in imaging.to_uint8(images))
+
+
+def marks_in(run: Run) -> list[list[str]] | None:
+    """The names of the marks on each of our pictures; None where there is nothing to mark."""
+    if not run.job.has_marks or OURS not in run.moment.sides:
+        return None
+    marks = run.marks
+    return [sorted(marks.get(place, ())) for place in range(run.settings.n)]
 
 
 def preview_side(count: int) -> int:

@@ -193,7 +193,7 @@ def bring_back(services: Services, session: Session) -> None:
     session.arrival = Arrival(left.settings)
     keep_references(services, left.settings, left.extra)
     sides = (left.settings, left.settings.other)
-    named = {getattr(side, name, "") for side in sides for name in ("towards", "references", "unlike")}
+    named = {getattr(side, name, "") for side in sides for name in ("towards", "references", "unlike", "like")}
     examples = {sha256: services.examples.find(sha256) for sha256 in named - {"", OF_THE_MODEL}}
     if None in examples.values():
         session.say(Notice(PICTURES_MISSING, "warning"))
@@ -206,12 +206,13 @@ def bring_back(services: Services, session: Session) -> None:
         job = InpaintJob(version, left.mask, fills_holes=fills_holes)
     elif session.tab == "translate":
         generator: Any = services.models.generator(left.settings.model)
-        job = TranslateJob(version, next(iter(examples.values()), None), generator.network.discriminator is not None)
+        given = services.examples.pictures(getattr(left.settings, "references", ""))
+        job = TranslateJob(version, given, generator.network.discriminator is not None)
     else:
-        job = EditJob(version, next(iter(examples.values()), None))
+        job = EditJob(version, services.examples.pictures(getattr(left.settings, "towards", "")))
     parent = parent_of(left.extra)
     session.descend(left.settings, parent)
-    run = ReturnedRun(left.settings, job, left.sides, left.models, parent=parent)
+    run = ReturnedRun(left.settings, job, left.sides, left.models, parent=parent, marked=left.marked)
     services.start(session, run)
     if run.job.origin is not None:
         session.workspace.adopt(run)

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast, get_args
 
 from fastapi import Response
 
-from engine.settings import RunSettings, settings_from_dict
+from engine.settings import MarkName, RunSettings, settings_from_dict
 from gmi_ui.notices import NotPossibleError, explain
 from gmi_ui.opening import Opening, bring_back
 from gmi_ui.pictures.saving import check_picture
@@ -148,7 +148,20 @@ def grid_functions(services: Services, task: str = "generate") -> list[Callable[
 
         return told(session, act, "save" if request.get("what") == "zip" else "") or {}
 
-    return [newest_frame, command, save_pictures, past_frame, large_picture, open_cell, last_run]
+    async def mark(request: dict) -> bool:
+        """Sets a mark on one of our pictures, or takes it off; of the run that the page shows alone."""
+        session = session_of(services, request, task)
+        if session is None or session.run is None or session.run.id != request.get("run"):
+            return False
+        run = session.run
+
+        def act() -> bool:
+            run.mark(index_in(request), mark_in(request), is_set=request.get("is_set") is True)
+            return True
+
+        return told(session, act) is True
+
+    return [newest_frame, command, save_pictures, past_frame, large_picture, open_cell, last_run, mark]
 
 
 def workspace_functions(services: Services, task: str) -> list[Callable[..., Any]]:
@@ -228,6 +241,14 @@ def told(session: Session, act: Callable[[], Any], action: str = "") -> Any:
 
 def index_in(request: dict) -> int:
     return int(request["index"])
+
+
+def mark_in(request: dict) -> MarkName:
+    """Raises ValueError for what is no mark."""
+    name = request.get("mark")
+    if name not in get_args(MarkName):
+        raise ValueError(f"no mark is called {str(name)[:40]!r}")
+    return cast(MarkName, name)
 
 
 def step_in(request: dict) -> int | None:

@@ -7,10 +7,10 @@ storage, so it survives a reload; nothing else gives access to a run.
 import itertools
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.settings import RunSettings
 from gmi_ui.notices import Notice
@@ -19,9 +19,14 @@ from gmi_ui.runs.run import Run
 from gmi_ui.runs.work import Work
 from gmi_ui.tokens import is_token
 
+if TYPE_CHECKING:
+    from engine.tasks.towards import SeenFeatures
+
 REMEMBERED = 16  # browser tabs with pictures; the one unseen for longest is forgotten first, never while a run goes on
 EMPTY_REMEMBERED = 64  # browser tabs without
 FORGOTTEN_REMEMBERED = 256  # browser tabs that are still told so
+SEEN_RUNS = 64  # sides of runs of which a tab remembers what was seen: 16 kB each of 8 pictures at 512 numbers
+ORIGINS = ("start", "pinned", "unlike", "like")  # settings that come from earlier pictures
 KEPT_MODELS = 64  # models whose settings are kept
 TABS = ("generate", "edit", "inpaint", "translate")  # of the engine's own tasks; others make themselves known
 # Not from 1: pages outlive a restart of the server, and have taken numbers of the one before.
@@ -59,6 +64,7 @@ class Session:
         self.arrival: Arrival | None = None
         self.shown_model: str | None = None  # whose controls the page shows, where each model has its own
         self.kept_settings: OrderedDict[str, RunSettings] = OrderedDict()  # of each model that was turned away from
+        self._seen: deque[SeenFeatures] = deque(maxlen=SEEN_RUNS)  # of the runs before this one, the newest last
         self._parents: OrderedDict[object, str] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -67,8 +73,18 @@ class Session:
         with self._lock:
             if self.is_busy:
                 return False
+            self._seen.extend(seen_in(self.run))
             self.run, self.notice = run, None
             return True
+
+    @property
+    def seen(self) -> "Sequence[SeenFeatures]":
+        """What prompt models saw in the pictures of this run and of those before it, the newest last.
+
+        Of at most SEEN_RUNS sides; of a run its last pictures, all sides of it.
+        """
+        with self._lock:
+            return (*self._seen, *seen_in(self.run))
 
     def show(self, run: Run | None) -> bool:
         """Shows an earlier run, or none. False if one goes on: nothing changed."""
@@ -134,9 +150,24 @@ class Session:
         return self.run is not None or self.workspace.current is not None
 
 
+def seen_in(run: Run | None) -> "Sequence[SeenFeatures]":
+    """What the prompt model of each side saw in its newest pictures, ours first."""
+    if run is None or not run.job.has_marks:
+        return ()
+    return tuple(seen_of(run, side) for side in run.titles if side in run.moment.sides)
+
+
+def seen_of(run: Run, side: str) -> "SeenFeatures":
+    """What the prompt model of a side saw in its newest pictures."""
+    from engine.tasks.towards import SeenFeatures
+
+    features = run.moment.sides[side].step.features.detach().cpu()
+    return SeenFeatures(features, run.model_hashes.get(run.settings_of(side).prompt_model, ""))
+
+
 def _origin_of(settings: RunSettings) -> object:
     """What of the settings comes from earlier pictures."""
-    return getattr(settings, "start", None) or getattr(settings, "unlike", None)
+    return next(filter(None, (getattr(settings, name, None) for name in ORIGINS)), None)
 
 
 class Sessions:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.families import find_family
 from engine.settings import GenerateSettings, RunSettings
@@ -11,8 +11,9 @@ from gmi_ui.models.models import shown_name, watch_of
 from gmi_ui.runs.job import DIVERSITY, FIT, PLAIN, TEXT, Console, Figure, Job, Prepared, tell_doubts, tell_what_was_cut
 
 if TYPE_CHECKING:
-    from engine.pictures.examples import Examples
     from engine.tasks import Task
+    from engine.tasks.marks import Marked
+    from engine.tasks.towards import Shown
     from gmi_ui.models.models import Models
 
 NOT_COMPARABLE = "Each side is judged by its own prompt model, so these numbers of the two do not compare."
@@ -29,9 +30,10 @@ RECALL = Figure("recall", "Recall", f"Share of the model's examples that lie amo
 
 @dataclass(frozen=True, eq=False)
 class GenerateJob(Job[GenerateSettings]):
-    """Pictures for a prompt. examples: pictures to go towards or to be unlike, by the hash that settings name."""
+    """Pictures for a prompt. examples: pictures to go towards, to be like or unlike, by the hash that settings name."""
 
-    examples: Mapping[str, "Examples"] = field(default_factory=dict)
+    examples: Mapping[str, "Shown"] = field(default_factory=dict)
+    has_marks = True
 
     def titles(self, settings: GenerateSettings) -> Mapping[str, str]:
         if settings.other:
@@ -65,12 +67,24 @@ class GenerateJob(Job[GenerateSettings]):
             yield
             watch = watch_of(console)  # where starts are looked for, hundreds of pictures are drawn for each
             started = time.perf_counter()
-            given, seen = self.examples.get(chosen.towards), self.examples.get(chosen.unlike)
-            prepared[name] = tasks.generate(chosen, generator, prompt_model, examples=given, seen=seen, watch=watch)
+            given: Any = self.examples.get(chosen.towards)
+            seen, liked = self.examples.get(chosen.unlike), self.examples.get(chosen.like)
+            prepared[name] = tasks.generate(
+                chosen, generator, prompt_model, examples=given, seen=seen, liked=liked, watch=watch
+            )
             models.step_times.searched(chosen, time.perf_counter() - started)
         if settings.is_compared and not settings.beside:
             prepared["baseline"] = prepared["ours"].baseline()
         return prepared
+
+    def pinned(self, settings: GenerateSettings) -> frozenset[int]:
+        return frozenset(pin.place for pin in settings.pinned)
+
+    def marked(self, task: "Task", marks: "Marked") -> "Task":
+        from engine.tasks.generation import Generation
+
+        assert isinstance(task, Generation)
+        return task.marked(marks)
 
     def called(self, settings: GenerateSettings) -> str:
         return settings.prompt or "Without words"

@@ -29,6 +29,8 @@ from gmi_ui.runs.run import OURS, Run
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from engine.tasks.marks import Marked
+
 EVERY = 20.0  # seconds between two writings of a run that goes on
 RARELY = 20.0  # at least so many times what one took
 LOOK_EVERY = 0.5  # seconds
@@ -61,6 +63,7 @@ class LeftRun:
     extra: Mapping[str, Any]
     picture: bytes | None
     mask: bytes | None
+    marked: "Marked | None" = None  # the marks in force
 
 
 @dataclass
@@ -212,6 +215,10 @@ def left_files(one: _Followed) -> dict[str, bytes]:
         told["sides"][name] = {"seeds": particles.seeds, "step": particles.step, "curves": dict(side.curves)}
         tensors[f"{name}.latents"] = particles.latents
         tensors |= {f"{name}.momentum.{key}": value for key, value in (particles.momentum or {}).items()}
+    if run.marked is not None:
+        told["pinned"] = sorted(run.marked.pinned)
+        for kind, rows in (("liked", run.marked.liked), ("unliked", run.marked.unliked)):
+            tensors |= {f"{kind}.{place}": row for place, row in rows.items()}
     stored = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     picture = run.job.began_at()
     if one.picture is None and picture is not None:
@@ -248,7 +255,19 @@ def _left_of(parts: Mapping[str, bytes]) -> LeftRun:
         particles = Particles(tensors[f"{name}.latents"], tuple(side["seeds"]), int(side["step"]), momentum or None)
         sides[name] = LeftSide(particles, {key: tuple(values) for key, values in side["curves"].items()})
     settings = settings_from_dict(told["settings"])
-    return LeftRun(settings, sides, told["models"], told["extra"], parts.get(_PICTURE), parts.get(_MASK))
+    marked = _marked_in(told, tensors)
+    return LeftRun(settings, sides, told["models"], told["extra"], parts.get(_PICTURE), parts.get(_MASK), marked)
+
+
+def _marked_in(told: Mapping[str, Any], tensors: "Mapping[str, Tensor]") -> "Marked | None":
+    if "pinned" not in told:
+        return None
+    from engine.tasks.marks import Marked
+
+    def rows(kind: str) -> "dict[int, Tensor]":
+        return {int(key.split(".")[1]): row for key, row in tensors.items() if key.startswith(f"{kind}.")}
+
+    return Marked(rows("liked"), rows("unliked"), frozenset(map(int, told["pinned"])))
 
 
 def _read(path: Path, number: int) -> LastRun:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias,
 from engine.families import find_family
 from engine.settings import FlowSettings, RunSettings
 from gmi_ui.notices import Notice
-from gmi_ui.runs.steering import repels
+from gmi_ui.runs.steering import repels, with_marks
 
 if TYPE_CHECKING:
     from engine.inference.flow import Step
     from engine.pictures.picture_files import Picture
     from engine.tasks import Task
     from engine.tasks.inversion import Start
+    from engine.tasks.marks import Marked
     from gmi_ui.models.models import Models
     from gmi_ui.runs.work import Moment
 
@@ -65,6 +66,7 @@ class Console(Protocol):
 class Job(Generic[AnySettings]):
     """One task as the page sees it. What most tasks have in common is here; each says what differs."""
 
+    has_marks: bool = False  # whether pictures can be liked, be what others are to be unlike, and be pinned
     origin: int | None = None  # the number of the picture version that the run begins at
     mask: bytes | None = None  # PNG, white is repainted
 
@@ -121,6 +123,14 @@ class Job(Generic[AnySettings]):
         """Where a result lies in its run's model; None where that has to be found."""
         return task.start(step, index)
 
+    def pinned(self, settings: AnySettings) -> frozenset[int]:
+        """The places of the pictures that the settings pin."""
+        return frozenset()
+
+    def marked(self, task: "Task", marks: "Marked") -> "Task":
+        """The task where these marks are in force; only of jobs that have marks."""
+        return task
+
     def variation(self, moment: "Moment") -> Variation | None:
         """What a run in a hole has shown so far; None of other tasks."""
         return None
@@ -132,9 +142,10 @@ def can_be_edited(task: "Task") -> bool:
 
 
 def as_moved(settings: AnySettings) -> AnySettings:
-    """Plain runs, the model's and that of another beside it: with every slider as it was last moved, to the end."""
+    """Plain runs, the model's and that of another beside it: with every slider as it was last moved, to the end, and
+    without the marks that were set meanwhile."""
     others: dict[str, Any] = {"beside": as_moved(settings.other)} if settings.other else {}
-    return replace(settings, flow=settings.flow.as_moved, **others)
+    return with_marks(replace(settings, flow=settings.flow.as_moved, **others), ())
 
 
 def model_names(settings: RunSettings) -> tuple[str, ...]:

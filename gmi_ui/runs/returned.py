@@ -12,6 +12,7 @@ from gmi_ui.runs.work import KeptStep, Phase, Rounds, Side
 
 if TYPE_CHECKING:
     from engine.inference.flow import Particles
+    from engine.tasks.marks import Marked
     from gmi_ui.models.models import Models
 
 CHANGED = (
@@ -40,8 +41,10 @@ class ReturnedRun(Run):
         hashes: Mapping[str, str],
         *,
         parent: str = "",
+        marked: "Marked | None" = None,
     ) -> None:
         super().__init__(settings, job, parent=parent)
+        self.marked = marked
         self._left, self._left_hashes = left, hashes
 
     @property

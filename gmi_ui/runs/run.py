@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from engine.settings import FlowSettings, RunSettings
+from engine.settings import MARKS_LIMIT, FlowSettings, Mark, MarkName, RunSettings
 from gmi_ui.models.timing import TURN_COST, foretell, notice_of
 from gmi_ui.notices import NotPossibleError
 from gmi_ui.runs.job import Figure, Job, Steps, as_moved, model_names
-from gmi_ui.runs.steering import before_step, moved_along, moved_from
+from gmi_ui.runs.steering import before_step, marks_before, marks_of, moved_along, moved_from, with_mark, with_marks
 from gmi_ui.runs.work import KeptStep, Phase, Rounds, Side, Work, measured
 
 if TYPE_CHECKING:
     from engine.inference.flow import Particles, Step
     from engine.tasks import Task
+    from engine.tasks.marks import Marked
     from gmi_ui.models.models import Models
     from gmi_ui.models.timing import StepTimes
 
@@ -40,6 +41,9 @@ class Run(Work):
         if self.other:
             self._flows[BASELINE] = self.other.flow
         self._tuned: tuple[float, float] | None = None  # step size and diversity, not in force yet
+        self._marks = marks_of(settings)  # on our pictures, with the steps from which they count
+        self._marking: tuple[tuple[int, MarkName, bool], ...] = ()  # picture, mark, whether it is set: no step yet
+        self.marked: Marked | None = None  # the marks in force at the step that is shown
 
     # --- for the page
 
@@ -87,8 +91,10 @@ class Run(Work):
         flow = replace(flow, until=step if step < total else None)
         if side in self._flows:
             settings: Any = replace(self.settings_of(side), flow=flow)
+            if side == OURS:
+                settings = with_marks(settings, marks_before(self._marks, step))
             return replace(settings, beside=self._other_at(step)) if side == OURS and self.other else settings
-        settings = self.job.baseline(replace(self.settings, flow=replace(flow, changes=())))
+        settings = self.job.baseline(with_marks(replace(self.settings, flow=replace(flow, changes=())), ()))
         moved = tuple((at, step_size, settings.flow.diversity) for at, step_size, _ in flow.changes)
         return replace(settings, flow=replace(settings.flow, changes=moved))
 
@@ -103,6 +109,32 @@ class Run(Work):
         with self._changed:
             if not self._moment.phase.is_over:
                 self._tuned = (step_size, diversity)
+
+    def mark(self, picture: int, name: MarkName, *, is_set: bool) -> None:
+        """Marks one of our pictures, or takes the mark off: it counts from the next step on.
+
+        Raises NotPossibleError where there is no such picture, or the task has no marks.
+        """
+        with self._changed:
+            shown = self._moment.sides.get(OURS)
+            if not self.job.has_marks or shown is None or not 0 <= picture < len(shown.step.particles):
+                raise NotPossibleError("That picture is not there any more.")
+            if len(self._marks) + len(self._marking) >= MARKS_LIMIT:
+                raise NotPossibleError(f"A run remembers {MARKS_LIMIT:,} marks at most. Begin another one.")
+            waiting = (one for one in self._marking if one[:2] != (picture, name))
+            self._marking = (*waiting, (picture, name, is_set))
+            self._publish()
+
+    @property
+    def marks(self) -> Mapping[int, frozenset[MarkName]]:
+        """The marks that each of our pictures has, by its place; those too that count from the next step on."""
+        if not self.job.has_marks:
+            return {}
+        from engine.tasks.marks import marks_on
+
+        reached = marks_before(self._marks, self._moment.step + 1)
+        waiting = (Mark(self._moment.step, *one) for one in self._marking)
+        return marks_on((*reached, *waiting), self.job.pinned(self.settings))
 
     @property
     def flow(self) -> FlowSettings:
@@ -219,9 +251,38 @@ class Run(Work):
         """The iterators of the sides, nothing advanced yet: from the start, or from where the run was stopped."""
         flows, sides = {}, self._moment.sides
         chosen = self.flows_from(self._moment.step)
-        for name, task in self.tasks.items():
+        for name in self.tasks:
+            task = self._task_of(name)
             flows[name] = task.steps(chosen[name], sides[name].step.particles if name in sides else None)
         return flows
+
+    def _task_of(self, side: str) -> "Task":
+        """A side's task, ours with the marks in force."""
+        task = self.tasks[side]
+        return task if side != OURS or self.marked is None else self.job.marked(task, self.marked)
+
+    def _marks_at(self, step: int) -> tuple[Mark, ...]:
+        """The marks that count from this step on; those that wait get it."""
+        with self._changed:
+            for picture, name, is_set in self._marking:
+                self._marks = with_mark(marks_before(self._marks, step + 1), Mark(step, picture, name, is_set))
+            self._marking = ()
+            return tuple(mark for mark in self._marks if mark.step == step)
+
+    def _take_marks(self, flows: dict[str, Steps], chosen: Mapping[str, FlowSettings]) -> None:
+        """Our side goes on from the step it shows with the marks that count from here on."""
+        ours = self._moment.sides.get(OURS)
+        if ours is None or OURS not in flows or not (marks := self._marks_at(ours.step.step)):
+            return
+        from engine.tasks.marks import Marked
+
+        before = self.marked or Marked(pinned=self.job.pinned(self.settings))
+        self.marked = before.after(marks, ours.step.features)
+        shows = inspect.getgeneratorstate(flows[OURS]) != inspect.GEN_CREATED
+        flows[OURS].close()
+        flows[OURS] = self._task_of(OURS).steps(chosen[OURS], ours.step.particles)
+        if shows:
+            next(flows[OURS])
 
     def _one_round(self, flows: dict[str, Steps]) -> None:
         """One step of every side. Sides that are done leave `flows`.
@@ -231,6 +292,7 @@ class Run(Work):
         moved: dict[str, Side] = {}
         sides = self._moment.sides
         chosen = self.flows_from(self._moment.step)
+        self._take_marks(flows, chosen)
         for name in list(flows):
             before = sides.get(name)
             side = self._advanced(flows[name], name, before, chosen[name])

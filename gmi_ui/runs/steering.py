@@ -1,8 +1,12 @@
-"""Sliders that move while a run goes on: what each side's choices are then, so that the run can be made again."""
+"""Sliders and marks that change while a run goes on: what counts from which step, so that the run can be made again."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
-from engine.settings import LIMITS, FlowSettings
+from engine.settings import LIMITS, FlowSettings, GenerateSettings, Mark, RunSettings
+
+AnySettings = TypeVar("AnySettings", bound=RunSettings)
 
 STEERED = ("step_size", "diversity")  # what a run follows while it goes on
 
@@ -39,3 +43,26 @@ def moved_along(other: FlowSettings, ours: FlowSettings, step: int, step_size: f
         low, high = LIMITS["step_size"]
         step_size = min(max(other.step_size * (step_size / ours.step_size), low), high)
     return moved_from(other, step, step_size, now.diversity if diversity == before.diversity else diversity)
+
+
+def marks_of(settings: RunSettings) -> tuple[Mark, ...]:
+    """The marks that were set while a run with these settings went on."""
+    return settings.marks if isinstance(settings, GenerateSettings) else ()
+
+
+def with_marks(settings: AnySettings, marks: Sequence[Mark]) -> AnySettings:
+    """The settings of the same run with these marks in place of its own; of a task without marks as they are."""
+    if not isinstance(settings, GenerateSettings):
+        return settings
+    return replace(settings, marks=tuple(marks))
+
+
+def marks_before(marks: Sequence[Mark], step: int) -> tuple[Mark, ...]:
+    """Those that counted for a step's pictures."""
+    return tuple(mark for mark in marks if mark.step < step)
+
+
+def with_mark(marks: Sequence[Mark], mark: Mark) -> tuple[Mark, ...]:
+    """One more; of several on one picture at one step the newest alone."""
+    same = (mark.step, mark.picture, mark.name)
+    return (*(one for one in marks if (one.step, one.picture, one.name) != same), mark)

@@ -55,6 +55,7 @@ SAVED_HERE = (
 MISSING_EXAMPLES = {
     "towards": "It went towards pictures of your own, which are not here: choose the same files again under “Towards "
     "pictures like these”.",
+    "like": "It was to be like pictures that are not here any more: press “Forget them” for a run without them.",
     "unlike": "It was to be unlike pictures that are not here any more: press “Forget them” for a run without them.",
     "references": "It took the style of pictures of your own, which are not here: choose the same files again with "
     "“Choose pictures for their style”.",
@@ -470,7 +471,7 @@ class Wiring:
             return None
         from engine.tasks.towards import check_references
 
-        models, examples = self._services.models, self._services.examples.find(settings.towards)
+        models, examples = self._services.models, self._services.examples.pictures(settings.towards)
         try:
             generator, prompt_model = models.generator(settings.model), models.prompt_model(settings.prompt_model)
             check_references(settings.towards, generator, prompt_model, examples)

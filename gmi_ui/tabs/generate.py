@@ -4,14 +4,14 @@ import html
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import gradio as gr
 from gradio.components import Component
 
 from engine.errors import ModelError
 from engine.families import find_family
-from engine.settings import GenerateSettings, RunSettings, SettingsError
+from engine.settings import GenerateSettings, MarkName, Pin, RunSettings, SettingsError
 from gmi_ui.components.particle_grid import GridTexts, particle_grid, wake
 from gmi_ui.components.run_bar import bar_value, run_bar
 from gmi_ui.controls import (
@@ -44,12 +44,12 @@ from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import OURS, Run
 from gmi_ui.server_functions import grid_functions
 from gmi_ui.services import Services
-from gmi_ui.sessions import Session
+from gmi_ui.sessions import Session, seen_of
 from gmi_ui.tabs.common import Changes, Page, Wiring, merged, prompt_hint, seed_row, towards_choice, while_typing
 
 if TYPE_CHECKING:
     from engine.latents.classes import CloseClass
-    from engine.pictures.examples import Examples
+    from engine.tasks.towards import Shown
 
 EXAMPLES = (
     "a woman with pink hair and a big smile",
@@ -57,6 +57,7 @@ EXAMPLES = (
     "a person with a green mohawk",
     "a bearded man with glasses",
 )
+MARKS: tuple[MarkName, ...] = get_args(MarkName)
 DEFAULTS = GenerateSettings(prompt=EXAMPLES[0], seed=1)
 TEXTS = GridTexts(
     "Describe a picture. Watch different answers form.",
@@ -64,7 +65,16 @@ TEXTS = GridTexts(
     "seeds without repulsion, so you see what it adds. Click an example above, or type your own and press Run.",
     hand_over={"edit": "Edit this", "inpaint": "Repaint this", "translate": "Translate this"},
     own={"more_like_this": "More like this", "reseed": "Same seed again"},
-    of_all={"unlike_these": "More, unlike these"},
+    of_all={
+        "draw_anew": "Draw the others anew",
+        "unlike_these": "More, unlike these",
+        "unlike_all": "Unlike everything in this session",
+    },
+    has_marks=True,
+)
+MARK_FIRST = (
+    "Mark pictures first, with the buttons on them or the keys L, U and P: pinned ones stay, and the others are drawn "
+    "anew, like those that you like and unlike those that you do not."
 )
 EQUAL = (
     "At distance 0 all pictures begin at the kept one, and nothing can part them: they stay equal. Choose a larger "
@@ -164,8 +174,8 @@ class GenerateLayout:
         changes[self.panel.components["steps"]] |= STEPS_TEXTS[entry.family.has_stages]
         changes[self.classes] = gr.update(visible=is_shown("classes", entry.family))
         changes[self.kept] = gr.update(visible=settings.start is not None)
-        changes[self.unlike] = gr.update(visible=bool(settings.unlike))
-        changes[self.seen] = gr.update(value=f"<p>{unlike_text(self._count(settings.unlike))}</p>")
+        changes[self.unlike] = gr.update(visible=bool(settings.unlike or settings.like or settings.pinned))
+        changes[self.seen] = gr.update(value=f"<p>{html.escape(marked_text(settings, self._count))}</p>")
         return changes
 
 
@@ -180,7 +190,8 @@ class GenerateWiring(Wiring):
         layout = self._layout
         self._on(layout.grid.more_like_this, self.more_like_this, inputs=self._values, outputs=self._shown)
         self._on(layout.grid.reseed, self.reseed, inputs=self._values, outputs=self._shown)
-        self._on(layout.grid.unlike_these, self.unlike_these, inputs=self._values, outputs=self._shown)
+        for name in TEXTS.of_all:
+            self._on(getattr(layout.grid, name), getattr(self, name), inputs=self._values, outputs=self._shown)
         kept = [self._control(REST), layout.kept]
         self._on(layout.forget.click, self.start_anywhere, inputs=self._values, outputs=kept)
         seen = [self._control(REST), layout.unlike]
@@ -253,7 +264,7 @@ class GenerateWiring(Wiring):
             raise SettingsError(f"Beside it: {shown_name(beside)} is the model itself; choose another one.")
         own = self._own(session, beside)
         common: dict[str, Any] = {"prompt": settings.prompt, "n": settings.n, "seed": settings.seed}
-        other = replace(as_moved(own), baseline=False, beside=None, **common)
+        other = replace(as_moved(own), baseline=False, beside=None, pinned=(), **common)
         if settings.beside and as_moved(settings.beside) == other:
             return settings  # restored, perhaps with the moves of sliders
         return replace(settings, beside=other)
@@ -275,11 +286,11 @@ class GenerateWiring(Wiring):
     def new_run(self, session: Session, settings: Any) -> Run:
         self._check(settings)
         session.keep_settings(settings)
-        examples: dict[str, Examples] = {}
+        examples: dict[str, Shown] = {}
         for side in filter(None, (settings, settings.beside)):
             if (found := self._check_examples(side)) is not None:
                 examples[side.towards] = found
-            examples |= self._check_seen(side)
+            examples |= self._check_shown(side)
         job = GenerateJob(examples) if examples else GENERATE
         run = Run(settings, job, parent=session.parent_of(settings))
         if settings.start is not None and settings.spread == 0 and settings.n > 1:
@@ -296,9 +307,9 @@ class GenerateWiring(Wiring):
                 continue
             try:
                 generator, prompt_model = models.generator(chosen.model), models.prompt_model(chosen.prompt_model)
-                examples = self._services.examples.find(chosen.towards)
-                seen = self._services.examples.find(chosen.unlike)
-                tasks.check(chosen, generator, prompt_model, examples=examples, seen=seen)
+                sets = self._services.examples
+                shown = {"seen": sets.find(chosen.unlike), "liked": sets.find(chosen.like)}
+                tasks.check(chosen, generator, prompt_model, examples=sets.pictures(chosen.towards), **shown)
             except SettingsError as error:
                 whose = "" if chosen is settings else f"{shown_name(chosen.model)}: "
                 raise SettingsError(f"{whose}{labelled(error)}") from error
@@ -455,14 +466,54 @@ class GenerateWiring(Wiring):
     def unlike_these(self, values: Mapping[Component, Any]) -> Changes:
         """A run of as many fresh particles, apart from the pictures of this run and from those that it was to be
         unlike itself."""
+
+        def settings(session: Session, run: Run) -> GenerateSettings:
+            places = range(run.settings.n)
+            return replace(self._anew(session, run, values), unlike=self._with_those(run, "unlike", places))
+
+        return self._begin_anew(values, settings)
+
+    def unlike_all(self, values: Mapping[Component, Any]) -> Changes:
+        """The same apart from all that this browser tab's runs showed, baselines included, and from what they were to
+        be unlike, as far as this prompt model saw it."""
+
+        def settings(session: Session, run: Run) -> GenerateSettings:
+            chosen = self._anew(session, run, values)
+            wanted = self._services.models.hash_of(chosen.prompt_model)
+            parts = [seen for seen in session.seen if seen.prompt_model == wanted]
+            if not parts:
+                raise NotPossibleError("No picture of this session was seen by the chosen prompt model.")
+            return replace(chosen, unlike=self._services.examples.joined(parts).sha256)
+
+        return self._begin_anew(values, settings)
+
+    def draw_anew(self, values: Mapping[Component, Any]) -> Changes:
+        """A run in which pinned pictures stay and fresh particles take the others' places, like the liked ones and
+        unlike the unlike ones."""
+
+        def settings(session: Session, run: Run) -> GenerateSettings:
+            if not run.marks:
+                raise NotPossibleError(MARK_FIRST)
+            places = {name: [at for at, marks in sorted(run.marks.items()) if name in marks] for name in MARKS}
+            chosen = self._anew(session, run, values, of_picture=bool(places["pin"]))
+            return replace(
+                chosen,
+                like=self._with_those(run, "like", places["like"]),
+                unlike=self._with_those(run, "unlike", places["unlike"]),
+                pinned=pins_of(run, places["pin"]),
+            )
+
+        return self._begin_anew(values, settings)
+
+    def _begin_anew(
+        self, values: Mapping[Component, Any], settings_of: "Callable[[Session, Run], GenerateSettings]"
+    ) -> Changes:
+        """Begins the run that a finished one leads to, and shows its settings."""
         session = self._session(values[self._token])
         try:
             run = self._run_of(session)
-            step = step_of(run, OURS)
-            pictures = [run.tasks[OURS].picture(step, index) for index in range(len(step.particles))]
-            seen = self._services.examples.more(run.settings.unlike, pictures)  # type: ignore[attr-defined]
-            seed = (run.settings.seed + len(pictures)) % 2**32
-            settings = replace(self.chosen(session, values), unlike=seen.sha256, seed=seed)
+            check_picture(run, OURS, 0)
+            settings = settings_of(session, run)
             session.descend(settings, self._services.outputs.made_from(run, OURS, 0))
             self._start(session, settings)
         except (ValueError, NotPossibleError) as error:
@@ -470,18 +521,43 @@ class GenerateWiring(Wiring):
             return {self._layout.grid: wake()}
         return {**self.show(session, settings), self._layout.grid: wake()}
 
+    def _anew(
+        self, session: Session, run: Run, values: Mapping[Component, Any], *, of_picture: bool = False
+    ) -> GenerateSettings:
+        """The controls, for fresh particles; of_picture: and where latents mean what they do in the run."""
+        chosen = self._of_picture(session, run, OURS, values) if of_picture else self.chosen(session, values)
+        task: Any = run.tasks[OURS]
+        if of_picture and task.classes and (chosen.prompt or chosen.classes):
+            chosen = replace(chosen, classes=task.classes)
+        return replace(as_moved(chosen), seed=(run.settings.seed + run.settings.n) % 2**32, pinned=())
+
+    def _with_those(self, run: Run, name: Literal["like", "unlike"], places: Sequence[int]) -> str:
+        """The set that the run's settings name so, with the pictures in these places: its hash."""
+        earlier = str(getattr(run.settings, name))
+        if not places:
+            return earlier
+        step, task = step_of(run, OURS), run.tasks[OURS]
+        seen = seen_of(run, OURS)
+        chosen = replace(seen, features=seen.features[list(places)])
+        return self._services.examples.more(earlier, [task.picture(step, place) for place in places], chosen).sha256
+
     def forget_seen(self, values: Mapping[Component, Any]) -> tuple[str, Any]:
-        """The next run may be like any picture."""
+        """The next run may be like any picture, and none stays."""
         rest: Any = rest_of(self._layout.panel.named(values), DEFAULTS)
-        return json.dumps(replace(rest, unlike="").to_dict()), gr.update(visible=False)
+        return json.dumps(replace(rest, unlike="", like="", pinned=()).to_dict()), gr.update(visible=False)
 
-    def _check_seen(self, settings: GenerateSettings) -> "dict[str, Examples]":
-        """The pictures that a run is to be unlike, by their hash. Raises SettingsError where they are gone."""
-        from engine.tasks.towards import check_seen
+    def _check_shown(self, settings: GenerateSettings) -> "dict[str, Shown]":
+        """The pictures that a run is to be like or unlike, by their hash. Raises SettingsError where they are gone."""
+        from engine.tasks.towards import check_shown
 
-        seen = self._services.examples.find(settings.unlike)
-        check_seen(settings.unlike, seen)
-        return {} if seen is None else {settings.unlike: seen}
+        found = {}
+        for name in ("unlike", "like"):
+            named = getattr(settings, name)
+            shown = self._services.examples.find(named)
+            check_shown(name, named, shown)
+            if shown is not None:
+                found[named] = shown
+        return found
 
     def _of_picture(self, session: Session, run: Run, side: str, values: Mapping[Component, Any]) -> GenerateSettings:
         """The controls, where they say what a seed or a latent means as they were for that picture.
@@ -506,8 +582,25 @@ class GenerateWiring(Wiring):
         return json.dumps(replace(rest, start=None).to_dict()), gr.update(visible=False)
 
 
-def unlike_text(count: int | None) -> str:
-    """What is said of pictures that runs are to be unlike."""
+def pins_of(run: Run, places: Sequence[int]) -> tuple[Pin, ...]:
+    """Our particles in these places, as they are now."""
+    particles = run.particles(OURS)
+    return tuple(Pin.of(at, particles.seeds[at], particles.latents[at].flatten().tolist()) for at in places)
+
+
+def marked_text(settings: GenerateSettings, count: Callable[[str], int | None]) -> str:
+    """What is said of the pictures that a run is to be like or unlike, and of those that stay."""
+    said = [shown_text(name.title(), count(named)) for name in ("unlike", "like") if (named := getattr(settings, name))]
+    if settings.like:
+        said.append("How much those count is set below “Towards pictures like these”.")
+    if settings.pinned:
+        places = ", ".join(str(pin.place + 1) for pin in settings.pinned)
+        said.append(f"Pinned: {places}.")
+    return " ".join(said)
+
+
+def shown_text(how: str, count: int | None) -> str:
+    """What is said of pictures that runs are to be like or unlike, `how`."""
     if count is None:
-        return "Unlike pictures that are not here any more"
-    return f"Unlike {count} picture{'s' if count > 1 else ''} seen before"
+        return f"{how} pictures that are not here any more."
+    return f"{how} {count} picture{'s' if count > 1 else ''} {'seen before' if how == 'Unlike' else 'that you liked'}."

@@ -204,7 +204,7 @@ class TranslateWiring(WorkspaceWiring):
         """The pictures that settings name. Raises SettingsError where they are not here."""
         if not settings.references:
             return None
-        found = self._services.examples.find(settings.references)
+        found = self._services.examples.pictures(settings.references)
         if found is None:
             raise labelled(
                 SettingsError("references: those pictures are not here any more. Choose them again, or drawn styles."),

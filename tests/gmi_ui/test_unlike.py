@@ -10,7 +10,7 @@ from gmi_ui.controls import REST
 from gmi_ui.pictures.saving import Pictures
 from gmi_ui.runs.run import OURS, Run
 from gmi_ui.services import Services
-from gmi_ui.tabs.generate import unlike_text
+from gmi_ui.tabs.generate import shown_text
 from tests.gmi_ui.test_switching import TOKEN, Tab, made
 from tests.gmi_ui.tiny import CLASS_PROMPTS, three_models
 from tests.gmi_ui.waiting import wait_for_end
@@ -69,7 +69,7 @@ def test_a_restored_picture_needs_what_it_was_to_be_unlike(tab: Tab, tmp_path: P
     assert made(tab.run()) == made(run)
     later = Tab(Services.around(three_models()))
     changes = later.take(later.wiring.restore(TOKEN, saved))
-    assert changes[later.layout.seen]["value"] == "<p>Unlike pictures that are not here any more</p>"
+    assert changes[later.layout.seen]["value"] == "<p>Unlike pictures that are not here any more.</p>"
     assert later.session.notice is not None and "unlike pictures that are not here" in later.session.notice.text
     assert "unlike: the pictures that this run is to be unlike are not here" in later.refuse()
     later[REST], _ = later.wiring.forget_seen(later.sent)
@@ -87,11 +87,12 @@ def test_without_pictures_or_with_too_many_nothing_runs(tab: Tab, monkeypatch: p
     run = tab.run()
     monkeypatch.setattr(examples, "MOST_EXAMPLES", 1)
     tab.wiring.unlike_these(tab.sent)
-    assert tab.session.run is run and "2 pictures to be unlike; 1 are the most" in told(tab)
+    assert tab.session.run is run and "2 pictures to go by; 1 are the most" in told(tab)
 
 
 def test_how_many_were_seen_is_told() -> None:
-    assert [unlike_text(count) for count in (1, 16)] == [
-        "Unlike 1 picture seen before",
-        "Unlike 16 pictures seen before",
+    assert [shown_text(*one) for one in (("Unlike", 1), ("Unlike", 16), ("Like", 2))] == [
+        "Unlike 1 picture seen before.",
+        "Unlike 16 pictures seen before.",
+        "Like 2 pictures that you liked.",
     ]

@@ -20,6 +20,7 @@ CSS = _HERE / "particle_grid.css"
 _SCRIPTS = (
     "feed.js",
     "curves.js",
+    "marks.js",
     "cells.js",
     "past.js",
     "viewer.js",
@@ -43,6 +44,7 @@ class GridTexts:
     hand_over: Mapping[str, str] = field(default_factory=dict)
     own: Mapping[str, str] = field(default_factory=dict)
     of_all: Mapping[str, str] = field(default_factory=dict)
+    has_marks: bool = False  # whether our pictures can be liked, be what others are to be unlike, and be pinned
     picks_examples: bool = False  # whether the gallery's pictures can be clicked
 
 
@@ -67,6 +69,7 @@ def particle_grid(task: str, texts: GridTexts, server_functions: Sequence[Callab
         server_functions=server_functions,
         task=task,
         hand_over=dict(texts.hand_over),
+        has_marks=texts.has_marks,
         picks_examples=texts.picks_examples,
     )
 

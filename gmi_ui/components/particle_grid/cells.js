@@ -48,7 +48,15 @@ function makeCell(sideName, index) {
   score.append(label, number);
   cell.append(picture, score);
   cell.addEventListener("click", () => openViewer(sideName, index));
-  return cell;
+  const place = document.createElement("div");
+  place.className = "cell-place";
+  place.append(cell);
+  if (props.has_marks && sideName === "ours") {
+    place.append(makeMarks(index));
+    place.addEventListener("keydown", (event) => markByKey(event, index));
+    cell.setAttribute("aria-keyshortcuts", MARKS.map(({ key }) => key.toUpperCase()).join(" "));
+  }
+  return place;
 }
 
 function makeSide(name, frame) {
@@ -116,7 +124,7 @@ function fitText(side, index) {
   return side.scores ? side.scores[index].toFixed(3) : "";
 }
 
-function paintCells(root, title, side) {
+function paintCells(root, title, side, frame) {
   root.querySelectorAll(".cell").forEach((cell, index) => {
     const picture = cell.firstElementChild;
     const url = pictureUrl(side.cells[index]);
@@ -130,7 +138,9 @@ function paintCells(root, title, side) {
     caption.hidden = !score && !label;
     const told = [label && `, ${label}`, score && `, fit ${score}`].join("");
     caption.title = side.fits ? FIT_HELP : "";
-    cell.setAttribute("aria-label", `${title}, picture ${index + 1}${told}. Open it large.`);
+    const marked = root.dataset.side === "ours" ? markWords(frame, index) : "";
+    cell.setAttribute("aria-label", `${title}, picture ${index + 1}${told}${marked}. Open it large.`);
+    paintMarks(cell.parentElement, frame, index);
   });
 }
 
@@ -142,6 +152,6 @@ function paintSides(frame, sides) {
     for (const { key } of frame.figures) {
       paintFigure(root, key, side, others, frame.total, figureRange(sides, key));
     }
-    paintCells(root, frame.titles[name], side);
+    paintCells(root, frame.titles[name], side, frame);
   }
 }

@@ -127,6 +127,8 @@ function paintStatus(frame) {
   element.querySelector(".save-all").hidden = !hasPictures;
   const hasEnded = hasPictures && ["done", "stopped", "failed"].includes(frame.phase);
   for (const button of element.querySelectorAll(".of-all")) button.hidden = !hasEnded;
+  const anew = element.querySelector('[data-role="draw_anew"]');
+  if (anew) anew.hidden = !hasEnded || !frame.marks?.some((names) => names.length);
   paintProgress(frame);
   offerNotification(frame);
   showNotice(frame.notice);
