@@ -1,13 +1,17 @@
-"""More, unlike these: how much is found in several rounds that know of each other, against rounds that do not?
+"""How much is found in several rounds that know of each other, and do likes do what they say?
 
-    python -m experiments.exploring --prompts 4
+    python -m experiments.exploring --prompts 3 --steps 20
 
 Each of the reporting prompts runs in rounds of n avatars of fresh seeds. "Unlike": each round is unlike all pictures
 of the rounds before it; "fresh": none knows of another; "at once": one run of as many pictures. Present: the share of
 the requested attributes that the judge sees. Found: the different values that it sees of attributes nobody asked for,
 of all that there are. Vendi: how many different pictures there are, in the judge's features centred on held-out
 renders. Nearest: the mean over pictures after the first round of 1 - cosine of those features to the nearest of earlier
-rounds; of those at once, in their order. The judge took part in no run.
+rounds; of those at once, in their order. The first round of the first two is the same.
+
+Likes: of the fresh pictures the first LIKED that wear something nobody asked for are liked, and the next round of n
+other seeds is drawn towards them; how many of it wear such a thing, beside chance, the share of the fresh pictures.
+The judge took part in no run.
 """
 
 from __future__ import annotations
@@ -25,9 +29,8 @@ from torch import Tensor
 import engine
 from engine.metrics.kernel import vendi_score
 from engine.models.table import find_row, first_settings
-from engine.pictures.examples import examples_of
-from engine.pictures.picture_files import Picture
 from engine.settings import GenerateSettings
+from engine.tasks.towards import SeenFeatures
 from experiments import options
 from experiments.prompts import Prompt, reporting
 from experiments.text_guidance import Judge
@@ -36,7 +39,10 @@ from training.figures import judge_features
 
 RESULTS = Path(__file__).parent / "results" / "exploring.json"
 QUICK = {"prompts": 1, "n": 2, "rounds": 2, "steps": 2, "judge_renders": 16}
-WAYS = ("unlike", "fresh", "at once")
+WAYS = ("fresh", "unlike", "at once")
+WORN = ("glasses", "hat", "facial_hair")  # attributes that a picture may have or lack
+LIKED = 4
+MOST_CHANCE = 0.5  # what more of the pictures have already is no test
 
 
 class Found(NamedTuple):
@@ -48,22 +54,67 @@ class Found(NamedTuple):
     nearest: float
 
 
-def explore(way: str, settings: GenerateSettings, rounds: int) -> Tensor:
-    """All pictures [rounds * n, 3, H, W] in [-1, 1], the earliest first."""
+class Liked(NamedTuple):
+    """Of one prompt. what: which attribute the liked pictures shared; had: how many of `of` next ones had it; chance:
+    the share of the fresh pictures; present: as of `Found`, of the next ones."""
+
+    what: str
+    had: int
+    of: int
+    chance: float
+    present: float
+
+
+class Drawn(NamedTuple):
+    """Pictures [N, 3, H, W] in [-1, 1], and their features [N, D] as the prompt model saw them."""
+
+    images: Tensor
+    features: Tensor
+
+    def __add__(self, more: Drawn) -> Drawn:  # type: ignore[override]
+        return Drawn(torch.cat([self.images, more.images]), torch.cat([self.features, more.features]))
+
+    def seen(self, prompt_model: engine.PromptModel, places: Sequence[int] | None = None) -> SeenFeatures:
+        rows = self.features if places is None else self.features[list(places)]
+        return SeenFeatures(rows, prompt_model.sha256)
+
+
+def draw(settings: GenerateSettings, **shown: SeenFeatures) -> Drawn:
+    """One run. shown: as of `engine.generate`."""
     model, prompt_model = engine.load_generator(settings.model), engine.load_prompt_model(settings.prompt_model)
+    *_, step = engine.generate(settings, model, prompt_model, **shown).steps()
+    return Drawn(step.pictures.clamp(-1, 1), step.features)
+
+
+def explore(way: str, settings: GenerateSettings, rounds: int, first: Drawn | None = None) -> Drawn:
+    """All pictures, the earliest first. first: those of the first round, where they are there already."""
     if way == "at once":
-        rounds, settings = 1, replace(settings, n=rounds * settings.n)
-    images: list[Tensor] = []
-    pictures: list[Picture] = []
-    for number in range(rounds):
-        chosen, seen = replace(settings, seed=settings.seed + number * settings.n), None
-        if way == "unlike" and pictures:
-            seen = examples_of(pictures)
-            chosen = replace(chosen, unlike=seen.sha256)
-        *_, step = engine.generate(chosen, model, prompt_model, seen=seen).steps()
-        images.append(step.pictures.clamp(-1, 1))
-        pictures += [Picture(pixels) for pixels in engine.to_uint8(images[-1])]
-    return torch.cat(images)
+        return draw(replace(settings, n=rounds * settings.n))
+    drawn = first or draw(settings)
+    prompt_model = engine.load_prompt_model(settings.prompt_model)
+    for number in range(1, rounds):
+        chosen = replace(settings, seed=settings.seed + number * settings.n)
+        seen = drawn.seen(prompt_model)
+        drawn += draw(replace(chosen, unlike=seen.sha256), seen=seen) if way == "unlike" else draw(chosen)
+    return drawn
+
+
+def like(judge: Judge, prompt: Prompt, settings: GenerateSettings, drawn: Drawn) -> Liked | None:
+    """settings: of the run that is to be like some of those drawn. None where they share nothing to be liked for."""
+    labels = classifier.predict(judge.network, drawn.images)
+    for group in (group for group in WORN if group not in prompt.wanted):
+        having = wears(labels, group)
+        chance = float(having.double().mean())
+        if int(having.sum()) >= LIKED and chance <= MOST_CHANCE:
+            liked = drawn.seen(engine.load_prompt_model(settings.prompt_model), having.nonzero()[:LIKED, 0].tolist())
+            labels = classifier.predict(judge.network, draw(replace(settings, like=liked.sha256), liked=liked).images)
+            return Liked(group, int(wears(labels, group).sum()), settings.n, chance, judge.present(labels, prompt))
+    return None
+
+
+def wears(labels: Mapping[str, Tensor], group: str) -> Tensor:
+    """[N], whether the judge sees any value of the attribute but "none"."""
+    return labels[group] != traits.values_of(group).index("none")
 
 
 def measure(judge: Judge, prompt: Prompt, images: Tensor, n: int) -> Found:
@@ -83,23 +134,53 @@ def measure(judge: Judge, prompt: Prompt, images: Tensor, n: int) -> Found:
     )
 
 
-def compare(prompts: Sequence[Prompt], arguments: argparse.Namespace) -> dict[str, Found]:
-    """Every way's means over the prompts."""
+def compare(prompts: Sequence[Prompt], arguments: argparse.Namespace) -> None:
+    """Measures one prompt after the other, and writes what is known after each."""
     judge = Judge(arguments.judge_renders, fresh=arguments.fresh_judge)
     row = find_row("avatars", "generator")
-    first = first_settings("avatars", row.family, row)
-    assert isinstance(first, GenerateSettings)
-    flow = replace(first.flow, steps=arguments.steps or first.flow.steps)
+    base = first_settings("avatars", row.family, row)
+    assert isinstance(base, GenerateSettings)
+    flow = replace(base.flow, steps=arguments.steps or base.flow.steps)
     rows: dict[str, list[Found]] = {way: [] for way in WAYS}
+    likes: list[Liked] = []
     for number, prompt in enumerate(prompts):
-        settings = replace(first, prompt=prompt.text, n=arguments.n, seed=1 + 1000 * number, flow=flow)
+        settings = replace(base, prompt=prompt.text, n=arguments.n, seed=1 + 1000 * number, flow=flow)
+        drawn: dict[str, Drawn] = {}
         for way in WAYS:
-            images = explore(way, settings, arguments.rounds)
-            rows[way].append(measure(judge, prompt, images, arguments.n))
+            first = Drawn(*(part[: arguments.n] for part in drawn["fresh"])) if way == "unlike" else None
+            drawn[way] = explore(way, settings, arguments.rounds, first)
+            rows[way].append(measure(judge, prompt, drawn[way].images, arguments.n))
             print(f"{prompt.text}, {way}: {cells(rows[way][-1])}", flush=True)
-    return {
-        way: Found(*(sum(column) / len(found) for column in zip(*found, strict=True))) for way, found in rows.items()
-    }
+        wanted = replace(flow, data_weight=arguments.like_weight or flow.data_weight)
+        following = settings.seed + arguments.rounds * arguments.n
+        if liked := like(judge, prompt, replace(settings, seed=following, flow=wanted), drawn["fresh"]):
+            likes.append(liked)
+            print(f"{prompt.text}, like {LIKED} with {told(liked)}", flush=True)
+        write(arguments, flow.steps, rows, likes)
+
+
+def write(
+    arguments: argparse.Namespace, steps: int, rows: Mapping[str, Sequence[Found]], likes: Sequence[Liked]
+) -> None:
+    """The table so far, and all numbers into the file."""
+    means = {way: mean_of(found) for way, found in rows.items()}
+    print(f"\n{table(means)}\n" + "\n".join(f"likes, {told(liked)}" for liked in likes), flush=True)
+    counts = {"prompts": len(rows[WAYS[0]]), "n": arguments.n, "rounds": arguments.rounds, "steps": steps}
+    by_prompt = {way: [one._asdict() for one in found] for way, found in rows.items()}
+    numbers = {way: found._asdict() for way, found in means.items()}
+    likes_told = {"likes": [liked._asdict() for liked in likes]}
+    options.write_numbers(arguments.out, {**counts, **numbers, **likes_told, "by_prompt": by_prompt})
+
+
+def mean_of(found: Sequence[Found]) -> Found:
+    return Found(*(sum(column) / len(found) for column in zip(*found, strict=True)))
+
+
+def told(liked: Liked) -> str:
+    share, chance = 100 * liked.had / liked.of, 100 * liked.chance
+    return (
+        f"{liked.what}: {liked.had} of {liked.of} ({share:.0f} %), chance {chance:.0f} %, present {liked.present:.2f}"
+    )
 
 
 def cells(found: Found) -> str:
@@ -107,8 +188,16 @@ def cells(found: Found) -> str:
 
 
 def table(rows: Mapping[str, Found]) -> str:
-    head = ["| | present | found | Vendi | nearest |", "|---|---|---|---|---|"]
-    return "\n".join([*head, *(f"| {way} | {cells(found)} |" for way, found in rows.items())])
+    """Markdown; how many times as much as in fresh rounds is found, behind Vendi and nearest."""
+    head = ["| | present | found | Vendi | ratio | nearest | ratio |", "|---|---|---|---|---|---|---|"]
+    base = rows["fresh"]
+    return "\n".join(head + [line(way, found, base) for way, found in rows.items()])
+
+
+def line(way: str, found: Found, base: Found) -> str:
+    vendi, nearest = found.vendi / base.vendi, found.nearest / base.nearest
+    parts = [f"{100 * found.present:.1f} %", f"{100 * found.found:.1f} %", f"{found.vendi:.2f}", f"{vendi:.2f}"]
+    return f"| {' | '.join([way, *parts, f'{found.nearest:.3f}', f'{nearest:.2f}'])} |"
 
 
 def main() -> None:
@@ -117,16 +206,13 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=8, help="pictures of a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, help="of the flow (the preset's)")
+    parser.add_argument("--like-weight", type=float, help="how much liked pictures count (as the page begins with)")
     parser.add_argument("--judge-renders", type=int, default=1024, help="renders for the mean features")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the numbers go (%(default)s)")
     options.add_judge(parser)
     arguments = options.parse(parser, QUICK)
     engine.set_threads(None)
-    rows = compare(reporting.AVATARS[: arguments.prompts], arguments)
-    print(f"\n{table(rows)}")
-    told = {way: found._asdict() for way, found in rows.items()}
-    counts = {"prompts": arguments.prompts, "n": arguments.n, "rounds": arguments.rounds}
-    options.write_numbers(arguments.out, {**counts, **told})
+    compare(reporting.AVATARS[: arguments.prompts], arguments)
 
 
 if __name__ == "__main__":
