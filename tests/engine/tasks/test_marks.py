@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.inference.flow import Particles, Problem, Step, refine
+from engine.inference.flow import UNLIKE_COST, Particles, Problem, Step, refine, unlike_values
 from engine.inference.terms import References
 from engine.settings import PINNED_LIMIT, FlowSettings, GenerateSettings, Mark, Pin, SettingsError
 from engine.tasks import check, generate
@@ -54,8 +54,8 @@ def test_liked_pictures_attract_and_more_so_the_more_they_count() -> None:
     flow = replace(FLOW, diversity=0.0)
     wanted = problem.extractor(problem.render(DoubleSpace(LATENT).sample([77])))
     liked = replace(problem, liked=References(wanted))
-    reached = [likeness(last(liked, start, replace(flow, data_weight=w)), wanted[0]) for w in (0.0, 0.2, 1.0)]
-    assert reached[0] < reached[1] - 0.1 and reached[1] < reached[2] - 0.005
+    reached = [likeness(last(liked, start, replace(flow, data_weight=w)), wanted[0]) for w in (0.0, 0.02, 0.1)]
+    assert reached[0] < reached[1] - 0.005 and reached[1] < reached[2] - 0.02
 
 
 def test_what_is_marked_is_added_to_what_the_settings_name() -> None:
@@ -159,3 +159,14 @@ def test_a_pin_of_another_space_is_refused() -> None:
     for ask in (generate, check):
         with pytest.raises(SettingsError, match="has 4 numbers, but space 'z' needs 6"):
             ask(settings, ToyModel(), ToyPromptModel())
+
+
+def test_of_values_that_cost_little_a_particle_takes_the_one_least_like_what_was_seen() -> None:
+    """Three values of two particles, on the unit circle at 10, 90 and 180 degrees from what was seen at 0. The first
+    may not have the farthest, which costs too much, and takes 90; the second then is farther from both at 180."""
+    angles = torch.tensor([10.0, 90.0, 180.0]).deg2rad()
+    features = torch.stack([angles.cos(), angles.sin()], dim=-1)[:, None].expand(3, 2, 2)
+    merits = torch.tensor([[0.0, 0.0], [-UNLIKE_COST, 0.0], [-2 * UNLIKE_COST, 0.0]])
+    seen = torch.tensor([[2.0, 0.0]])
+    assert unlike_values(features, merits, torch.tensor([0, 0]), seen).tolist() == [1, 2]
+    assert unlike_values(features, merits, torch.tensor([0, 2]), seen).tolist() == [1, 2]
