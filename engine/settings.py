@@ -40,7 +40,6 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "class_count": (1, 16),
     "cutouts": (0, 64),
     "candidates": (1, 1024),
-    "unlike_candidates": (1, 64),
     "strength": (-3.0, 3.0),
     "disentanglement": (0.0, 0.6),
     "identity": (0.0, 10.0),
@@ -507,7 +506,6 @@ _GENERATE_CHECKS: dict[str, Check] = _RUN_CHECKS | {
     "relaxed_classes": _flag,
     "towards": _towards,
     "unlike": _hash_or_nothing,
-    "unlike_candidates": _whole_number,
     "like": _hash_or_nothing,
     "pinned": _pins,
     "marks": _marks,
@@ -636,9 +634,6 @@ class GenerateSettings(RunSettings):
     # the model's are meant where none is named, as far as it has some.
     towards: str = ""
     unlike: str = ""  # the content hash of pictures that repel the particles as these repel each other; empty: none
-    # Where pictures are to be unlike others, the starts that each particle draws; it begins with the one least like
-    # them, see `engine.tasks.towards.unlike_starts`.
-    unlike_candidates: int = 16
     like: str = ""  # the content hash of pictures that a person liked; they attract with the flow's `data_weight` too
     pinned: tuple[Pin, ...] = ()  # particles that stay as they are, and repel the others
     marks: tuple[Mark, ...] = ()  # what a person marked while the run went on: each counts from its step on

@@ -135,41 +135,48 @@ def measure(judge: Judge, prompt: Prompt, images: Tensor, n: int) -> Found:
 
 
 def compare(prompts: Sequence[Prompt], arguments: argparse.Namespace) -> None:
-    """Measures one prompt after the other, and writes what is known after each."""
+    """Measures one prompt after the other, and writes what is known after each; all at once at last."""
     judge = Judge(arguments.judge_renders, fresh=arguments.fresh_judge)
     row = find_row("avatars", "generator")
     base = first_settings("avatars", row.family, row)
     assert isinstance(base, GenerateSettings)
     flow = replace(base.flow, steps=arguments.steps or base.flow.steps)
+    runs = [
+        replace(base, prompt=prompt.text, n=arguments.n, seed=1 + 1000 * number, flow=flow)
+        for number, prompt in enumerate(prompts)
+    ]
     rows: dict[str, list[Found]] = {way: [] for way in WAYS}
     likes: list[Liked] = []
-    for number, prompt in enumerate(prompts):
-        settings = replace(base, prompt=prompt.text, n=arguments.n, seed=1 + 1000 * number, flow=flow)
-        drawn: dict[str, Drawn] = {}
-        for way in WAYS:
-            first = Drawn(*(part[: arguments.n] for part in drawn["fresh"])) if way == "unlike" else None
-            drawn[way] = explore(way, settings, arguments.rounds, first)
-            rows[way].append(measure(judge, prompt, drawn[way].images, arguments.n))
-            print(f"{prompt.text}, {way}: {cells(rows[way][-1])}", flush=True)
+
+    def add(way: str, prompt: Prompt, drawn: Drawn) -> None:
+        rows[way].append(measure(judge, prompt, drawn.images, arguments.n))
+        print(f"{prompt.text}, {way}: {cells(rows[way][-1])}", flush=True)
+
+    for prompt, settings in zip(prompts, runs, strict=True):
+        fresh = explore("fresh", settings, arguments.rounds)
+        add("fresh", prompt, fresh)
+        first = Drawn(*(part[: arguments.n] for part in fresh))
+        add("unlike", prompt, explore("unlike", settings, arguments.rounds, first))
         wanted = replace(flow, data_weight=arguments.like_weight or flow.data_weight)
-        following = settings.seed + arguments.rounds * arguments.n
-        if liked := like(judge, prompt, replace(settings, seed=following, flow=wanted), drawn["fresh"]):
+        following = replace(settings, seed=settings.seed + arguments.rounds * arguments.n, flow=wanted)
+        if liked := like(judge, prompt, following, fresh):
             likes.append(liked)
-            print(f"{prompt.text}, like {LIKED} with {told(liked)}", flush=True)
         write(arguments, flow.steps, rows, likes)
+    for prompt, settings in zip(prompts, runs, strict=True):
+        add("at once", prompt, explore("at once", settings, arguments.rounds))
+    write(arguments, flow.steps, rows, likes)
 
 
 def write(
     arguments: argparse.Namespace, steps: int, rows: Mapping[str, Sequence[Found]], likes: Sequence[Liked]
 ) -> None:
     """The table so far, and all numbers into the file."""
-    means = {way: mean_of(found) for way, found in rows.items()}
-    print(f"\n{table(means)}\n" + "\n".join(f"likes, {told(liked)}" for liked in likes), flush=True)
-    counts = {"prompts": len(rows[WAYS[0]]), "n": arguments.n, "rounds": arguments.rounds, "steps": steps}
+    print(f"\n{table(rows)}\n" + "\n".join(f"likes, {told(liked)}" for liked in likes), flush=True)
+    counts = {"prompts": len(rows["fresh"]), "n": arguments.n, "rounds": arguments.rounds, "steps": steps}
     by_prompt = {way: [one._asdict() for one in found] for way, found in rows.items()}
-    numbers = {way: found._asdict() for way, found in means.items()}
+    means = {way: mean_of(found)._asdict() for way, found in rows.items() if found}
     likes_told = {"likes": [liked._asdict() for liked in likes]}
-    options.write_numbers(arguments.out, {**counts, **numbers, **likes_told, "by_prompt": by_prompt})
+    options.write_numbers(arguments.out, {**counts, **means, **likes_told, "by_prompt": by_prompt})
 
 
 def mean_of(found: Sequence[Found]) -> Found:
@@ -187,11 +194,11 @@ def cells(found: Found) -> str:
     return f"{100 * found.present:.1f} % | {100 * found.found:.1f} % | {found.vendi:.2f} | {found.nearest:.3f}"
 
 
-def table(rows: Mapping[str, Found]) -> str:
-    """Markdown; how many times as much as in fresh rounds is found, behind Vendi and nearest."""
+def table(rows: Mapping[str, Sequence[Found]]) -> str:
+    """Markdown; how many times as much as in fresh rounds of the same prompts is found, behind Vendi and nearest."""
     head = ["| | present | found | Vendi | ratio | nearest | ratio |", "|---|---|---|---|---|---|---|"]
-    base = rows["fresh"]
-    return "\n".join(head + [line(way, found, base) for way, found in rows.items()])
+    fresh = rows["fresh"]
+    return "\n".join(head + [line(way, mean_of(one), mean_of(fresh[: len(one)])) for way, one in rows.items() if one])
 
 
 def line(way: str, found: Found, base: Found) -> str:

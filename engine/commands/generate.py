@@ -12,8 +12,8 @@ from engine.commands.shared import (
     add_run_options,
     add_towards_options,
     load_models,
+    read_shown,
     read_towards,
-    read_unlike,
     run_tasks,
     show_search,
     warn_of_cut_words,
@@ -62,6 +62,13 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="PATH",
         help="pictures, or folders of them, that the results are to be unlike: those of earlier runs",
+    )
+    parser.add_argument(
+        "--like",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="pictures, or folders of them, that the results are to be like; --towards-weight says how much",
     )
     parser.add_argument(
         "--baseline",
@@ -125,9 +132,9 @@ def _with_stages(flow: FlowSettings, options: argparse.Namespace, *, has_stages:
 
 def _generate(options: argparse.Namespace) -> None:
     examples = read_towards(options)  # wrong options are said before torch is imported
-    seen = read_unlike(options.unlike)
+    seen, liked = read_shown(options.unlike), read_shown(options.like)
     settings = with_towards(_settings(options), options, examples)
-    settings = replace(settings, unlike=seen.sha256 if seen else "")
+    settings = replace(settings, unlike=seen.sha256 if seen else "", like=liked.sha256 if liked else "")
     options.out = output.run_folder(options.out, overwrite=options.overwrite)
     from engine import tasks
 
@@ -135,7 +142,7 @@ def _generate(options: argparse.Namespace) -> None:
     models = load_models(options)
     warn_of_cut_words(settings.prompt, models)
     warn_of_doubts(settings.prompt, models)
-    ours = tasks.generate(settings, *models, examples=examples, seen=seen, watch=show_search())
+    ours = tasks.generate(settings, *models, examples=examples, seen=seen, liked=liked, watch=show_search())
     if ours.aim:
         print(f"note: {ours.aim}", file=sys.stderr)
     sides = {"ours": ours} | ({"baseline": ours.baseline()} if settings.baseline else {})

@@ -118,7 +118,8 @@ def read_towards(options: argparse.Namespace) -> "Examples | None":
 
     Without words there is something to go towards anyway: what the model comes with.
     """
-    if options.towards is None and options.towards_weight is not None and options.prompt.strip():
+    is_aimless = options.towards is None and not getattr(options, "like", None)
+    if is_aimless and options.towards_weight is not None and options.prompt.strip():
         raise SettingsError("towards_weight: give --towards too: what the pictures should resemble.")
     if options.towards in (None, OF_THE_MODEL):
         return None
@@ -127,8 +128,8 @@ def read_towards(options: argparse.Namespace) -> "Examples | None":
     return read_example_folder(Path(options.towards))
 
 
-def read_unlike(paths: Sequence[Path] | None) -> "Examples | None":
-    """The pictures of --unlike: files, and those of folders. Raises PictureError."""
+def read_shown(paths: Sequence[Path] | None) -> "Examples | None":
+    """The pictures of --like or --unlike: files, and those of folders. Raises PictureError."""
     if not paths:
         return None
     from engine.pictures.examples import read_example_files

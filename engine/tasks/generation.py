@@ -40,7 +40,6 @@ from engine.tasks.towards import (
     own_references,
     references,
     shown_features,
-    unlike_starts,
 )
 
 CANDIDATES_AT_ONCE = 32
@@ -188,28 +187,11 @@ def generate(
 
 
 def _start(settings: GenerateSettings, problem: Problem, seeds: tuple[int, ...], watch: Watch | None) -> Particles:
-    """Where the particles begin, pinned ones aside: as they fit the text, as unlike others as they can be, or drawn."""
+    """Where the particles begin, pinned ones aside."""
     space = problem.space
     if settings.prompt and settings.start is None and isinstance(space, CodeSpace) and space.bank is not None:
         return Particles(fitting_starts(problem, space, seeds, settings.candidates, watch), seeds)
-    latents = start_latents(settings, space, seeds)
-    if problem.seen is None or settings.unlike_candidates == 1:
-        return Particles(latents, seeds)
-    offered = [candidate_seeds(seed, settings, space) for seed in seeds]
-    drawn = torch.stack([start_latents(settings, space, own) for own in offered])
-    chosen = unlike_starts(drawn, problem.seen, lambda part: problem.extractor(problem.render(part)), watch)
-    own_seeds = tuple(own[number] for own, number in zip(offered, chosen.tolist(), strict=True))
-    return Particles(drawn[torch.arange(len(chosen)), chosen], own_seeds)
-
-
-def candidate_seeds(seed: int, settings: GenerateSettings, space: LatentSpace) -> tuple[int, ...]:
-    """The seeds of a particle's candidates, its own first; no two particles of a run share one.
-
-    All are of one class, where the class follows from the seed.
-    """
-    classes = len(space.classes) if isinstance(space, ClassSpace) else 1
-    stride = classes * settings.n
-    return tuple((seed + number * stride) % 2**32 for number in range(settings.unlike_candidates))
+    return Particles(start_latents(settings, space, seeds), seeds)
 
 
 def check(

@@ -6,7 +6,6 @@ pictures, of which a set may hold no more than what a prompt model saw in them.
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -15,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.families.declaration import SEARCHING
 from engine.inference.terms import Extractor, References
 from engine.pictures import imaging
 from engine.pictures.examples import Examples
@@ -35,7 +33,6 @@ SEEN_BY_ANOTHER = (
     "{}: another prompt model saw these pictures, and no more than that is kept of them. Choose the prompt model that "
     "the earlier runs had, or leave them out."
 )
-STARTS_AT_ONCE = 16  # pictures of starts that are drawn together
 OTHERS = "{}: these are other pictures than those that the settings name. Give the same files again."
 
 
@@ -131,32 +128,6 @@ def shown_features(
     if isinstance(shown, SeenFeatures):
         return shown.features.to(device)
     return None if shown is None else example_features(shown, prompt_model.image_features, device, watch)
-
-
-@torch.no_grad()
-def unlike_starts(
-    candidates: Tensor, seen: Tensor, look: Callable[[Tensor], Tensor], watch: Watch | None = None
-) -> Tensor:
-    """Which of its candidates [N, C, ...] each particle begins at, to be unlike what was seen: [N], numbers below C.
-
-    That whose largest cosine to the features seen, [M, D], and to those of the starts chosen before it is the
-    smallest: greedy farthest-point selection (Gonzalez 1985), within each particle's own candidates. look: latents
-    [K, ...] -> features [K, D] of their pictures. watch: told how many were drawn; may raise to end it.
-    """
-    n, count = candidates.shape[:2]
-    parts = candidates.flatten(0, 1).split(STARTS_AT_ONCE)
-    features = []
-    for done, part in enumerate(parts):
-        if watch is not None:
-            watch(SEARCHING, done / len(parts))
-        features.append(F.normalize(look(part), dim=1))
-    rows = torch.cat(features).view(n, count, -1)
-    known = F.normalize(seen.to(rows), dim=1)
-    chosen = []
-    for own in rows:
-        chosen.append(int((own @ known.T).amax(1).argmin()))
-        known = torch.cat([known, own[chosen[-1]][None]])
-    return torch.tensor(chosen)
 
 
 def own_references(generator: GeneratorLike, prompt_model: PromptModelLike, device: torch.device) -> Tensor | None:

@@ -125,7 +125,9 @@ def _how(task: str, settings: Mapping[str, Any]) -> str:
         return HOW[task]
     if settings.get("start") is not None:
         return "more like it"
-    return "unlike it" if settings.get("unlike") else "generated"
+    if settings.get("pinned"):
+        return "beside it"
+    return "unlike it" if settings.get("unlike") else "like it" if settings.get("like") else "generated"
 
 
 def _step(settings: Mapping[str, Any]) -> int:

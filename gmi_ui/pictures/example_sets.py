@@ -44,8 +44,8 @@ class ExampleSets:
         found = self.find(sha256)
         return found if isinstance(found, Examples) else None
 
-    def more(self, sha256: str, pictures: "Sequence[Picture]", seen: "SeenFeatures") -> "Shown":
-        """A set and these pictures, of which `seen` are the features, as a new set, which is kept.
+    def more(self, sha256: str, pictures: "Sequence[Picture]", seen: "SeenFeatures | None" = None) -> "Shown":
+        """A set and these pictures, of which `seen` are the features if they are known, as a new set, which is kept.
 
         Raises NotPossibleError where they are too many, or another prompt model saw what is kept of the set.
         """
@@ -54,6 +54,11 @@ class ExampleSets:
 
         earlier = self.find(sha256)
         if isinstance(earlier, SeenFeatures):
+            if seen is None:
+                raise NotPossibleError(
+                    "Those of the session are kept without the pictures themselves, and cannot be joined with files. "
+                    "Press “Forget them” first."
+                )
             return self.joined([earlier, seen])
         examples = examples_of([*(earlier.pictures if earlier else ()), *pictures])
         if len(examples) > MOST_EXAMPLES:

@@ -4,6 +4,7 @@ import html
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import gradio as gr
@@ -154,6 +155,9 @@ class GenerateLayout:
             show(field)
         self.dice, self.reuse = seed_row(self.panel, "generate")
         self.examples = towards_choice(self.panel, "generate")
+        self.unwanted = gr.UploadButton(
+            "Unlike pictures of yours", file_count="multiple", size="sm", elem_id="unlike-pictures"
+        )
         with gr.Accordion("Preset and prompt model", open=False):
             for field in ("preset", "prompt_model", "space"):
                 show(field)
@@ -196,6 +200,9 @@ class GenerateWiring(Wiring):
         self._on(layout.forget.click, self.start_anywhere, inputs=self._values, outputs=kept)
         seen = [self._control(REST), layout.unlike]
         self._on(layout.forget_seen.click, self.forget_seen, inputs=self._values, outputs=seen)
+        given = [self._token, layout.unwanted, self._control(REST)]
+        told = [self._control(REST), layout.unlike, layout.seen, layout.grid]
+        self._on(layout.unwanted.upload, self.give_unwanted, inputs=given, outputs=told, preprocess=True)
         load = self._page.blocks.load
         arrival = self._on(load, None, outputs=self._token, js="() => window.studio.token")
         self._attach_on(arrival.then)
@@ -540,6 +547,25 @@ class GenerateWiring(Wiring):
         seen = seen_of(run, OURS)
         chosen = replace(seen, features=seen.features[list(places)])
         return self._services.examples.more(earlier, [task.picture(step, place) for place in places], chosen).sha256
+
+    def give_unwanted(self, token: str, paths: Sequence[str] | None, rest_text: str | None) -> Changes:
+        """A person's own pictures that runs are to be unlike, beside those that they are already."""
+        from engine.pictures.examples import read_examples
+
+        session, layout = self._session(token), self._layout
+        try:
+            rest: Any = rest_of({REST: rest_text}, DEFAULTS)
+            given = read_examples(Path(path) for path in paths or ())
+            settings = replace(rest, unlike=self._services.examples.more(rest.unlike, given.pictures).sha256)
+        except (ValueError, OSError, NotPossibleError) as error:
+            session.say(explain(error))
+            return {layout.grid: wake()}
+        return {
+            self._control(REST): json.dumps(settings.to_dict()),
+            layout.unlike: gr.update(visible=True),
+            layout.seen: f"<p>{html.escape(marked_text(settings, self._services.examples.count))}</p>",
+            layout.grid: wake(),
+        }
 
     def forget_seen(self, values: Mapping[Component, Any]) -> tuple[str, Any]:
         """The next run may be like any picture, and none stays."""

@@ -11,9 +11,8 @@ from engine.inference.flow import UNLIKE_COST, Particles, Problem, Step, refine,
 from engine.inference.terms import References
 from engine.settings import PINNED_LIMIT, FlowSettings, GenerateSettings, Mark, Pin, SettingsError
 from engine.tasks import check, generate
-from engine.tasks.generation import candidate_seeds
 from engine.tasks.marks import Marked, marks_on
-from engine.tasks.towards import SeenFeatures, unlike_starts
+from engine.tasks.towards import SeenFeatures
 from tests.engine.tasks.test_tasks import ToyModel
 from tests.engine.toys import LATENT, DoubleSpace, ToyPromptModel, numbers, toy_particles, toy_problem
 
@@ -76,22 +75,6 @@ def test_which_marks_a_picture_has() -> None:
     assert marks_on(marks, pinned=[0, 3]) == {1: {"unlike"}, 3: {"pin"}}
 
 
-def test_unlike_starts_are_the_farthest_of_each_particles_own() -> None:
-    """Of two candidates each on the unit circle, at angles to what was seen at 0: 10 or 90 degrees, then 80 or 200;
-    the last may begin at 95, beside the first, or at 300, which is nearer to what was seen than 95."""
-    angles = torch.tensor([[10.0, 90.0], [80.0, 200.0], [95.0, 300.0]]).deg2rad()
-    candidates = torch.stack([angles.cos(), angles.sin()], dim=-1)
-    seen = torch.tensor([[1.0, 0.0]])
-    assert unlike_starts(candidates, seen, lambda part: part).tolist() == [1, 1, 1]
-    assert unlike_starts(candidates[2:], seen, lambda part: part).tolist() == [0]
-
-
-def test_candidates_of_starts_are_nobody_elses() -> None:
-    seeds = [candidate_seeds(seed, SETTINGS, DoubleSpace(LATENT)) for seed in (10, 11, 12)]
-    assert [own[0] for own in seeds] == [10, 11, 12]
-    assert len({seed for own in seeds for seed in own}) == 3 * SETTINGS.unlike_candidates
-
-
 def test_pinned_pictures_of_one_run_stay_in_the_next() -> None:
     latent = torch.randn(LATENT, generator=torch.Generator().manual_seed(3))
     settings = replace(SETTINGS, pinned=(Pin.of(1, 99, latent.tolist()),), space="truncated")
@@ -137,7 +120,6 @@ def test_marks_and_pins_survive_json() -> None:
         ({"pinned": (Pin(0, 1, "no base64"),)}, "a pinned latent is damaged"),
         ({"pinned": (Pin.of(0, 1, [float("nan")]),)}, "some of its numbers are none"),
         ({"pinned": (Pin.of(0, 1, [0.0] * (PINNED_LIMIT + 1)),)}, "pin fewer"),
-        ({"unlike_candidates": 0}, "unlike_candidates: 0 is outside 1 to 64"),
         ({"like": "model"}, "like: expected nothing, or the hash"),
     ],
 )

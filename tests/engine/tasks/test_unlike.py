@@ -38,7 +38,7 @@ def nearest(step: Step, others: Step) -> float:
 @pytest.mark.parametrize("n", [1, 3])
 def test_results_keep_away_from_what_was_seen(n: int) -> None:
     """The same particles once more, which begin exactly there; a single one too."""
-    settings = replace(SETTINGS, n=n, unlike_candidates=1)
+    settings = replace(SETTINGS, n=n)
     first = last(settings)
     seen = pictures_of(first)
     again = last(replace(settings, unlike=seen.sha256), seen)
@@ -79,9 +79,10 @@ def test_the_command_is_unlike_files_and_folders(
 
     assert run("first") == run("other", "--seed", "9") == 0
     seen = [tmp_path / "first", tmp_path / "other" / "00.png"]
-    assert run("again", "--unlike", *map(str, seen)) == 0
+    assert run("again", "--unlike", *map(str, seen), "--like", str(seen[1])) == 0
     report = json.loads((tmp_path / "again" / "run.json").read_text())
     assert report["settings"]["unlike"] == read_example_files(seen).sha256
+    assert report["settings"]["like"] == read_example_files(seen[1:]).sha256
     assert png_files.read_metadata(tmp_path / "again" / "00.png")["settings"] == report["settings"]
     assert (tmp_path / "again" / "00.png").read_bytes() != (tmp_path / "first" / "00.png").read_bytes()
     capsys.readouterr()
