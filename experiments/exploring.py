@@ -79,10 +79,10 @@ class Drawn(NamedTuple):
         return SeenFeatures(rows, prompt_model.sha256)
 
 
-def draw(settings: GenerateSettings, **shown: SeenFeatures) -> Drawn:
-    """One run. shown: as of `engine.generate`."""
+def draw(settings: GenerateSettings, *, seen: SeenFeatures | None = None, liked: SeenFeatures | None = None) -> Drawn:
+    """One run. seen, liked: as of `engine.generate`."""
     model, prompt_model = engine.load_generator(settings.model), engine.load_prompt_model(settings.prompt_model)
-    *_, step = engine.generate(settings, model, prompt_model, **shown).steps()
+    *_, step = engine.generate(settings, model, prompt_model, seen=seen, liked=liked).steps()
     return Drawn(step.pictures.clamp(-1, 1), step.features)
 
 
@@ -164,7 +164,7 @@ def compare(prompts: Sequence[Prompt], arguments: argparse.Namespace) -> None:
         write(arguments, flow.steps, rows, likes)
     for prompt, settings in zip(prompts, runs, strict=True):
         add("at once", prompt, explore("at once", settings, arguments.rounds))
-    write(arguments, flow.steps, rows, likes)
+        write(arguments, flow.steps, rows, likes)
 
 
 def write(

@@ -43,7 +43,8 @@ CHOICE_GAIN = 1.0  # nats of log-likelihood; at 2 fewer pictures show what was a
 # How much more liked pictures count than examples of the data. Of 8 avatars at data_weight .5 three wear glasses like
 # four liked ones at 1, as without any, six at 3.
 LIKED_GAIN = 3.0
-UNLIKE_COST = 1.0  # nats of log-likelihood that a particle may lose by a value that makes it less like what was seen
+MARKED_COST = 1.5  # nats of log-likelihood that a particle may lose by a value for the sake of marked pictures
+LIKED_SHARE = 0.3  # of `shared_by`: about what three of five liked pictures have, and no particle
 DIVERGED = 100.0  # times the latent space's scale: no generator was trained there
 RATIO_WEIGHTS = (0.1, 10.0)  # limits of the f-divergence's weights, whose mean is 1
 SMALLEST_NORM = 1e-18  # a shorter gradient has no direction; its square is still a float32
@@ -208,7 +209,8 @@ def refine(
         particles = _advance(problem, particles, drift, terms, settings, chunk)
         if particles.step >= settings.steps and isinstance(problem.space, Choosing):
             look = _looked_at(problem, terms, particles.step, chunk)
-            chosen = chosen_values(problem.space, particles.latents, look, seen=problem.seen)
+            liked = None if problem.liked is None else problem.liked.features
+            chosen = chosen_values(problem.space, particles.latents, look, seen=problem.seen, liked=liked)
             particles = Particles(chosen, particles.seeds, particles.step)
         particles = _held(particles, before, problem.pinned)
         _check_position(particles.latents, problem.space, settings, last_good)
@@ -515,14 +517,20 @@ def ending_cost(space: LatentSpace) -> float:
 
 @torch.no_grad()
 def chosen_values(
-    space: Choosing, latents: Tensor, look: Callable[[Tensor], Looked], *, seen: Tensor | None = None
+    space: Choosing,
+    latents: Tensor,
+    look: Callable[[Tensor], Looked],
+    *,
+    seen: Tensor | None = None,
+    liked: Tensor | None = None,
 ) -> Tensor:
     """The latents [N, ...] with one whole value of each option, where a run ends.
 
     Between two hats a picture shows neither, and the gradient that would lead on to one of them may point to another.
     A particle keeps its own value, unless its condition gains CHOICE_GAIN by another: so it shows what was asked for,
-    and what nobody asked for stays as different as repulsion has made it, but for what is rare. Where pictures are to
-    be unlike others, `seen` [M, D], it takes that least like those of all values that cost it little, `unlike_values`.
+    and what nobody asked for stays as different as repulsion has made it, but for what is rare. Of values that cost it
+    at most MARKED_COST it takes one that `liked` pictures share (features [M, D], see `liked_values`), or that makes it
+    least like those `seen` (`unlike_values`).
     """
     for option in space.options:
         candidates, own = space.alternatives(latents, option)
@@ -531,26 +539,54 @@ def chosen_values(
         highest, best = merits.max(0)
         gain = highest - merits.gather(0, own[None])[0]
         taken = torch.where(gain > CHOICE_GAIN, best, own)
-        if seen is not None:
-            taken = unlike_values(torch.stack([one.features() for one in looked]), merits, taken, seen)
+        if liked is not None or seen is not None:
+            features = F.normalize(torch.stack([one.features() for one in looked]), dim=2)
+            allowed = merits >= merits.gather(0, taken[None]) - MARKED_COST
+            if liked is not None:
+                taken = liked_values(features, allowed, taken, liked)
+                allowed = allowed & (shared_by(features, taken, liked) >= -LIKED_SHARE)
+            if seen is not None:
+                taken = unlike_values(features, allowed, taken, seen)
         latents = candidates[taken, torch.arange(len(latents), device=latents.device)]
     return latents
 
 
-def unlike_values(features: Tensor, merits: Tensor, taken: Tensor, seen: Tensor) -> Tensor:
-    """Of the values that cost a particle at most UNLIKE_COST that which makes it least like what was seen: [N].
+def shared_by(features: Tensor, taken: Tensor, liked: Tensor) -> Tensor:
+    """How much the liked pictures have of each value rather than of that taken: <d, m> / |d|^2, [V, N].
+
+    d is the move of a particle's feature by the value, m the mean of the liked features [M, D], at unit length. Where
+    values add up orthogonally in features, as long each, that is half of by how much larger a share of the liked
+    pictures has it. features: [V, N, D] with each value, of unit length; taken: [N].
+    """
+    mean = F.normalize(liked.to(features), dim=1).mean(0)
+    moves = features - features[taken, torch.arange(len(taken), device=taken.device)]
+    return (moves @ mean) / moves.square().sum(2).clamp_min(SMALLEST_NORM)
+
+
+def liked_values(features: Tensor, allowed: Tensor, taken: Tensor, liked: Tensor) -> Tensor:
+    """Of the allowed values [V, N] that the liked pictures share, `shared_by` more than LIKED_SHARE, the one that
+    brings a particle nearest to their mean; else that taken: [N].
+
+    A heuristic beyond the paper: what one of them alone has is no reason to be like it.
+    """
+    mean = F.normalize(liked.to(features), dim=1).mean(0)
+    nearness = (features @ mean).where(allowed & (shared_by(features, taken, liked) > LIKED_SHARE), -torch.inf)
+    highest, most = nearness.max(0)
+    return torch.where(highest.isfinite(), most, taken)
+
+
+def unlike_values(features: Tensor, allowed: Tensor, taken: Tensor, seen: Tensor) -> Tensor:
+    """Of the allowed values [V, N] that which makes each particle least like what was seen: [N].
 
     One particle after the other takes the value whose largest cosine to the features seen, [M, D], and to those of the
     other particles is the smallest, as in farthest-point selection (Gonzalez 1985). A heuristic beyond the paper.
-    features: [V, N, D], with each value; merits: [V, N]; taken: [N], what each particle has otherwise.
+    features: [V, N, D], with each value, of unit length; taken: [N], what each particle has otherwise.
     """
-    unit, known = F.normalize(features, dim=2), F.normalize(seen.to(features), dim=1)
-    taken = taken.clone()
-    allowed = merits >= merits.gather(0, taken[None]) - UNLIKE_COST
+    known, taken = F.normalize(seen.to(features), dim=1), taken.clone()
     places = torch.arange(len(taken), device=taken.device)
     for place in places.tolist():
-        others = unit[taken, places][places != place]
-        likeness = (unit[:, place] @ torch.cat([known, others]).T).amax(1)
+        others = features[taken, places][places != place]
+        likeness = (features[:, place] @ torch.cat([known, others]).T).amax(1)
         taken[place] = likeness.where(allowed[:, place], torch.inf).argmin()
     return taken
 

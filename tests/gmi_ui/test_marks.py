@@ -26,9 +26,10 @@ from tests.gmi_ui.test_frames import frame_of
 from tests.gmi_ui.test_server_functions import awaited, functions
 from tests.gmi_ui.test_switching import TOKEN, Tab, made
 from tests.gmi_ui.tiny import CLASS_PROMPTS, three_models, tiny_models, tiny_settings
-from tests.gmi_ui.waiting import wait_for_end, wait_until
+from tests.gmi_ui.waiting import wait_for_end, wait_for_phase, wait_until
 
-FLOW = {"steps": 24, "diversity": 0.8, "data_weight": 1.0}
+STEPS = 24
+FLOW: dict[str, Any] = {"steps": STEPS, "diversity": 0.8, "data_weight": 1.0}
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_a_run_that_was_marked_is_made_again_bit_for_bit(services: Services, tmp
     wait_for_end(plain)
     assert not torch.equal(latents(plain), latents(run))
     assert torch.equal(latents(plain, BASELINE), latents(run, BASELINE))  # marks are on our pictures alone
-    assert made_of(run).step == made_of(plain).step == FLOW["steps"]
+    assert made_of(run).step == made_of(plain).step == STEPS
 
 
 def made_of(run: Run) -> Any:
@@ -96,7 +97,7 @@ def made_of(run: Run) -> Any:
 
 def test_a_pinned_picture_of_a_running_run_stays_from_the_next_step_on(services: Services) -> None:
     run = marked_run(services)
-    (at,) = [mark.step for mark in run.settings_at(OURS, FLOW["steps"]).marks if mark.name == "pin"]  # type: ignore[attr-defined]
+    (at,) = [mark.step for mark in run.settings_at(OURS, STEPS).marks if mark.name == "pin"]  # type: ignore[attr-defined]
     kept = {one.step: one.particles.latents for one in run.moment.sides[OURS].kept}
     assert all(torch.equal(kept[step][1], kept[at][1]) for step in kept if step >= at)
     assert not torch.equal(kept[at][1], kept[at - 1][1]) and not torch.equal(kept[at + 1][0], kept[at][0])
@@ -162,7 +163,8 @@ def test_a_marked_run_that_its_page_left_goes_on_with_its_marks(
     wait_for_end(other.run)
     for one, works in ((other, anew), (session, services)):
         works.go_on(one)
-        wait_until(lambda one=one: one.run is not None and one.run.moment.phase is Phase.DONE)
+        assert one.run is not None
+        wait_for_phase(one.run, Phase.DONE)
     assert torch.equal(latents(other.run), latents(run)) and other.run.marks == run.marks
 
 

@@ -7,7 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.inference.flow import UNLIKE_COST, Particles, Problem, Step, refine, unlike_values
+from engine.inference.flow import (
+    MARKED_COST,
+    Looked,
+    Particles,
+    Problem,
+    Step,
+    chosen_values,
+    liked_values,
+    refine,
+    shared_by,
+    unlike_values,
+)
 from engine.inference.terms import References
 from engine.settings import PINNED_LIMIT, FlowSettings, GenerateSettings, Mark, Pin, SettingsError
 from engine.tasks import check, generate
@@ -143,12 +154,54 @@ def test_a_pin_of_another_space_is_refused() -> None:
             ask(settings, ToyModel(), ToyPromptModel())
 
 
-def test_of_values_that_cost_little_a_particle_takes_the_one_least_like_what_was_seen() -> None:
+def on_circle(*degrees: float) -> Tensor:
+    """Unit vectors [K, 2] at these angles."""
+    angles = torch.tensor(degrees).deg2rad()
+    return torch.stack([angles.cos(), angles.sin()], dim=-1)
+
+
+def test_of_allowed_values_a_particle_takes_the_one_least_like_what_was_seen() -> None:
     """Three values of two particles, on the unit circle at 10, 90 and 180 degrees from what was seen at 0. The first
-    may not have the farthest, which costs too much, and takes 90; the second then is farther from both at 180."""
-    angles = torch.tensor([10.0, 90.0, 180.0]).deg2rad()
-    features = torch.stack([angles.cos(), angles.sin()], dim=-1)[:, None].expand(3, 2, 2)
-    merits = torch.tensor([[0.0, 0.0], [-UNLIKE_COST, 0.0], [-2 * UNLIKE_COST, 0.0]])
+    may not have the farthest and takes 90; the second then is farther from both at 180."""
+    features = on_circle(10.0, 90.0, 180.0)[:, None].expand(3, 2, 2)
+    allowed = torch.tensor([[True, True], [True, True], [False, True]])
     seen = torch.tensor([[2.0, 0.0]])
-    assert unlike_values(features, merits, torch.tensor([0, 0]), seen).tolist() == [1, 2]
-    assert unlike_values(features, merits, torch.tensor([0, 2]), seen).tolist() == [1, 2]
+    assert unlike_values(features, allowed, torch.tensor([0, 0]), seen).tolist() == [1, 2]
+    assert unlike_values(features, allowed, torch.tensor([0, 2]), seen).tolist() == [1, 2]
+
+
+def test_a_value_is_shared_by_half_of_how_many_more_liked_pictures_have_it() -> None:
+    """Two values as orthogonal directions of features. Of four liked pictures with the second three have it, one the
+    first: (3/4 - 1/4) / 2. A particle takes a value that they share, where it is allowed, and none that half have."""
+    values = torch.eye(3)[:, None]  # [3, 1, 3]
+    taken, allowed = torch.tensor([0]), torch.ones(3, 1, dtype=torch.bool)
+    mostly = torch.eye(3)[[1, 1, 1, 0]]
+    assert shared_by(values, taken, mostly)[:, 0].tolist() == pytest.approx([0.0, 0.25, -0.125])
+    assert liked_values(values, allowed, taken, torch.eye(3)[[1, 1, 1, 2]]).tolist() == [1]
+    assert liked_values(values, allowed & False, taken, torch.eye(3)[[1, 1, 1, 2]]).tolist() == [0]
+    assert liked_values(values, allowed, taken, torch.eye(3)[[1, 1, 0, 2]]).tolist() == [0]
+
+
+class Corners:
+    """A space whose only option puts a particle into one of three places."""
+
+    options = ("place",)
+
+    def alternatives(self, latents: Tensor, option: str) -> tuple[Tensor, Tensor]:
+        every = torch.eye(3)[:, None].expand(3, len(latents), 3)
+        return every, latents.argmax(1)
+
+
+def test_a_run_ends_with_values_that_marks_speak_for_unless_they_cost_too_much() -> None:
+    def end(cost: float, **marked: Tensor) -> list[int]:
+        def look(latents: Tensor) -> Looked:
+            return Looked(-cost * latents[:, 2], lambda: latents)
+
+        latents = torch.eye(3)[[0, 0]]
+        return chosen_values(Corners(), latents, look, **marked).argmax(1).tolist()  # type: ignore[arg-type]
+
+    third, first_two = torch.eye(3)[[2, 2]], torch.eye(3)[[0, 1]]
+    assert end(MARKED_COST) == end(2 * MARKED_COST, liked=third) == [0, 0]
+    assert end(MARKED_COST, liked=third) == [2, 2]
+    assert end(MARKED_COST, seen=first_two)[0] == 2 and end(2 * MARKED_COST, seen=first_two)[0] != 2
+    assert end(0.0, liked=third, seen=third) == [2, 2]  # what is liked is not given up to be unlike
