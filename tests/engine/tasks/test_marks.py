@@ -198,7 +198,7 @@ def test_a_run_ends_with_values_that_marks_speak_for_unless_they_cost_too_much()
             return Looked(-cost * latents[:, 2], lambda: latents)
 
         latents = torch.eye(3)[[0, 0]]
-        return chosen_values(Corners(), latents, look, **marked).argmax(1).tolist()  # type: ignore[arg-type]
+        return chosen_values(Corners(), latents, look, **marked).argmax(1).tolist()
 
     third, first_two = torch.eye(3)[[2, 2]], torch.eye(3)[[0, 1]]
     assert end(MARKED_COST) == end(2 * MARKED_COST, liked=third) == [0, 0]
