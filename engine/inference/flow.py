@@ -41,7 +41,7 @@ TURN_LENGTHS = (4.0, 0.0, 16.0, 64.0)
 VALUE_COST = 0.3  # of a step: drawing and judging the pictures with one value, without gradient
 CHOICE_GAIN = 1.0  # nats of log-likelihood; at 2 fewer pictures show what was asked for, at 1/2 they differ less
 # How much more liked pictures count than examples of the data. Of 8 avatars at data_weight .5 three wear glasses like
-# four liked ones at 1, as without any, six at 3.
+# four liked ones at 1, about as many as without any, six at 3.
 LIKED_GAIN = 3.0
 MARKED_COST = 1.5  # nats of log-likelihood that a particle may lose by a value for the sake of marked pictures
 LIKED_SHARE = 0.3  # of `shared_by`: about what three of five liked pictures have, and no particle
