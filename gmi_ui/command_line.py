@@ -53,6 +53,11 @@ def parse(arguments: Sequence[str] | None = None) -> LaunchOptions:
         "folder GMI Studio among your pictures)",
     )
     keeping.add_argument("--no-outputs", action="store_true", help="keep no finished pictures")
+    parser.add_argument(
+        "--mcp",
+        action="store_true",
+        help="offer what the API has as tools for MCP, too; needs: pip install 'gradio[mcp]'",
+    )
     chosen = parser.parse_args(arguments)
     try:
         return LaunchOptions(
@@ -67,6 +72,7 @@ def parse(arguments: Sequence[str] | None = None) -> LaunchOptions:
             root_path=chosen.root_path,
             outputs=chosen.outputs,
             keeps=not chosen.no_outputs,
+            mcp=chosen.mcp,
         )
     except OptionsError as error:
         parser.error(str(error))

@@ -5,7 +5,7 @@ Every request passes here before gradio sees it:
 - Its Host is a name that the studio was started with, so that no other name can be made to point here.
 - It comes from the studio's own page, as the browser itself says (Sec-Fetch-Site, Origin). A page of another place may
   only lead to the studio's front page. Requests without either come from programs, not from pages.
-- It goes to a route that the page uses, with the method and the kind of content that this route has.
+- It goes to a route that the page or the API uses, with the method and the kind of content that this route has.
 - Its body is as long as that route's may be, and much shorter before the login.
 - The session token in it is one that this studio made for this login.
 - Wrong passwords have to wait.
@@ -39,6 +39,7 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 SHARED = ".gradio.live"  # the public names of --share
 
 API = "/gradio_api"
+MCP = f"{API}/mcp"  # where tools for MCP are
 MOST_JSON = 24 << 20  # bytes: a painted mask, and the values of all controls
 MOST_BEFORE_LOGIN = 1 << 14  # a name and a password
 UPLOAD_SLACK = 1 << 20  # what surrounds the files of an upload
@@ -57,6 +58,9 @@ _JSON = (
     f"{API}/component_server", f"{API}/component_server/", f"{API}/queue/join", f"{API}/run/predict",
     f"{API}/run/predict/", f"{API}/cancel", f"{API}/reset", f"{API}/reset/",
 )  # fmt: skip
+_CALL, _CALL_NAMED = f"{API}/call/", f"{API}/call/v2/"  # an endpoint's name, then the number of a call, follow
+_MCP, _MCP_SCHEMA = (MCP, f"{MCP}/"), f"{MCP}/schema"
+_EVENTS = (f"{API}/queue/join", f"{API}/run/", _CALL)
 _BEFORE_LOGIN = ("/config", f"{API}/login_check", f"{API}/startup-events")  # which say themselves who asks
 _UPLOAD = (f"{API}/upload",)
 _LOGIN = ("/login", "/login/")
@@ -207,13 +211,19 @@ class Attempts:
 
 @dataclass(frozen=True)
 class Gate:
-    """What a studio lets through. upload: bytes that an upload may have; has_login: whether --auth is asked."""
+    """What a studio lets through.
+
+    upload: bytes that an upload may have; has_login: whether --auth is asked; endpoints: the names of the API's;
+    has_mcp: whether they are tools for MCP, too.
+    """
 
     names: Names
     tokens: Tokens
     root_path: str = ""
     has_login: bool = False
     upload: int = 2 << 30
+    endpoints: Collection[str] = ()
+    has_mcp: bool = False
 
     @property
     def path(self) -> str:
@@ -247,10 +257,11 @@ class Gate:
             if path.startswith(f"{API}/file=") and "://" in path:
                 return Refusal(403, "The studio fetches nothing from elsewhere.")
             known = path in (*_PAGE, *_OPEN, *_READ) or path.startswith((*_OPEN_BELOW, *_READ_BELOW))
+            known = known or self._is_answer(path) or (self.has_mcp and path in (*_MCP, _MCP_SCHEMA))
             return None if known else Refusal(404, "There is nothing here.")
         if method != "POST":
             return Refusal(405, "The studio does not answer such requests.")
-        if path in _JSON:
+        if self.takes_json(path):
             wanted: Collection[str] = ("application/json",)
         elif path in _UPLOAD:
             wanted = ("multipart/form-data",)
@@ -259,6 +270,17 @@ class Gate:
         else:
             return Refusal(404, "There is nothing here.")
         return None if asked.content_type in wanted else Refusal(415, f"This takes {' or '.join(wanted)} only.")
+
+    def takes_json(self, path: str) -> bool:
+        """Whether a route takes JSON, which is read and looked at as a whole."""
+        name = path.removeprefix(_CALL_NAMED if path.startswith(_CALL_NAMED) else _CALL)
+        is_call = path.startswith(_CALL) and name in self.endpoints
+        return path in _JSON or is_call or (self.has_mcp and path in _MCP)
+
+    def _is_answer(self, path: str) -> bool:
+        """Whether what a call of the API has led to is asked for."""
+        call, _, number = path.rpartition("/")
+        return call.startswith(_CALL) and self.takes_json(call) and number.isalnum()
 
     def _unknown(self, asked: Asked, login: str | None) -> Refusal | None:
         if not self.has_login or login is not None:
@@ -281,12 +303,14 @@ class Gate:
 
     def limit(self, asked: Asked) -> int:
         """Bytes that the body may have."""
-        if asked.path in _JSON:
+        if self.takes_json(asked.path):
             return MOST_JSON
         return self.upload + UPLOAD_SLACK if asked.path in _UPLOAD else MOST_BEFORE_LOGIN
 
     def wrong_content(self, asked: Asked, body: bytes, login: str | None, blocks: Any) -> Refusal | None:
-        """Why the JSON of a request is refused: it has no session token, or one of another login."""
+        """Why the JSON of a request is refused: it has no session token, one of another login, or an address that
+        gradio would fetch.
+        """
         try:
             value = json.loads(body)
         except (ValueError, RecursionError):
@@ -298,7 +322,9 @@ class Gate:
             data = value.get("data")
             token = data.get("token") if isinstance(data, dict) else None
             return None if self.tokens.is_issued(token, login or "") else stranger
-        if asked.path.startswith((f"{API}/queue/join", f"{API}/run/")):
+        if asked.path.startswith(_EVENTS):
+            if _has_address(value):
+                return Refusal(403, "The studio fetches nothing from elsewhere. Upload the file.")
             tokens = _tokens_among(value, blocks)
             return None if all(self.tokens.is_issued(token, login or "") for token in tokens) else stranger
         return None
@@ -316,6 +342,21 @@ def _tokens_among(value: dict[str, Any], blocks: Any) -> list[Any]:
         return []
     places = [index for index, one in enumerate(function.inputs) if getattr(one, "elem_id", None) == "token"]
     return [data[index] if index < len(data) else None for index in places]
+
+
+def _has_address(value: Any) -> bool:
+    """Whether something in a request's JSON is a file that lies elsewhere."""
+    rest = [value]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, dict):
+            path = one.get("path")
+            if isinstance(path, str) and path.lstrip().lower().startswith(("http:", "https:")):
+                return True
+            rest += one.values()
+        elif isinstance(one, list):
+            rest += one
+    return False
 
 
 class Guard:
@@ -368,13 +409,13 @@ class Guard:
 
         try:
             limit = self._gate.limit(asked)
-            if asked.method == "POST" and asked.path in _JSON:
-                body = await _whole(receive, limit)
+            if asked.method == "POST" and self._gate.takes_json(asked.path):
+                body = await whole(receive, limit)
                 blocks = scope["app"].get_blocks()
                 refusal = self._gate.wrong_content(asked, body, login, blocks)
                 if refusal is not None:
                     return await _answer(send, refusal)
-                await self._app(scope, _replayed(body, receive), answer)
+                await self._app(scope, replayed(body, receive), answer)
             elif asked.path in _UPLOAD:
                 await self._upload(scope, _counted(receive, limit), answer)
             else:
@@ -434,7 +475,7 @@ def _with_token(messages: list[Message], token: str) -> Iterable[Message]:
     yield {"type": "http.response.body", "body": body.replace(TOKEN_PLACE.encode(), token.encode())}
 
 
-async def _whole(receive: Receive, limit: int) -> bytes:
+async def whole(receive: Receive, limit: int) -> bytes:
     """The body. Raises RefusedError for one that is too long, or that does not arrive."""
     parts, size = [], 0
     while True:
@@ -449,7 +490,7 @@ async def _whole(receive: Receive, limit: int) -> bytes:
             return b"".join(parts)
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
+def replayed(body: bytes, receive: Receive) -> Receive:
     """What hands on a body that was read already."""
     given = False
 

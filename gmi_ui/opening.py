@@ -54,15 +54,10 @@ class Opening:
 
         Raises PictureError or ModelError; nothing changes then.
         """
-        from engine.pictures import picture_files
-        from engine.tasks import saved_starts
-
-        if saved_starts.is_saved_w(Path(path)):
-            start = saved_starts.saved_start(Path(path), self._services.models.generator(model))
-            return self.add(session, _drawn(start, Path(path).name), Path(path).name, starts={model: start})
-        picture = picture_files.read_picture(Path(path), background=colour_of(background))
-        version = self.add(session, picture, picture.name, made_from=self._services.outputs.id_of(Path(path)))
-        self._services.find(version, model, prompt_model, task=self._task)
+        picture, known = read_file(self._services, Path(path), model, background=background)
+        version = self.add(session, picture, picture.name, **known)
+        if model not in version.starts:
+            self._services.find(version, model, prompt_model, task=self._task)
         return version
 
     def cell(self, session: Session, run: "Run", side: str, index: int, step: int | None) -> PictureVersion:
@@ -160,6 +155,20 @@ class Opening:
     def _parent(session: Session, run: "Run") -> PictureVersion | None:
         """The picture of this workspace that the run began at."""
         return next((version for version in session.workspace.versions if version.run is run), None)
+
+
+def read_file(
+    services: Services, path: Path, model: str, *, background: str = WHITE
+) -> "tuple[Picture, dict[str, Any]]":
+    """The picture in a file, and what else a `PictureVersion` of it knows. Raises PictureError or ModelError."""
+    from engine.pictures import picture_files
+    from engine.tasks import saved_starts
+
+    if saved_starts.is_saved_w(path):
+        start = saved_starts.saved_start(path, services.models.generator(model))
+        return _drawn(start, path.name), {"starts": {model: start}}
+    picture = picture_files.read_picture(path, background=colour_of(background))
+    return picture, {"made_from": services.outputs.id_of(path)}
 
 
 def picture_of(run: "Run", side: str, index: int, step: int | None) -> "tuple[Step, Picture]":

@@ -52,6 +52,11 @@ class Services:
         self.last_runs.follow(session.token, session.tab, run)
         self.outputs.follow((session.token, session.tab), run)
 
+    def start_apart(self, run: Run) -> None:
+        """Queues a run that no tab of the page shows."""
+        self.queue.submit(run)
+        self.outputs.follow((run.id, ""), run)
+
     def go_on(self, session: Session) -> None:
         """Queues the tab's stopped run again. Raises NotPossibleError if there is none."""
         if session.run is None:

@@ -1,5 +1,6 @@
 """The studio: assembles the page from the tabs and starts the server."""
 
+import importlib.util
 import os
 import time
 import webbrowser
@@ -13,6 +14,8 @@ from fastapi.middleware import Middleware
 from engine.errors import ModelError
 from engine.settings import SettingsError
 from engine.system.folders import cache_folder, outputs_folder
+from gmi_ui.api.cancelling import CancelOne
+from gmi_ui.api.endpoints import NAMES, WAITING, add_endpoints
 from gmi_ui.components import (
     history,
     lab,
@@ -23,7 +26,7 @@ from gmi_ui.components import (
     version_history,
     workspace_view,
 )
-from gmi_ui.guard import Gate, Guard, Names
+from gmi_ui.guard import MCP, Gate, Guard, Names
 from gmi_ui.history.outputs import CHOICE, Outputs, chosen_folder
 from gmi_ui.listening import LOOPBACK, OptionsError, Place, free_place, without_proxies
 from gmi_ui.models.models import Models, engine_loaders
@@ -69,10 +72,13 @@ class LaunchOptions:
     root_path: str = ""  # below which a reverse proxy serves the page: /PATH, or https://NAME/PATH
     outputs: Path | None = None  # where finished pictures are kept; None: as chosen on the page, else the usual folder
     keeps: bool = True  # whether they are
+    mcp: bool = False  # the API's endpoints are tools for MCP, too
 
     def __post_init__(self) -> None:
         if self.share and self.auth is None:
             raise OptionsError("--share puts the studio on the internet: say who may use it with --auth user:password.")
+        if self.mcp and self.auth is not None:
+            raise OptionsError("--mcp has no way to ask for a password: leave out --auth, or --mcp.")
 
     @property
     def is_shared(self) -> bool:
@@ -105,7 +111,8 @@ def build(models: Models, *, kept: Path | None = None, outputs: Outputs | None =
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.task):
                     tab.build(around)
-    return page, services
+        add_endpoints(services)
+    return page.queue(max_size=WAITING), services
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,8 @@ def _launch(page: gr.Blocks, services: Services, options: LaunchOptions, place: 
         _frontend=False,  # skips only a request to itself, whose 3 seconds are too short for a busy machine
         run_history=False,
         enable_monitoring=False,
-        footer_links=[],
+        footer_links=["api"],
+        mcp_server=options.mcp,
         max_file_size=MAX_UPLOAD,
         max_threads=HANDLERS,
         allowed_paths=[str(services.pictures.folder)],
@@ -189,7 +197,7 @@ def _launch(page: gr.Blocks, services: Services, options: LaunchOptions, place: 
         head=f"<script>{(_HERE / 'studio.js').read_text(encoding='utf-8')}</script>",
         favicon_path=_HERE / "icon.png",
         root_path=options.root_path,
-        app_kwargs={"middleware": [Middleware(Guard, gate=gate_of(options))]},
+        app_kwargs={"middleware": [Middleware(Guard, gate=gate_of(options)), Middleware(CancelOne)]},
     )
 
 
@@ -197,7 +205,15 @@ def gate_of(options: LaunchOptions) -> Gate:
     """What the studio lets through."""
     names = Names(options.host, options.allow_hosts, options.root_path, is_shared=options.share)
     tokens = Tokens(cache_folder())
-    return Gate(names, tokens, options.root_path, has_login=options.auth is not None, upload=MAX_UPLOAD)
+    return Gate(
+        names,
+        tokens,
+        options.root_path,
+        has_login=options.auth is not None,
+        upload=MAX_UPLOAD,
+        endpoints=NAMES,
+        has_mcp=options.mcp,
+    )
 
 
 def check_device(device: str) -> None:
@@ -215,12 +231,21 @@ def check_device(device: str) -> None:
         raise OptionsError(f"--{error}") from error
 
 
+def check_mcp(is_wanted: bool) -> None:
+    """Raises OptionsError where the package is missing that speaks MCP."""
+    if is_wanted and importlib.util.find_spec("mcp") is None:
+        raise OptionsError("--mcp needs a package that is not installed: pip install 'gradio[mcp]'")
+
+
 def launch(options: LaunchOptions) -> None:
     """The studio with the engine's models, until it is interrupted. Raises OptionsError."""
     check_device(options.device)
+    check_mcp(options.mcp)
     server = serve(Models(engine_loaders(options.device, options.threads)), options)
     with suppress(KeyboardInterrupt):  # it may come before the waiting begins
         print(f"{TITLE} is at {server.address} (Ctrl+C ends it)", flush=True)
+        if options.mcp:
+            print(f"Its tools for MCP are at {server.address.rstrip('/')}{MCP}", flush=True)
         if options.host not in LOOPBACK and options.auth is None:
             print(
                 "Everybody who can reach this machine can use it. --auth user:password asks for a name.",

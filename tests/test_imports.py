@@ -32,7 +32,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("frames", "history"),
         ("services", "controls"),
         ("opening",),
-        ("server_functions",),
+        ("server_functions", "api"),
         ("components",),
         ("tabs",),
         ("studio",),

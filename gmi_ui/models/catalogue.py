@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, replace
 
-from engine.families import find_family
+from engine.families import FAMILIES, find_family
 from engine.families.declaration import Family
 from engine.models.table import family_of, first_settings
 from engine.settings import GenerateSettings
 from gmi_ui.models.models import Models
+from gmi_ui.notices import NotPossibleError
 
 EXAMPLE_CLASSES = 4  # names of classes that are prompts where a model brings none
 
@@ -33,6 +34,16 @@ def look_up(models: Models, name: str) -> Entry:
     examples = model.examples or _as_examples(model.classes)
     family = _for(family_of(model.family, row), model.classes)
     return Entry(family, model.classes, examples, first_settings(name, model.family, row))
+
+
+def check_task(name: str, family: str, task: str, usual: str) -> None:
+    """Raises NotPossibleError for a generator that a task can do nothing with. usual: the one to choose instead."""
+    able = [one for one, declared in FAMILIES.items() if task in declared.possible_tasks]
+    if family not in able:
+        raise NotPossibleError(
+            f"{name} is a {family} model, which cannot {task} pictures; models of {' and '.join(able)} can. Choose "
+            f"{usual}."
+        )
 
 
 def _for(family: Family, classes: tuple[str, ...]) -> Family:

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
@@ -45,16 +45,22 @@ class Pictures:
         Raises NotPossibleError if it is not there, PictureError if it would be too large, SaveError if it cannot be
         written.
         """
-        from engine.system import files
-
         check_picture(run, side, index)
         drawn = step_of(run, side, step)
-        data = png(run, side, index, drawn, scale=scale)
-        suffix = f"_{place_of(run, side)}" if side != OURS else ""
-        name = f"{name_of(run)}_{origin_of(index, drawn)}{suffix}{size_of(scale)}.png"
-        path = self.folder / run.id / name
         self._forget_old()
-        files.save_file(path, data)
+        return self._write(run, side, index, drawn, scale)
+
+    def save_step(self, run: Run, side: str, drawn: "Step") -> list[Path]:
+        """Every picture of one step of a side. Raises SaveError if one cannot be written."""
+        self._forget_old()
+        return [self._write(run, side, index, drawn) for index in range(len(drawn.images))]
+
+    def _write(self, run: Run, side: str, index: int, drawn: "Step", scale: int = 1) -> Path:
+        from engine.system import files
+
+        suffix = f"_{place_of(run, side)}" if side != OURS else ""
+        path = self.folder / run.id / f"{name_of(run)}_{origin_of(index, drawn)}{suffix}{size_of(scale)}.png"
+        files.save_file(path, png(run, side, index, drawn, scale=scale))
         return path
 
     def save_all(self, run: Run, step: int | None = None, *, scale: int = 1) -> Path:
@@ -106,8 +112,6 @@ def archive_of(run: Run, step: int | None = None, *, scale: int = 1) -> dict[str
 
     Raises PictureError where all of them, `scale` times as large, are too large.
     """
-    from engine.pictures import png_files
-
     pictures: dict[str, bytes] = {}
     told: dict[str, Any] = {}
     shown: list[tuple[str, list[Picture]]] = []
@@ -120,30 +124,41 @@ def archive_of(run: Run, step: int | None = None, *, scale: int = 1) -> dict[str
         check_enlarged([picture for _, small in shown for picture in small], scale)
         for index, name in zip(indices, names, strict=True):
             pictures[name] = png(run, side, index, drawn, scale=scale)
-        scores = [] if drawn.text_scores is None else drawn.text_scores.tolist()
-        told[side] = {
-            "title": run.titles[side],
-            "step": drawn.step,
-            "of": drawn.total,
-            "pictures": [
-                {"file": name, "seed": int(seed), **({"text_score": round(score, 6)} if score is not None else {})}
-                for name, seed, score in zip_longest(names, drawn.particles.seeds, scores)
-            ],
-            "settings": run.settings_at(side, drawn.step).to_dict(),
-        }
+        told[side] = side_report(run, side, drawn, names)
     if not pictures:
         return {}
-    report = {
+    text = json.dumps(report_of(run, told, scale=scale), indent=1, ensure_ascii=False)
+    return {REPORT: text.encode(), SHEET: contact_sheet(shown), **pictures}
+
+
+def side_report(run: Run, side: str, drawn: "Step", names: Sequence[str]) -> dict[str, Any]:
+    """What a report says of one step of a side, whose pictures are the files `names`."""
+    scores = [] if drawn.text_scores is None else drawn.text_scores.tolist()
+    return {
+        "title": run.titles[side],
+        "step": drawn.step,
+        "of": drawn.total,
+        "pictures": [
+            {"file": name, "seed": int(seed), **({"text_score": round(score, 6)} if score is not None else {})}
+            for name, seed, score in zip_longest(names, drawn.particles.seeds, scores)
+        ],
+        "settings": run.settings_at(side, drawn.step).to_dict(),
+    }
+
+
+def report_of(run: Run, sides: Mapping[str, Any], *, scale: int = 1) -> dict[str, Any]:
+    """What made the pictures of a run, as plain JSON values. sides: see `side_report`."""
+    from engine.pictures import png_files
+
+    return {
         "program": f"gmi-studio {VERSION}",
         "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "task": run.settings.task,
         "prompt": run.settings.prompt,
         "models": dict(run.model_hashes),
         **png_files.scale_extra(scale),
-        "sides": told,
+        "sides": dict(sides),
     }
-    text = json.dumps(report, indent=1, ensure_ascii=False)
-    return {REPORT: text.encode(), SHEET: contact_sheet(shown), **pictures}
 
 
 def check_enlarged(pictures: Sequence["Picture"], scale: int) -> None:

@@ -14,7 +14,6 @@ import gradio as gr
 from gradio.components import Component
 
 from engine.errors import ModelError
-from engine.families import FAMILIES
 from engine.settings import OF_THE_MODEL, EditSettings, GenerateSettings, RunSettings, SettingsError
 from gmi_ui.components.particle_grid import wake
 from gmi_ui.components.run_bar import bar_value
@@ -28,6 +27,7 @@ from gmi_ui.controls import (
     towards_choices,
     usable_settings,
 )
+from gmi_ui.models.catalogue import check_task
 from gmi_ui.notices import Notice, NotPossibleError, explain
 from gmi_ui.opening import WHITE, Opening
 from gmi_ui.pictures import restoring
@@ -527,13 +527,7 @@ class WorkspaceWiring(Wiring):
         self._on(layout.grid.go_on, self.go_on, inputs=self._token, outputs=layout.grid)
 
     def check_model(self, generator: Any) -> None:
-        task = self.defaults.task
-        able = [name for name, family in FAMILIES.items() if task in family.possible_tasks]
-        if generator.family not in able:
-            raise NotPossibleError(
-                f"{generator.name} is a {generator.family} model, which cannot {task} pictures; models of "
-                f"{' and '.join(able)} can. Choose {self.defaults.model}."
-            )
+        check_task(generator.name, generator.family, self.defaults.task, self.defaults.model)
 
     @property
     def opening(self) -> Opening:

@@ -1,0 +1,90 @@
+"""The endpoints of the API. gradio's clients, its page "Use via API" and tools for MCP show what `CALLS` says."""
+
+import inspect
+from collections.abc import AsyncIterator
+from typing import Any, get_type_hints
+
+import gradio as gr
+from gradio import FileData
+from gradio.context import get_blocks_context
+
+from gmi_ui.api.calls import CALLS, Call
+from gmi_ui.api.following import Told, answer
+from gmi_ui.services import Services
+
+NAMES = tuple(CALLS)
+AT_ONCE = 4  # calls whose runs stand in the studio's queue: one of a page waits for no more of them
+WAITING = 64  # calls that wait for that
+ABOUT = {
+    "prompt": "what the pictures should show, in words",
+    "model": "the generator: a name of those in the Models tab",
+    "n": "how many pictures, 1 to 64",
+    "steps": "steps of the flow, 1 to 1000; null: the preset's",
+    "step_size": "length of a step, relative to the latent space; null: the preset's",
+    "diversity": "how strongly the pictures repel each other, 0 to 2; null: the preset's",
+    "seed": "picture i is of seed + i; -1: a random one, which the report tells",
+    "preset": "where numbers that are not given come from",
+    "prompt_model": "what judges how the words fit; empty: the model's own",
+    "baseline": "what runs beside it from the same start; its pictures come behind the others",
+    "towards": "pictures that the results should be like",
+    "unlike": "pictures that the results should not be like",
+    "picture": "an uploaded picture, or one that was answered earlier",
+    "mask": "a picture of the same proportions: white, or cut out, where it is repainted",
+    "neutral": "what the picture is, in words",
+    "method": "how it is done",
+    "strength": "how far the edit goes, -3 to 3",
+    "disentanglement": "StyleCLIP's beta, 0 to 0.6",
+    "identity": "the pull back to the start, 0 to 10",
+    "invert": "repaint what the mask leaves free instead",
+    "grow": "grow the mask by so many pixels, -256 to 256",
+    "feather": "fade in over so many pixels inside its edge, 0 to 256",
+    "known_weight": "how much the rest must fit, 0 to 100",
+    "domain": "what the picture becomes, one of the model's domains; empty: its first",
+    "references": "pictures whose styles are taken in turn; null: styles are drawn",
+    "style_scale": "how far styles move, 0.05 to 4",
+    "content_scale": "how far the picture's own content moves, 0 to 4",
+    "pictures_every": "steps after which new pictures come; 0: at the end only",
+    "more": "further settings by name, shaped as in a report, which they win over the others",
+}
+ANSWERED = {
+    "pictures": "PNG files with everything that made them inside",
+    "report": "phase, step, total and scores while it goes on; at the end the seeds and all settings, too",
+}
+
+
+def add_endpoints(services: Services) -> None:
+    """Adds the API to the page that is being built."""
+    for name, call in CALLS.items():
+        _add(name, call, services)
+
+
+def _add(name: str, kind: type[Call], services: Services) -> None:
+    async def endpoint(*values: Any) -> AsyncIterator[Told]:
+        async for told in answer(services, kind(*values)):
+            yield told
+
+    parameters = inspect.signature(kind)
+    texts = [f"{parameter}: {ABOUT[parameter]}" for parameter in parameters.parameters]
+    told = [f"{output}: {text}" for output, text in ANSWERED.items()]
+    returned = tuple[list[FileData], dict[str, Any]]
+    typed: Any = endpoint
+    typed.__name__ = name
+    typed.__doc__ = "\n".join((inspect.getdoc(kind) or "", "", "Args:", *texts, "", "Returns:", *told))
+    typed.__signature__ = parameters.replace(return_annotation=returned)
+    typed.__annotations__ = {
+        **{parameter: get_type_hints(kind)[parameter] for parameter in parameters.parameters},
+        "return": returned,
+    }
+    event = gr.api(typed, api_name=name, concurrency_limit=AT_ONCE, concurrency_id="api")
+    _describe(event, list(parameters.parameters))
+
+
+def _describe(event: Any, parameters: list[str]) -> None:
+    """Labels and texts, which gradio takes from components, of which an endpoint has none of its own."""
+    blocks: Any = get_blocks_context()
+    function = blocks.fns[event["id"]]
+    for names, about, components in ((parameters, ABOUT, function.inputs), (ANSWERED, ANSWERED, function.outputs)):
+        for name, component in zip(names, components, strict=True):
+            shown: Any = component
+            shown.label = name
+            shown.api_info()["additional_description"] = about[name]
