@@ -39,6 +39,8 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 SHARED = ".gradio.live"  # the public names of --share
 
 API = "/gradio_api"
+CANCEL = f"{API}/cancel"
+CALL, CALL_NAMED = f"{API}/call/", f"{API}/call/v2/"  # an endpoint's name, then the number of a call, follow
 MCP = f"{API}/mcp"  # where tools for MCP are
 MOST_JSON = 24 << 20  # bytes: a painted mask, and the values of all controls
 MOST_BEFORE_LOGIN = 1 << 14  # a name and a password
@@ -56,11 +58,10 @@ _READ = (
 _READ_BELOW = (f"{API}/file=", f"{API}/heartbeat/")
 _JSON = (
     f"{API}/component_server", f"{API}/component_server/", f"{API}/queue/join", f"{API}/run/predict",
-    f"{API}/run/predict/", f"{API}/cancel", f"{API}/reset", f"{API}/reset/",
+    f"{API}/run/predict/", CANCEL, f"{API}/reset", f"{API}/reset/",
 )  # fmt: skip
-_CALL, _CALL_NAMED = f"{API}/call/", f"{API}/call/v2/"  # an endpoint's name, then the number of a call, follow
 _MCP, _MCP_SCHEMA = (MCP, f"{MCP}/"), f"{MCP}/schema"
-_EVENTS = (f"{API}/queue/join", f"{API}/run/", _CALL)
+_EVENTS = (f"{API}/queue/join", f"{API}/run/", CALL)
 _BEFORE_LOGIN = ("/config", f"{API}/login_check", f"{API}/startup-events")  # which say themselves who asks
 _UPLOAD = (f"{API}/upload",)
 _LOGIN = ("/login", "/login/")
@@ -273,14 +274,14 @@ class Gate:
 
     def takes_json(self, path: str) -> bool:
         """Whether a route takes JSON, which is read and looked at as a whole."""
-        name = path.removeprefix(_CALL_NAMED if path.startswith(_CALL_NAMED) else _CALL)
-        is_call = path.startswith(_CALL) and name in self.endpoints
+        name = path.removeprefix(CALL_NAMED if path.startswith(CALL_NAMED) else CALL)
+        is_call = path.startswith(CALL) and name in self.endpoints
         return path in _JSON or is_call or (self.has_mcp and path in _MCP)
 
     def _is_answer(self, path: str) -> bool:
         """Whether what a call of the API has led to is asked for."""
         call, _, number = path.rpartition("/")
-        return call.startswith(_CALL) and self.takes_json(call) and number.isalnum()
+        return call.startswith(CALL) and self.takes_json(call) and number.isalnum()
 
     def _unknown(self, asked: Asked, login: str | None) -> Refusal | None:
         if not self.has_login or login is not None:

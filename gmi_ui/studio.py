@@ -14,8 +14,8 @@ from fastapi.middleware import Middleware
 from engine.errors import ModelError
 from engine.settings import SettingsError
 from engine.system.folders import cache_folder, outputs_folder
-from gmi_ui.api.cancelling import CancelOne
 from gmi_ui.api.endpoints import NAMES, WAITING, add_endpoints
+from gmi_ui.api.requests import ApiRequests
 from gmi_ui.components import (
     history,
     lab,
@@ -175,6 +175,7 @@ def outputs_of(options: LaunchOptions) -> Outputs:
 
 
 def _launch(page: gr.Blocks, services: Services, options: LaunchOptions, place: Place) -> None:
+    gate = gate_of(options)
     page.launch(
         server_name=place.host,
         server_port=place.port,
@@ -197,7 +198,7 @@ def _launch(page: gr.Blocks, services: Services, options: LaunchOptions, place: 
         head=f"<script>{(_HERE / 'studio.js').read_text(encoding='utf-8')}</script>",
         favicon_path=_HERE / "icon.png",
         root_path=options.root_path,
-        app_kwargs={"middleware": [Middleware(Guard, gate=gate_of(options)), Middleware(CancelOne)]},
+        app_kwargs={"middleware": [Middleware(Guard, gate=gate), Middleware(ApiRequests, root_path=gate.path)]},
     )
 
 

@@ -95,7 +95,7 @@ class GenerateCall(Call):
         entry, examples = look_up(services.models, self.model), {}
         given = self._given()
         for name, files in (("towards", self.towards), ("unlike", self.unlike)):
-            if (found := examples_in(files, name, services)) is not None:
+            if (found := examples_in(files, name)) is not None:
                 examples[found.sha256] = found
                 given[name] = found.sha256
         return Run(settings_of(entry.first, given, self.more, flow_of=entry.family.flow), GenerateJob(examples))
@@ -127,7 +127,7 @@ class EditCall(Call):
 
     def run(self, services: Services) -> Run:
         self._check_models(services, "edit", EditSettings.model)
-        examples = examples_in(self.towards, "towards", services)
+        examples = examples_in(self.towards, "towards")
         given = self._given(towards=examples.sha256 if examples else "")
         settings = settings_of(EditSettings("-"), given, self.more)
         version = version_of(self.picture, settings.model, services)
@@ -165,7 +165,7 @@ class InpaintCall(Call):
         usual = usual_prompt_model(services.models.row(self.model))
         settings = settings_of(InpaintSettings(prompt_model=usual), self._given(), self.more)
         version = version_of(self.picture, settings.model, services)
-        read = masks.read_mask(path_of(self.mask, "mask", folders(services)), version.picture.size)
+        read = masks.read_mask(path_of(self.mask, "mask"), version.picture.size)
         tasks.prepare_mask(settings, read.mask, version.picture)  # an empty one is told before the run
         fills_holes = services.models.family(settings.model).fills_holes
         job = InpaintJob(version, masks.encode_mask(read.mask), fills_holes=fills_holes)
@@ -201,7 +201,7 @@ class TranslateCall(Call):
 
     def run(self, services: Services) -> Run:
         self._check_models(services, "translate", TranslateSettings.model)
-        references = examples_in(self.references, "references", services)
+        references = examples_in(self.references, "references")
         given = self._given(references=references.sha256 if references else "")
         settings = settings_of(TranslateSettings(), given, self.more)
         version = version_of(self.picture, settings.model, services)
@@ -216,22 +216,17 @@ CALLS: Mapping[str, type[Call]] = {
 }
 
 
-def folders(services: Services) -> list[Any]:
-    """Where files that a call names may lie besides the uploads: pictures that were answered earlier."""
-    return [services.pictures.folder]
-
-
 def version_of(picture: Any, model: str, services: Services) -> PictureVersion:
     """What a run begins at. Raises PictureError or ModelError."""
-    read, known = read_file(services, path_of(picture, "picture", folders(services)), model)
+    read, known = read_file(services, path_of(picture, "picture"), model)
     return PictureVersion(1, read.name, read, **known)
 
 
-def examples_in(files: Any, name: str, services: Services) -> "Examples | None":
+def examples_in(files: Any, name: str) -> "Examples | None":
     """Given pictures; None where there are none. Raises PictureError."""
     from engine.pictures.examples import read_examples
 
     if files in (None, "", []):
         return None
     many = files if isinstance(files, list) else [files]
-    return read_examples(path_of(one, name, folders(services)) for one in many)
+    return read_examples(path_of(one, name) for one in many)

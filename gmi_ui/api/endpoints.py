@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, get_type_hints
 
 import gradio as gr
@@ -10,9 +11,12 @@ from gradio.context import get_blocks_context
 
 from gmi_ui.api.calls import CALLS, Call
 from gmi_ui.api.following import Told, answer
+from gmi_ui.pictures.saving import Pictures
 from gmi_ui.services import Services
+from gmi_ui.temporary import upload_folder
 
 NAMES = tuple(CALLS)
+ANSWERS = "answers"  # a folder
 AT_ONCE = 4  # calls whose runs stand in the studio's queue: one of a page waits for no more of them
 WAITING = 64  # calls that wait for that
 ABOUT = {
@@ -54,14 +58,17 @@ ANSWERED = {
 
 def add_endpoints(services: Services) -> None:
     """Adds the API to the page that is being built."""
+    # Among the uploads: from there gradio makes no copies, and calls may work on what was answered.
+    pictures = Pictures(upload_folder() / ANSWERS)
     for name, call in CALLS.items():
-        _add(name, call, services)
+        _add(name, call, services, pictures)
 
 
-def _add(name: str, kind: type[Call], services: Services) -> None:
+def _add(name: str, kind: type[Call], services: Services, pictures: Pictures) -> None:
     async def endpoint(*values: Any) -> AsyncIterator[Told]:
-        async for told in answer(services, kind(*values)):
-            yield told
+        async with aclosing(answer(services, pictures, kind(*values))) as answered:
+            async for told in answered:
+                yield told
 
     parameters = inspect.signature(kind)
     texts = [f"{parameter}: {ABOUT[parameter]}" for parameter in parameters.parameters]

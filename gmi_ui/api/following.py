@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,7 +13,7 @@ from gmi_ui.api.asking import whole_number
 from gmi_ui.api.calls import Call
 from gmi_ui.api.uploads import SERVED
 from gmi_ui.notices import explain
-from gmi_ui.pictures.saving import report_of, side_report
+from gmi_ui.pictures.saving import Pictures, report_of, side_report
 from gmi_ui.runs.run import OURS, Run
 from gmi_ui.runs.work import Moment, Phase, Side
 from gmi_ui.services import Services
@@ -25,16 +26,18 @@ TELL_EVERY = 2.0  # seconds after which is told again what has not changed: so i
 NOTHING_MADE = "The run was stopped before it had pictures."
 
 
-async def answer(services: Services, call: Call) -> AsyncIterator[Told]:
-    """Queues a call's run and tells of it until its end; stops it where nobody listens any more.
+async def answer(services: Services, pictures: Pictures, call: Call) -> AsyncGenerator[Told, None]:
+    """Queues a call's run and tells of it until its end; stops it where nobody listens any more. pictures: where they
+    are saved.
 
     Raises gradio.Error with a sentence for a person where there can be no run, or where it fails.
     """
     try:
         every = whole_number(call.pictures_every, "pictures_every")
         run = await asyncio.to_thread(call.run, services)
-        async for told in follow(services, run, every):
-            yield told
+        async with aclosing(follow(services, pictures, run, every)) as followed:
+            async for told in followed:
+                yield told
     except gr.Error:
         raise
     except Exception as error:  # anything can be inside a file; what nobody foresaw is logged
@@ -46,30 +49,30 @@ def refused(text: str) -> gr.Error:
     return gr.Error(text, print_exception=False)
 
 
-async def follow(services: Services, run: Run, pictures_every: int) -> AsyncIterator[Told]:
+async def follow(services: Services, pictures: Pictures, run: Run, every: int) -> AsyncGenerator[Told, None]:
     """Carries out a run that no tab shows. Raises as `answer`."""
     files: list[File] = []
     told: dict[str, Any] = {}
-    told_at, due = 0.0, pictures_every
+    told_at, due = 0.0, every
     services.start_apart(run)
     try:
         while not run.is_over:
             run.seen()
             moment = run.moment
-            if pictures_every and moment.step >= due and OURS in moment.sides:
-                due = moment.step - moment.step % pictures_every + pictures_every
-                files = await asyncio.to_thread(saved, services, run, moment)
+            if every and moment.step >= due and OURS in moment.sides:
+                due = moment.step - moment.step % every + every
+                files = await asyncio.to_thread(saved, pictures, run, moment)
             report = progress(services, run, moment)
             if report != told or time.monotonic() - told_at >= TELL_EVERY:
                 told, told_at = report, time.monotonic()
                 yield files, told
             await asyncio.sleep(LOOK_EVERY)
-        yield await asyncio.to_thread(finished, services, run)
+        yield await asyncio.to_thread(finished, services, pictures, run)
     finally:
         run.stop()
 
 
-def finished(services: Services, run: Run) -> Told:
+def finished(services: Services, pictures: Pictures, run: Run) -> Told:
     """All pictures of a run that is over, and what made them."""
     moment = run.moment
     notice = moment.notice.text if moment.notice else ""
@@ -77,7 +80,7 @@ def finished(services: Services, run: Run) -> Told:
         raise refused(notice)
     if OURS not in moment.sides:
         raise refused(notice or NOTHING_MADE)
-    files = saved(services, run, moment)
+    files = saved(pictures, run, moment)
     names, sides = [Path(file["path"]).name for file in files], {}
     for side in sides_of(run, moment):
         drawn = moment.sides[side].step
@@ -87,11 +90,11 @@ def finished(services: Services, run: Run) -> Told:
     return files, {**progress(services, run, moment), **report_of(run, sides), "settings": settings}
 
 
-def saved(services: Services, run: Run, moment: Moment) -> list[File]:
+def saved(pictures: Pictures, run: Run, moment: Moment) -> list[File]:
     """The pictures of every side as files, ours first."""
     paths: list[Path] = []
     for side in sides_of(run, moment):
-        paths += services.pictures.save_step(run, side, moment.sides[side].step)
+        paths += pictures.save_step(run, side, moment.sides[side].step)
     return [file_of(path) for path in paths]
 
 

@@ -1,6 +1,5 @@
-"""The files that a call names: uploaded ones, and pictures that the studio saved. Nothing else is read, or fetched."""
+"""The files that a call names: uploaded ones, and pictures that were answered. Nothing else is read, or fetched."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -15,8 +14,8 @@ GivenFile: TypeAlias = FileData | str
 SERVED = "/gradio_api/file="
 
 
-def path_of(given: Any, name: str, folders: Sequence[Path] = ()) -> Path:
-    """A file of a call, which lies among the uploads or in one of `folders`. name: of the parameter.
+def path_of(given: Any, name: str) -> Path:
+    """A file of a call, which lies among the uploads. name: of the parameter.
 
     Raises PictureError for any other.
     """
@@ -30,8 +29,7 @@ def path_of(given: Any, name: str, folders: Sequence[Path] = ()) -> Path:
         text = unquote(text)
     try:
         path = Path(text).resolve()
-        is_here = any(path.is_relative_to(folder.resolve()) for folder in (upload_folder(), *folders))
-        if is_here and path.is_file():
+        if path.is_relative_to(upload_folder().resolve()) and path.is_file():
             return path
     except (OSError, ValueError):  # what no path can be
         pass
