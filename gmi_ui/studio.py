@@ -16,6 +16,7 @@ from engine.settings import SettingsError
 from engine.system.folders import cache_folder, outputs_folder
 from gmi_ui.api.endpoints import NAMES, WAITING, add_endpoints
 from gmi_ui.api.requests import ApiRequests
+from gmi_ui.api.tools import show_pictures
 from gmi_ui.components import (
     history,
     lab,
@@ -26,7 +27,7 @@ from gmi_ui.components import (
     version_history,
     workspace_view,
 )
-from gmi_ui.guard import MCP, Gate, Guard, Names
+from gmi_ui.guard import Gate, Guard, Names
 from gmi_ui.history.outputs import CHOICE, Outputs, chosen_folder
 from gmi_ui.listening import LOOPBACK, OptionsError, Place, free_place, without_proxies
 from gmi_ui.models.models import Models, engine_loaders
@@ -50,6 +51,7 @@ MAX_UPLOAD = 2 << 30  # bytes; what is too large for the engine it says itself, 
 HANDLERS = 24
 # The components of our own.
 PARTS = (run_bar, particle_grid, version_history, workspace_view, painter, history, model_library, lab)
+INSTALL_MCP = "Install it with: pip install 'gradio[mcp]'"
 LAST_RUNS = "last-runs"  # the folder for the last run of each page
 _HERE = Path(__file__).parent
 _HEADER_JS = """window.studio.applyTheme();
@@ -152,11 +154,21 @@ def serve(models: Models, options: LaunchOptions) -> Server:
     services.outputs.begin()
     with without_proxies(place.host, besides_others=options.share):
         _launch(page, services, options, place)
+    if options.mcp:
+        _begin_mcp(page)
     models.warm(DEFAULTS)
     address = page.share_url or place.address
     if options.browser:
         webbrowser.open(address)
     return Server(page, services, address)
+
+
+def _begin_mcp(page: gr.Blocks) -> None:
+    """Raises OptionsError where gradio could not begin it."""
+    if page.mcp_server_obj is None:
+        page.close(verbose=False)
+        raise OptionsError(f"--mcp: {page.mcp_error} {INSTALL_MCP}")
+    show_pictures(page.mcp_server_obj)
 
 
 def outputs_of(options: LaunchOptions) -> Outputs:
@@ -235,7 +247,7 @@ def check_device(device: str) -> None:
 def check_mcp(is_wanted: bool) -> None:
     """Raises OptionsError where the package is missing that speaks MCP."""
     if is_wanted and importlib.util.find_spec("mcp") is None:
-        raise OptionsError("--mcp needs a package that is not installed: pip install 'gradio[mcp]'")
+        raise OptionsError(f"--mcp: a package is missing that it needs. {INSTALL_MCP}")
 
 
 def launch(options: LaunchOptions) -> None:
@@ -245,8 +257,6 @@ def launch(options: LaunchOptions) -> None:
     server = serve(Models(engine_loaders(options.device, options.threads)), options)
     with suppress(KeyboardInterrupt):  # it may come before the waiting begins
         print(f"{TITLE} is at {server.address} (Ctrl+C ends it)", flush=True)
-        if options.mcp:
-            print(f"Its tools for MCP are at {server.address.rstrip('/')}{MCP}", flush=True)
         if options.host not in LOOPBACK and options.auth is None:
             print(
                 "Everybody who can reach this machine can use it. --auth user:password asks for a name.",
