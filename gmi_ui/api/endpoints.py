@@ -9,6 +9,7 @@ import gradio as gr
 from gradio import FileData
 from gradio.context import get_blocks_context
 
+from engine.settings import LIMITS, plain
 from gmi_ui.api.calls import CALLS, Call
 from gmi_ui.api.following import Told, answer
 from gmi_ui.pictures.saving import Pictures
@@ -22,10 +23,10 @@ WAITING = 64  # calls that wait for that
 ABOUT = {
     "prompt": "what the pictures should show, in words",
     "model": "the generator: a name of those in the Models tab",
-    "n": "how many pictures, 1 to 64",
-    "steps": "steps of the flow, 1 to 1000; null: the preset's",
+    "n": "how many pictures",
+    "steps": "steps of the flow; null: the preset's",
     "step_size": "length of a step, relative to the latent space; null: the preset's",
-    "diversity": "how strongly the pictures repel each other, 0 to 2; null: the preset's",
+    "diversity": "how strongly the pictures repel each other; null: the preset's",
     "seed": "picture i is of seed + i; -1: a random one, which the report tells",
     "preset": "where numbers that are not given come from",
     "prompt_model": "what judges how the words fit; empty: the model's own",
@@ -36,24 +37,31 @@ ABOUT = {
     "mask": "a picture of the same proportions: white, or cut out, where it is repainted",
     "neutral": "what the picture is, in words",
     "method": "how it is done",
-    "strength": "how far the edit goes, -3 to 3",
-    "disentanglement": "StyleCLIP's beta, 0 to 0.6",
-    "identity": "the pull back to the start, 0 to 10",
+    "strength": "how far the edit goes, 1 as far as usual",
+    "disentanglement": "StyleCLIP's beta",
+    "identity": "the pull back to the start",
     "invert": "repaint what the mask leaves free instead",
-    "grow": "grow the mask by so many pixels, -256 to 256",
-    "feather": "fade in over so many pixels inside its edge, 0 to 256",
-    "known_weight": "how much the rest must fit, 0 to 100",
+    "grow": "grow the mask by so many pixels",
+    "feather": "fade in over so many pixels inside its edge",
+    "known_weight": "how much the rest must fit",
     "domain": "what the picture becomes, one of the model's domains; empty: its first",
     "references": "pictures whose styles are taken in turn; null: styles are drawn",
-    "style_scale": "how far styles move, 0.05 to 4",
-    "content_scale": "how far the picture's own content moves, 0 to 4",
+    "style_scale": "how far styles move",
+    "content_scale": "how far the picture's own content moves",
     "pictures_every": "steps after which new pictures come; 0: at the end only",
     "more": "further settings by name, shaped as in a report, which they win over the others",
 }
 ANSWERED = {
-    "pictures": "PNG files with everything that made them inside",
+    "pictures": "new PNG files, with everything that made them inside; all of them at the end",
     "report": "phase, step, total and scores while it goes on; at the end the seeds and all settings, too",
 }
+
+
+def about(parameter: str) -> str:
+    """What a parameter is for, and its limits."""
+    low, high = LIMITS.get(parameter, (None, None))
+    limits = "" if low is None or high is None else f" ({plain(low)} to {plain(high)})"
+    return ABOUT[parameter] + limits
 
 
 def add_endpoints(services: Services) -> None:
@@ -71,7 +79,7 @@ def _add(name: str, kind: type[Call], services: Services, pictures: Pictures) ->
                 yield told
 
     parameters = inspect.signature(kind)
-    texts = [f"{parameter}: {ABOUT[parameter]}" for parameter in parameters.parameters]
+    texts = [f"{parameter}: {about(parameter)}" for parameter in parameters.parameters]
     told = [f"{output}: {text}" for output, text in ANSWERED.items()]
     returned = tuple[list[FileData], dict[str, Any]]
     typed: Any = endpoint
@@ -90,8 +98,7 @@ def _describe(event: Any, parameters: list[str]) -> None:
     """Labels and texts, which gradio takes from components, of which an endpoint has none of its own."""
     blocks: Any = get_blocks_context()
     function = blocks.fns[event["id"]]
-    for names, about, components in ((parameters, ABOUT, function.inputs), (ANSWERED, ANSWERED, function.outputs)):
-        for name, component in zip(names, components, strict=True):
-            shown: Any = component
-            shown.label = name
-            shown.api_info()["additional_description"] = about[name]
+    texts = {parameter: about(parameter) for parameter in parameters} | ANSWERED
+    for (name, text), component in zip(texts.items(), (*function.inputs, *function.outputs), strict=True):
+        component.label = name
+        component.api_info()["additional_description"] = text

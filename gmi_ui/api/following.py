@@ -51,19 +51,19 @@ def refused(text: str) -> gr.Error:
 
 async def follow(services: Services, pictures: Pictures, run: Run, every: int) -> AsyncGenerator[Told, None]:
     """Carries out a run that no tab shows. Raises as `answer`."""
-    files: list[File] = []
     told: dict[str, Any] = {}
     told_at, due = 0.0, every
+    files: list[File]
     services.start_apart(run)
     try:
         while not run.is_over:
             run.seen()
-            moment = run.moment
+            moment, files = run.moment, []  # a program fetches whatever files it is told of, each time
             if every and moment.step >= due and OURS in moment.sides:
                 due = moment.step - moment.step % every + every
                 files = await asyncio.to_thread(saved, pictures, run, moment)
             report = progress(services, run, moment)
-            if report != told or time.monotonic() - told_at >= TELL_EVERY:
+            if files or report != told or time.monotonic() - told_at >= TELL_EVERY:
                 told, told_at = report, time.monotonic()
                 yield files, told
             await asyncio.sleep(LOOK_EVERY)
