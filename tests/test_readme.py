@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ import pytest
 from PIL import Image
 
 from engine.commands.models import places_of
+from tests.browser.helpers import free_port
+from tests.gmi_ui.waiting import wait_until
 from training.avatars.pool import held_out
 from training.fashion import data
 
@@ -25,6 +29,7 @@ INSTALLING = (
     "pip install .",
     "pip install -r experiments/requirements.txt",
 )
+USUAL = "http://127.0.0.1:7860"
 FETCHING = "python -m engine models get"
 PLACEHOLDERS = {
     "FILE": str(ROOT / "assets/fashion/generator.safetensors"),
@@ -99,11 +104,54 @@ def test_commands_are_found() -> None:
 
 
 def test_the_python_example_runs(tmp_path: Path) -> None:
-    (example,) = blocks("python")
+    example, _ = blocks("python")
     assert len(example.strip().splitlines()) <= 15
     done = run(["-c", example], tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert list(tmp_path.rglob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a studio with the bundled models."""
+    port, log = free_port(), tmp_path_factory.mktemp("studio") / "log"
+    with log.open("w") as output:
+        command = [sys.executable, "app.py", "--no-browser", "--port", str(port)]
+        server = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            wait_until(lambda: server.poll() is not None or "(Ctrl+C ends it)" in log.read_text(), SECONDS)
+            assert server.poll() is None, log.read_text()
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def test_the_program_runs(studio: str, tmp_path: Path) -> None:
+    _, program = blocks("python")
+    assert USUAL in program and len(program.strip().splitlines()) <= 21
+    done = run(["-c", program.replace(USUAL, studio)], tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "running 3 of 20" in done.stdout and done.stdout.count("is of seed") == 4
+    assert len(list(tmp_path.glob("*.png"))) == 8
+
+
+def test_the_call_by_curl_works(studio: str, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("apt-get install curl")
+    (script,) = blocks("shell")
+    upload = re.search("`(curl [^`]*upload[^`]*)`", README.read_text(encoding="utf-8"))
+    assert USUAL in script and upload
+    Image.fromarray(held_out(1).images[0]).save(tmp_path / "mine.png")
+    environment = {**os.environ, "no_proxy": "127.0.0.1"}
+    typed = f"{script.replace(USUAL, studio)}\n{upload[1]}\n"
+    done = subprocess.run(
+        ["bash", "-c", typed], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (events, end), (_, path) = done.stdout.split("event: complete"), done.stdout.rsplit("[", 1)
+    assert '"step": 3, "total": 10' in events and end.count("image/png") == 2
+    assert Path(json.loads(f"[{path}")[0]).name == "mine.png"
 
 
 @pytest.mark.parametrize("command", RUNNABLE, ids=[" ".join(command.split()[2:5]) for command in RUNNABLE])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gmi_ui import command_line
+from gmi_ui.api.endpoints import NAMES
 from gmi_ui.studio import LaunchOptions, OptionsError, build, check_device
 from tests.gmi_ui.tiny import tiny_models
 
@@ -61,8 +62,10 @@ def test_the_page_keeps_no_state_in_gradio_and_asks_for_no_font() -> None:
     page, _ = build(tiny_models())
     config = page.get_config_file()
     assert not {component["type"] for component in config["components"]} & {"state", "browserstate", "timer"}
-    assert all(dependency["api_visibility"] == "private" for dependency in config["dependencies"])
-    assert all(dependency["queue"] is False for dependency in config["dependencies"] if dependency["backend_fn"])
+    public = [one["api_name"] for one in config["dependencies"] if one["api_visibility"] != "private"]
+    assert tuple(public) == NAMES
+    queued = [one["api_name"] for one in config["dependencies"] if one["backend_fn"] and one["queue"] is not False]
+    assert tuple(queued) == NAMES
 
 
 def test_building_the_page_does_not_wait_for_torch() -> None:
