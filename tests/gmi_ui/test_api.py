@@ -17,9 +17,9 @@ from PIL import Image
 
 import engine
 from engine.pictures import png_files
-from engine.settings import PRESETS, GenerateSettings
+from engine.settings import PRESETS, FlowSettings, GenerateSettings
 from gmi_ui.api.calls import CALLS, Preset
-from gmi_ui.api.endpoints import NAMES, about
+from gmi_ui.api.endpoints import AT_ONCE, NAMES, WAITING, about
 from gmi_ui.api.tools import MOST_SHOWN, parts_of
 from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.listening import OptionsError
@@ -305,6 +305,21 @@ def test_cancelling_ends_the_one_run_that_is_meant(studio: Server, client: Clien
     assert studio.services.queue.current is None and not studio.services.queue.is_wanted
 
 
+def test_a_page_waits_for_few_calls(studio: Server, client: Client) -> None:
+    """However many there are, a run of the page stands behind those alone that are in the queue already."""
+    queue = studio.services.queue
+    jobs = [client.submit(prompt="long", n=2, steps=900, api_name="/generate") for _ in range(AT_ONCE + 2)]
+    wait_until(lambda: sum(bool(job.outputs()) for job in jobs) == AT_ONCE)
+    run = Run(GenerateSettings("mine", n=2, flow=FlowSettings(steps=2)), GENERATE)
+    queue.submit(run)
+    assert queue.place(run) == AT_ONCE
+    for job in reversed(jobs):  # those that have not begun first
+        job.cancel()
+    wait_for_end(run)
+    assert run.moment.phase is Phase.DONE
+    wait_until(lambda: queue.current is None and not queue.is_wanted)
+
+
 # ---- by plain HTTP -----------------------------------------------------------------------------------------
 
 
@@ -414,6 +429,10 @@ def test_every_parameter_is_typed_and_described(client: Client) -> None:
         assert [one["label"] for one in endpoint["returns"]] == ["pictures", "report"]
     assert about("n").endswith("(1 to 64)")
     assert get_args(Preset) == tuple(PRESETS)
+
+
+def test_calls_do_not_wait_without_end(studio: Server) -> None:
+    assert studio.page._queue.max_size == WAITING
 
 
 # ---- tools for MCP -----------------------------------------------------------------------------------------
