@@ -295,8 +295,9 @@ def test_cancelling_ends_the_one_run_that_is_meant(studio: Server, client: Clien
     first = client.submit(prompt="long", n=2, steps=900, api_name="/generate")
     run = running(studio)
     second = client.submit(prompt="waits", n=2, steps=900, api_name="/generate")
-    third = client.submit(prompt="goes on", n=2, steps=2, api_name="/generate")
     wait_until(lambda: [told["waiting_for"] for _, told in second.outputs()[-1:]] == [1])
+    third = client.submit(prompt="goes on", n=2, steps=2, api_name="/generate")
+    wait_until(third.outputs)
     assert second.cancel() and first.cancel()
     wait_for_end(run)
     assert run.moment.phase is Phase.STOPPED and 0 < run.moment.step < 900
