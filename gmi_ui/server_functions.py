@@ -15,9 +15,11 @@ from typing import Any, cast, get_args
 
 from fastapi import Response
 
+from engine.pictures.video import check_format
 from engine.settings import MarkName, RunSettings, settings_from_dict
 from gmi_ui.notices import NotPossibleError, explain
 from gmi_ui.opening import Opening, bring_back
+from gmi_ui.pictures.filming import FilmChoice
 from gmi_ui.pictures.saving import check_picture
 from gmi_ui.pictures.workspace import SHOWN_SIDE, picture_jpeg
 from gmi_ui.runs.redrawing import step_of
@@ -161,7 +163,37 @@ def grid_functions(services: Services, task: str = "generate") -> list[Callable[
 
         return told(session, act) is True
 
-    return [newest_frame, command, save_pictures, past_frame, large_picture, open_cell, last_run, mark]
+    grid = [newest_frame, command, save_pictures, past_frame, large_picture, open_cell, last_run, mark]
+    return [*grid, *video_functions(services, task)]
+
+
+def video_functions(services: Services, task: str) -> list[Callable[..., Any]]:
+    """Begin and end the video of a tab's run; frames tell how far it is."""
+
+    def save_video(request: dict) -> dict[str, str]:
+        """The id of the work that draws it. Empty if there can be none: the next frame tells why."""
+        session = session_of(services, request, task)
+        if session is None:
+            return {}
+
+        def film() -> str:
+            kind = check_format(str(request.get("format")))
+            index = index_in(request) if request.get("index") is not None else None
+            choice = FilmChoice(kind, str(request.get("side")), index, bool(request.get("curves")))
+            return services.film(session, choice).id
+
+        work = told(session, film, "video")
+        return {"id": work} if work else {}
+
+    def cancel_video(request: dict) -> bool:
+        """Ends the video that is being drawn; no file is left of it."""
+        session = session_of(services, request, task)
+        if session is None or session.filming is None or session.filming.is_over:
+            return False
+        session.filming.stop()
+        return True
+
+    return [save_video, cancel_video]
 
 
 def workspace_functions(services: Services, task: str) -> list[Callable[..., Any]]:

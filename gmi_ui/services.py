@@ -9,6 +9,7 @@ from gmi_ui.models.library import Library
 from gmi_ui.models.models import Models
 from gmi_ui.notices import BusyError, NotPossibleError
 from gmi_ui.pictures.example_sets import ExampleSets
+from gmi_ui.pictures.filming import FilmChoice, Filming
 from gmi_ui.pictures.last_runs import LastRuns
 from gmi_ui.pictures.saving import Pictures
 from gmi_ui.pictures.workspace import PictureVersion
@@ -65,6 +66,16 @@ class Services:
         self.queue.submit(session.run)
         self.last_runs.follow(session.token, session.tab, session.run)
         self.outputs.follow((session.token, session.tab), session.run)
+
+    def film(self, session: Session, choice: FilmChoice) -> Filming:
+        """Queues the video of the tab's run. Raises NotPossibleError, or SaveError, where there can be none now."""
+        if session.run is None:
+            raise NotPossibleError("There are no pictures to save yet.")
+        if session.filming is not None and not session.filming.is_over:
+            raise NotPossibleError("A video is being drawn already. Cancel it, or wait until it is done.")
+        session.filming = Filming(session.run, choice, self.pictures)
+        self.queue.submit(session.filming)
+        return session.filming
 
     def find(self, version: PictureVersion, model: str, prompt_model: str, *, task: str = "edit") -> None:
         """Queues the inversion of a version's picture; to inpaint, a look at it where that can tell anything; to

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.settings import RunSettings
 from gmi_ui.notices import Notice
+from gmi_ui.pictures.filming import Filming
 from gmi_ui.pictures.workspace import Room, Workspace
 from gmi_ui.runs.run import Run
 from gmi_ui.runs.work import Work
@@ -59,6 +60,7 @@ class Session:
         self.token, self.tab = token, tab
         self.before = token  # the token of the page whose last run this one goes on from
         self.run: Run | None = None
+        self.filming: Filming | None = None  # the newest video of a run
         self.workspace = Workspace(room)
         self.notice: Notice | None = None  # about something that is not a run
         self.arrival: Arrival | None = None
@@ -124,9 +126,10 @@ class Session:
 
     @property
     def works(self) -> tuple[Work, ...]:
-        """What may be going on for this tab: its run, and its picture being found."""
+        """What may be going on for this tab: its run, its picture being found, and a video being drawn."""
         version = self.workspace.current
-        return tuple(work for work in (self.run, version.inversion if version else None) if work is not None)
+        works = (self.run, version.inversion if version else None, self.filming)
+        return tuple(work for work in works if work is not None)
 
     @property
     def active(self) -> Work | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from engine.commands import output
+from engine.commands.progress import show_search
 from engine.commands.shared import (
     add_model_options,
     add_run_options,
@@ -15,11 +16,11 @@ from engine.commands.shared import (
     read_shown,
     read_towards,
     run_tasks,
-    show_search,
     warn_of_cut_words,
     warn_of_doubts,
     with_towards,
 )
+from engine.commands.video import Camera
 from engine.models.table import family_of, first_settings, list_models
 from engine.settings import CodeOrder, FlowSettings, GenerateSettings, SettingsError
 
@@ -135,6 +136,7 @@ def _generate(options: argparse.Namespace) -> None:
     seen, liked = read_shown(options.unlike), read_shown(options.like)
     settings = with_towards(_settings(options), options, examples)
     settings = replace(settings, unlike=seen.sha256 if seen else "", like=liked.sha256 if liked else "")
+    camera = Camera.asked_for(options)
     options.out = output.run_folder(options.out, overwrite=options.overwrite)
     from engine import tasks
 
@@ -146,4 +148,4 @@ def _generate(options: argparse.Namespace) -> None:
     if ours.aim:
         print(f"note: {ours.aim}", file=sys.stderr)
     sides = {"ours": ours} | ({"baseline": ours.baseline()} if settings.baseline else {})
-    run_tasks(sides, models, options.out, scale=options.scale)
+    run_tasks(sides, models, options.out, scale=options.scale, camera=camera)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.commands import output
+from engine.commands.progress import show_bar, show_search
 from engine.commands.shared import (
     Models,
     add_model_options,
@@ -18,12 +19,11 @@ from engine.commands.shared import (
     load_models,
     read_towards,
     run_tasks,
-    show_bar,
-    show_search,
     warn_of_cut_words,
     warn_of_doubts,
     with_towards,
 )
+from engine.commands.video import Camera
 from engine.errors import PictureError
 from engine.models.table import list_models, usual_prompt_model
 from engine.settings import (
@@ -220,6 +220,7 @@ def _edit(options: argparse.Namespace) -> None:
     examples = read_towards(options)  # wrong options are said before torch is imported
     settings = with_towards(_edit_settings(options), options, examples)
     picture = None if _is_saved_w(options.image) else _read_picture(options)
+    camera = Camera.asked_for(options)
     options.out = output.run_folder(options.out, overwrite=options.overwrite)
     from engine import tasks
     from engine.tasks.start_metadata import edit_extras
@@ -237,7 +238,7 @@ def _edit(options: argparse.Namespace) -> None:
     # All are made before one runs: what a method lacks is said at once.
     made = {side: tasks.edit(chosen, start, *models, examples=examples) for side, chosen in sides.items()}
     extra = edit_extras(start, picture, options.image.name)
-    run_tasks(made, models, options.out, scale=options.scale, extra=extra, **about)
+    run_tasks(made, models, options.out, scale=options.scale, camera=camera, extra=extra, **about)
 
 
 def _inpaint(options: argparse.Namespace) -> None:
@@ -252,6 +253,7 @@ def _inpaint(options: argparse.Namespace) -> None:
     if read.note:
         print(f"note: {read.note}", file=sys.stderr)
     mask = tasks.prepare_mask(settings, read.mask, picture)
+    camera = Camera.asked_for(options)
     options.out = output.run_folder(options.out, overwrite=options.overwrite)
     models = load_models(options)
     if settings.prompt:
@@ -265,7 +267,7 @@ def _inpaint(options: argparse.Namespace) -> None:
     ours = tasks.inpaint(settings, picture, mask, start, *models)
     made = {"ours": ours} | ({"baseline": ours.baseline()} if settings.baseline else {})
     extra = inpaint_extras(masks.encode_mask(read.mask), mask, picture, picture.name)
-    run_tasks(made, models, options.out, scale=options.scale, extra=extra, **_about(picture, start))
+    run_tasks(made, models, options.out, scale=options.scale, camera=camera, extra=extra, **_about(picture, start))
 
 
 def _translate(options: argparse.Namespace) -> None:
@@ -276,6 +278,7 @@ def _translate(options: argparse.Namespace) -> None:
 
         references = read_examples(options.reference)
         settings = replace(settings, references=references.sha256)
+    camera = Camera.asked_for(options)
     options.out = output.run_folder(options.out, overwrite=options.overwrite)
     from engine import tasks
     from engine.tasks.start_metadata import translate_extras
@@ -296,7 +299,7 @@ def _translate(options: argparse.Namespace) -> None:
     about: dict[str, Any] = {"picture": _facts(picture)}
     if references:
         about["references"] = [_facts(reference) for reference in references.pictures]
-    run_tasks(made, models, options.out, scale=options.scale, extra=extra, **about)
+    run_tasks(made, models, options.out, scale=options.scale, camera=camera, extra=extra, **about)
 
 
 def _invert(options: argparse.Namespace) -> None:

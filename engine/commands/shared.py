@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from engine.commands import output
+from engine.commands.progress import show_bar
+from engine.commands.video import Camera, add_video_options
 from engine.models.table import PUBLIC_PREFIX
 from engine.settings import (
     OF_THE_MODEL,
@@ -23,7 +25,6 @@ from engine.settings import (
     SettingsError,
     random_seed,
 )
-from engine.system.files import Watch
 from engine.version import VERSION
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from engine.pictures.examples import Examples
     from engine.tasks import Task
 
-BAR_WIDTH = 30
 WithTowards = TypeVar("WithTowards", GenerateSettings, EditSettings)
 
 
@@ -80,6 +80,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="steps of the flow (the preset's)")
     parser.add_argument("--step-size", type=float, help="length of a step (the preset's)")
     parser.add_argument("--diversity", type=float, help="strength of the repulsion (the preset's)")
+    add_video_options(parser)
     add_quick(parser)
 
 
@@ -178,26 +179,6 @@ def warn_of_doubts(text: str, models: Models) -> None:
         print(f"note: {found.text}", file=sys.stderr)
 
 
-def show_bar(label: str, done: int, total: int, seconds: float) -> None:
-    """A progress bar with the time left; its line ends when all is done."""
-    share = done / total if total else 1.0
-    bar = ("#" * round(BAR_WIDTH * share)).ljust(BAR_WIDTH, ".")
-    left = f"{seconds / share - seconds:.0f} s left" if done else ""
-    end = "\n" if done >= total else ""
-    print(f"\r{label:<8} [{bar}] {done}/{total} {left:<12}", end=end, file=sys.stderr, flush=True)
-
-
-def show_search(label: str = "starts") -> Watch:
-    """A progress bar for what comes before the first step."""
-    started = time.perf_counter()
-
-    def watch(doing: str, share: float | None) -> None:
-        if share is not None:
-            show_bar(label, round(100 * share), 100, time.perf_counter() - started)
-
-    return watch
-
-
 def carry_out(
     steps: "Iterator[Step]", label: str, folder: Path, save: "Callable[[Step], None]"
 ) -> "tuple[Step, float]":
@@ -240,12 +221,13 @@ def run_tasks(
     *,
     scale: int = 1,
     extra: Mapping[str, Any] | None = None,
+    camera: Camera | None = None,
     **parts: Any,
 ) -> None:
     """Carries out every side, "ours" into the folder itself, and writes run.json, which has the seconds of ours.
 
-    scale: how many times as large the pictures are saved, where they can be. extra: what they carry besides; parts:
-    what else run.json says. Raises as `carry_out`, and SaveError.
+    scale: how many times as large the pictures are saved, where they can be. extra: what they carry besides; camera:
+    makes a video of the whole run; parts: what else run.json says. Raises as `carry_out`, and SaveError.
     """
     from engine.pictures import png_files
 
@@ -265,6 +247,7 @@ def run_tasks(
         progress: dict[str, list[float]] = {}
         try:
             steps = _noted(task, progress)
+            steps = camera.watching(side, task, steps) if camera else steps
             last, seconds = carry_out(steps, side, place, partial(save, place, task))
         except KeyboardInterrupt as error:
             if str(error) or not is_saved:
@@ -288,6 +271,8 @@ def run_tasks(
         **parts,
     }
     files.save_file(folder / output.REPORT, json.dumps(values, indent=2, allow_nan=False).encode() + b"\n")
+    if camera:
+        camera.save(ours.prompt)
 
 
 def _noted(task: "Task", progress: dict[str, list[float]]) -> "Iterator[Step]":

@@ -153,6 +153,16 @@ class Task:
         return flow
 
 
+def redrawn(task: Task, newest: Step, particles: Particles) -> Step:
+    """An earlier step of the task's run with its pictures, drawn again from the particles that were kept of it.
+
+    Its log-values, features and scores are those of the newest step.
+    """
+    with torch.no_grad():
+        images = task.problem.pictures(particles.latents, None)
+    return task.shown(replace(newest, particles=particles, images=images, draw=None, step=particles.step))
+
+
 def standing_still(problem: Problem, particles: Particles, flow: FlowSettings) -> Flow:
     """As `flow.refine`, but nothing moves: the pictures that the particles begin at, at every step.
 

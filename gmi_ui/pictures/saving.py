@@ -78,6 +78,14 @@ class Pictures:
         files.save_zip(path, pictures, made=time.time())
         return path
 
+    def place_for(self, run: Run, name: str) -> Path:
+        """Where a file of the run can be written, its folder made. Raises SaveError."""
+        from engine.system import files
+
+        self._forget_old()
+        files.make_folder(self.folder / run.id)
+        return self.folder / run.id / name
+
     def copy(self, source: Path, place: str) -> Path:
         """A file's copy in the folder `place` of ours. Raises SaveError."""
         from engine.system import files

@@ -19,13 +19,10 @@ def step_of(run: Run, side: str, step: int | None = None) -> "Step":
 
 def redrawn(run: Run, side: str, kept: KeptStep) -> "Step":
     """The step as it was, pictures included; its log-values and features stay those of the newest step."""
-    import torch
+    from engine.tasks import task
 
     if side not in run.tasks:
         raise NotPossibleError("That picture is not there any more.")
-    task = run.tasks[side]
-    with torch.no_grad():
-        images = task.problem.pictures(kept.particles.latents, None)
     newest = run.moment.sides[side].step
     scored = replace(newest, text_scores=kept.text_scores, fits=kept.fits)
-    return task.shown(replace(scored, particles=kept.particles, images=images, draw=None, step=kept.step))
+    return task.redrawn(run.tasks[side], scored, kept.particles)

@@ -16,6 +16,7 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, TypeAlias
 
+from engine.pictures.film import thinned
 from gmi_ui.notices import Notice
 
 if TYPE_CHECKING:
@@ -84,16 +85,7 @@ def measured(step: "Step", figures: Mapping[str, float], *, before: Side | None 
     old = before.curves if before else {}
     curves = {name: (*old.get(name, ()), float(value)) for name, value in figures.items()}
     kept = (*(before.kept if before else ()), KeptStep(step.particles, step.text_scores, step.fits))
-    return Side(step, curves, thinned(kept))
-
-
-def thinned(kept: tuple[KeptStep, ...]) -> tuple[KeptStep, ...]:
-    """Once there are too many, only every second step, then every fourth, ...; the newest always stays."""
-    stride, rest = 1, kept
-    while len(rest) > KEPT_STEPS:
-        rest = (*(one for one in kept[:-1] if one.step % stride == 0), kept[-1])
-        stride *= 2
-    return rest
+    return Side(step, curves, thinned(kept, KEPT_STEPS))
 
 
 @dataclass(frozen=True)

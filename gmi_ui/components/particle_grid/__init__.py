@@ -13,6 +13,7 @@ from typing import Any
 
 import gradio as gr
 
+from engine.pictures.video import NO_MP4, has_mp4
 from gmi_ui.components.html_component import html_component, read_file
 
 _HERE = Path(__file__).parent
@@ -25,6 +26,7 @@ _SCRIPTS = (
     "past.js",
     "viewer.js",
     "status.js",
+    "video.js",
     "grid.js",
 )  # one scope, in this order
 _wakes = itertools.count(1)
@@ -71,6 +73,7 @@ def particle_grid(task: str, texts: GridTexts, server_functions: Sequence[Callab
         hand_over=dict(texts.hand_over),
         has_marks=texts.has_marks,
         picks_examples=texts.picks_examples,
+        mp4_missing="" if has_mp4() else NO_MP4,
     )
 
 

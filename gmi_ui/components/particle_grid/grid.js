@@ -98,6 +98,7 @@ function paintFrame(frame) {
   if (hasRun) paintSides(frame, shownSides(frame));
   else paintWelcome(frame);
   paintStatus(frame);
+  paintVideo(frame);
   if (viewer.open) paintViewer();
 }
 
