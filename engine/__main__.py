@@ -1,4 +1,4 @@
-"""The command line: `python -m engine generate "PROMPT" --out DIR`, `edit`, `inpaint`, `invert`, `models` and more.
+"""The command line: `python -m engine generate "PROMPT" --out DIR`, `plot`, `edit`, `models` and more.
 
 Exit codes: 0 done; 2 something a person can put right, said on stderr; 130 interrupted. The same command
 gives the same pictures byte for byte; of run.json only `seconds_per_step` differs.
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from engine.commands import generate, models, pictures
+from engine.commands import generate, models, pictures, plot
 from engine.commands.shared import RunError, quicken
 from engine.errors import ModelError, PictureError, SaveError, is_out_of_memory
 from engine.settings import SettingsError
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(title="commands", required=True)
     generate.add_commands(commands)
+    plot.add_commands(commands)
     pictures.add_commands(commands)
     models.add_arguments(commands.add_parser("models", help="list, fetch, check and convert models"))
     return parser

@@ -18,7 +18,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("families",),
         ("checkpoints", "inference"),
         ("models", "samplers"),
-        ("tasks", "lab"),
+        ("tasks", "lab", "bulk"),
         ("commands",),
         ("__init__", "__main__"),
     ),

@@ -75,7 +75,8 @@ def quick(command: str) -> list[str]:
     if words[1:3] == ["engine", "models"]:
         return words
     # The folder may hold what an earlier command wrote, beside which a person's next run would get a new name.
-    over = ["--overwrite"] if words[1] == "engine" and words[2] in ("generate", "edit", "inpaint", "translate") else []
+    makes_runs = words[1] == "engine" and words[2] in ("generate", "plot", "edit", "inpaint", "translate")
+    over = ["--overwrite"] if makes_runs else []
     return [*words, "--quick", *over]
 
 
@@ -172,7 +173,12 @@ def test_every_command_runs(command: str, folder: Path) -> None:
     if "--out" in command and "engine" in command:
         out = folder / shlex.split(command)[shlex.split(command).index("--out") + 1]
         assert out.exists()
-        if out.is_dir():
+        if (out / "plot.png").exists():
+            cells = json.loads((out / "run.json").read_text())["cells"]
+            assert all(len(list((out / cell["folder"]).glob("*.png"))) == 2 for cell in cells)
+        elif out.is_dir() and not (out / "run.json").exists():  # several prompts
+            assert len(list(out.glob("*/run.json"))) > 1
+        elif out.is_dir():
             settings = json.loads((out / "run.json").read_text())["settings"]
             assert len(list(out.glob("*.png"))) == settings["n"] == 2
 

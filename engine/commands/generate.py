@@ -1,14 +1,16 @@
-"""`python -m engine generate`: pictures for a prompt, or for none."""
+"""`python -m engine generate`: pictures for a prompt, for many, or for none."""
 
 import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
+from engine.bulk.prompts import alternatives, read_prompts, slug
 from engine.commands import output
 from engine.commands.progress import show_search
 from engine.commands.shared import (
+    Models,
     add_model_options,
     add_run_options,
     add_towards_options,
@@ -24,6 +26,9 @@ from engine.commands.video import Camera
 from engine.models.table import family_of, first_settings, list_models
 from engine.settings import CodeOrder, FlowSettings, GenerateSettings, SettingsError
 
+if TYPE_CHECKING:
+    from engine.pictures.examples import Examples
+
 FLOW_OPTIONS = ("step_size", "diversity", "codebook", "code_order")  # not given: the preset's
 
 
@@ -33,10 +38,29 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
-    default = GenerateSettings(prompt="-")
     parser.set_defaults(command=_generate)
-    parser.add_argument("prompt", help='what the pictures should show; "" for any that look real')
+    parser.add_argument(
+        "prompt",
+        nargs="?",
+        help='what the pictures should show; "a {red|blue} hat" is two prompts; "" for any that look real',
+    )
+    parser.add_argument(
+        "--prompts",
+        metavar="FILE",
+        help="a file with one prompt a line, each with its alternatives, in place of PROMPT; -: the standard input",
+    )
     add_run_options(parser)
+    add_generate_options(parser)
+    parser.add_argument(
+        "--baseline",
+        action="store_true",
+        help="also the same seeds without repulsion, without words as the model alone draws them",
+    )
+
+
+def add_generate_options(parser: argparse.ArgumentParser) -> None:
+    """What `settings_of` reads besides the options of every run, and the models."""
+    default = GenerateSettings(prompt="-")
     parser.add_argument("--truncation", type=float, default=default.truncation_psi, help="psi (%(default)s)")
     parser.add_argument("--space", help="latent space, such as z, w, w+, codes (the model's)")
     parser.add_argument(
@@ -71,15 +95,10 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="pictures, or folders of them, that the results are to be like; --towards-weight says how much",
     )
-    parser.add_argument(
-        "--baseline",
-        action="store_true",
-        help="also the same seeds without repulsion, without words as the model alone draws them",
-    )
     add_model_options(parser, prompt_model=None)
 
 
-def _settings(options: argparse.Namespace) -> GenerateSettings:
+def settings_of(options: argparse.Namespace) -> GenerateSettings:
     """What the options ask for. Raises SettingsError."""
     row = next((row for row in list_models() if row.name == options.model), None)
     name = row.family if row else ""
@@ -92,7 +111,7 @@ def _settings(options: argparse.Namespace) -> GenerateSettings:
         seed=options.seed,
         space=options.space,
         truncation_psi=options.truncation,
-        baseline=options.baseline,
+        baseline=getattr(options, "baseline", False),
         classes=_class_names(options.classes),
         class_count=options.class_count,
         relaxed_classes=options.relaxed_classes,
@@ -131,21 +150,80 @@ def _with_stages(flow: FlowSettings, options: argparse.Namespace, *, has_stages:
     return replace(flow, steps=first + detail, detail_steps=detail)
 
 
+def prompts_of(options: argparse.Namespace) -> tuple[str, ...]:
+    """The prompts that the options ask for. Raises SettingsError."""
+    if options.prompts is None:
+        if options.prompt is None:
+            raise SettingsError("prompt: write what the pictures should show, or give --prompts FILE.")
+        return alternatives(options.prompt)
+    if options.prompt is not None:
+        raise SettingsError("prompts: give PROMPT or --prompts FILE, not both.")
+    return read_prompts(_text_of(options.prompts))
+
+
+def _text_of(name: str) -> str:
+    """A file's text, or that of the standard input. Raises SettingsError for what is no text, and OSError."""
+    try:
+        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"prompts: {name} is no text in UTF-8.") from error
+
+
+class Given(NamedTuple):
+    """The pictures that the options name: to go towards, to be unlike, and to be like."""
+
+    examples: "Examples | None"
+    seen: "Examples | None"
+    liked: "Examples | None"
+
+    @classmethod
+    def by(cls, options: argparse.Namespace) -> "Given":
+        """Raises PictureError, and SettingsError."""
+        return cls(read_towards(options), read_shown(options.unlike), read_shown(options.like))
+
+    def settings(self, options: argparse.Namespace) -> GenerateSettings:
+        """What the options ask for, with the hashes of these. Raises SettingsError."""
+        settings = with_towards(settings_of(options), options, self.examples)
+        unlike, like = (found.sha256 if found else "" for found in (self.seen, self.liked))
+        return replace(settings, unlike=unlike, like=like)
+
+
 def _generate(options: argparse.Namespace) -> None:
-    examples = read_towards(options)  # wrong options are said before torch is imported
-    seen, liked = read_shown(options.unlike), read_shown(options.like)
-    settings = with_towards(_settings(options), options, examples)
-    settings = replace(settings, unlike=seen.sha256 if seen else "", like=liked.sha256 if liked else "")
+    prompts = prompts_of(options)  # wrong options are said before torch is imported
+    options.prompt = prompts[0]
+    given = Given.by(options)
+    each = [given.settings(argparse.Namespace(**{**vars(options), "prompt": prompt})) for prompt in prompts]
+    if len(each) > 1 and options.video is not None:
+        raise SettingsError("video: of one prompt at a time; leave out --video, or the other prompts.")
     camera = Camera.asked_for(options)
-    options.out = output.run_folder(options.out, overwrite=options.overwrite)
+    options.prompt_model = each[0].prompt_model
+    models: Models | None = None
+    for number, settings in enumerate(each):
+        place = options.out if len(each) == 1 else options.out / f"{number:02d}-{slug(settings.prompt)}"
+        folder = output.run_folder(place, overwrite=options.overwrite)
+        models = models or load_models(options)
+        if len(each) > 1:
+            print(f'prompt {number + 1} of {len(each)}: "{settings.prompt}", into {folder}', file=sys.stderr)
+        run_one(settings, models, given, folder, scale=options.scale, camera=camera)
+
+
+def run_one(
+    settings: GenerateSettings,
+    models: Models,
+    given: Given,
+    folder: Path,
+    *,
+    scale: int = 1,
+    camera: Camera | None = None,
+) -> None:
+    """Carries out one run into a folder, and says what of its prompt is not understood. Raises as `run_tasks`."""
     from engine import tasks
 
-    options.prompt_model = settings.prompt_model
-    models = load_models(options)
     warn_of_cut_words(settings.prompt, models)
     warn_of_doubts(settings.prompt, models)
-    ours = tasks.generate(settings, *models, examples=examples, seen=seen, liked=liked, watch=show_search())
+    pictures = {"examples": given.examples, "seen": given.seen, "liked": given.liked}
+    ours = tasks.generate(settings, *models, **pictures, watch=show_search())
     if ours.aim:
         print(f"note: {ours.aim}", file=sys.stderr)
     sides = {"ours": ours} | ({"baseline": ours.baseline()} if settings.baseline else {})
-    run_tasks(sides, models, options.out, scale=options.scale, camera=camera)
+    run_tasks(sides, models, folder, scale=scale, camera=camera)

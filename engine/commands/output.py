@@ -10,8 +10,9 @@ from engine.settings import SettingsError
 from engine.system import files
 
 REPORT = "run.json"
+PLOT = "plot.png"
 _PICTURE = re.compile(r"\d{2,}\.png")
-_SIDES = ("baseline",)  # folders in that of a run
+_PARTS = re.compile(r"baseline|x\d+-y\d+")  # folders in that of a run: the side beside ours, the cells of a plot
 
 
 def run_folder(wanted: Path, *, overwrite: bool) -> Path:
@@ -46,18 +47,26 @@ def clear_run(folder: Path) -> None:
     """Deletes what an earlier run wrote into the folder, and nothing else. Raises SaveError."""
     for path in _run_in(folder):
         files.delete_file(path)
-    for side in _SIDES:
+    for part in _parts_of(folder):
         with suppress(OSError):  # where something else is in it, it stays
-            (folder / side).rmdir()
+            part.rmdir()
 
 
 def _run_in(folder: Path) -> list[Path]:
-    """The files of a run in a folder: its pictures, those of its sides, its report."""
-    found = []
-    for place in (folder, *(folder / side for side in _SIDES)):
-        if place.is_dir():
-            found += [path for path in place.iterdir() if _PICTURE.fullmatch(path.name) or path.name == REPORT]
-    return found
+    """The files of a run in a folder: its pictures, those of its sides, its report; of a plot also its cells'."""
+    if not folder.is_dir():
+        return []
+    places = [folder, *_parts_of(folder)]
+    return [
+        path
+        for place in places
+        for path in place.iterdir()
+        if _PICTURE.fullmatch(path.name) or path.name in (REPORT, PLOT)
+    ]
+
+
+def _parts_of(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if _PARTS.fullmatch(path.name) and path.is_dir()]
 
 
 def _try_out(folder: Path) -> None:

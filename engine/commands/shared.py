@@ -63,8 +63,11 @@ def add_model_options(parser: argparse.ArgumentParser, *, prompt_model: str | No
     parser.add_argument("--threads", type=int, help="processor threads (all cores but one)")
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """How many pictures, from which seed, where to, by which numbers; the numbers not given are the preset's."""
+def add_run_options(parser: argparse.ArgumentParser, *, video: bool = True) -> None:
+    """How many pictures, from which seed, where to, by which numbers; the numbers not given are the preset's.
+
+    video: whether the command can film its run.
+    """
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures and run.json")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the run that the folder holds (else this one gets a new name)"
@@ -80,7 +83,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="steps of the flow (the preset's)")
     parser.add_argument("--step-size", type=float, help="length of a step (the preset's)")
     parser.add_argument("--diversity", type=float, help="strength of the repulsion (the preset's)")
-    add_video_options(parser)
+    if video:
+        add_video_options(parser)
     add_quick(parser)
 
 

@@ -1,7 +1,6 @@
 """Pictures as files to download: PNGs with everything that made them inside, alone or in a zip."""
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.bulk.prompts import slug
 from engine.errors import PictureError
 from engine.version import VERSION
 from gmi_ui.models.models import shown_name
@@ -249,9 +249,3 @@ def name_of(run: Run) -> str:
 def place_of(run: Run, side: str) -> str:
     """What the files of the pictures beside ours are told by: the other model's name, or that of the side."""
     return slug(shown_name(run.other.model)) if run.other else side
-
-
-def slug(text: str, limit: int = 48) -> str:
-    """A file name from a prompt: its letters and digits, of any script."""
-    words = re.sub(r"[\W_]+", "-", text.casefold()).strip("-")
-    return words[:limit].rstrip("-") or "picture"

@@ -1,0 +1,1 @@
+"""Many runs from one request: prompts with alternatives, and plots of two settings."""
