@@ -79,7 +79,6 @@ class Painter:
         content["revision"] = revision
         content["arrival"] = session.arrival.number if session.arrival else 0
         content["workspace"] = self._workspace(session.workspace)
-        content["video"] = self._video(session)
         content["notice"] = notice and {
             "text": notice.text,
             "kind": notice.kind,
@@ -183,22 +182,6 @@ class Painter:
             "told": self._verdict(version),
             "mask": version.mask_number,
             "variations": [[one.share, one.ours, one.baseline] for one in variations_of(version)],
-        }
-
-    def _video(self, session: Session) -> dict[str, Any] | None:
-        """How far the newest video is, and its file once it is done."""
-        work = session.filming
-        if work is None:
-            return None
-        moment = work.moment
-        return {
-            "id": work.id,
-            "phase": moment.phase,
-            "is_over": work.is_over,
-            "place": self._queue.place(work),
-            "share": moment.share,
-            "left": moment.left,
-            "path": str(work.path) if moment.phase is Phase.DONE else None,
         }
 
     def _verdict(self, version: PictureVersion) -> str:

@@ -24,6 +24,7 @@ from gmi_ui.pictures.saving import check_picture
 from gmi_ui.pictures.workspace import SHOWN_SIDE, picture_jpeg
 from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import Run
+from gmi_ui.runs.work import Phase, Work
 from gmi_ui.services import Services
 from gmi_ui.sessions import Arrival, Session
 from gmi_ui.tokens import is_token
@@ -168,7 +169,7 @@ def grid_functions(services: Services, task: str = "generate") -> list[Callable[
 
 
 def video_functions(services: Services, task: str) -> list[Callable[..., Any]]:
-    """Begin and end the video of a tab's run; frames tell how far it is."""
+    """Begin the video of a tab's run, look how far it is, and end it."""
 
     def save_video(request: dict) -> dict[str, str]:
         """The id of the work that draws it. Empty if there can be none: the next frame tells why."""
@@ -185,6 +186,15 @@ def video_functions(services: Services, task: str) -> list[Callable[..., Any]]:
         work = told(session, film, "video")
         return {"id": work} if work else {}
 
+    def video_state(request: dict) -> dict[str, Any]:
+        """How far the newest video is, and its file once it is done; empty where there is none."""
+        session = session_of(services, request, task)
+        if session is None or session.filming is None:
+            return {}
+        work = session.filming
+        work.seen()
+        return progress_of(services, work) | {"path": str(work.path) if work.moment.phase is Phase.DONE else None}
+
     def cancel_video(request: dict) -> bool:
         """Ends the video that is being drawn; no file is left of it."""
         session = session_of(services, request, task)
@@ -193,7 +203,20 @@ def video_functions(services: Services, task: str) -> list[Callable[..., Any]]:
         session.filming.stop()
         return True
 
-    return [save_video, cancel_video]
+    return [save_video, video_state, cancel_video]
+
+
+def progress_of(services: Services, work: Work) -> dict[str, Any]:
+    """Where a work stands, for the page."""
+    moment = work.moment
+    return {
+        "id": work.id,
+        "phase": moment.phase,
+        "is_over": work.is_over,
+        "place": services.queue.place(work),
+        "share": moment.share,
+        "left": moment.left,
+    }
 
 
 def workspace_functions(services: Services, task: str) -> list[Callable[..., Any]]:

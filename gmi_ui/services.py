@@ -14,11 +14,14 @@ from gmi_ui.pictures.last_runs import LastRuns
 from gmi_ui.pictures.saving import Pictures
 from gmi_ui.pictures.workspace import PictureVersion
 from gmi_ui.runs.inversion import Inversion
+from gmi_ui.runs.plotting import Plotting
 from gmi_ui.runs.run import Run
 from gmi_ui.runs.worker import RunQueue
 from gmi_ui.sessions import Session, Sessions
 
 BUSY = "A run is going on already and was not touched. Stop it first (Esc), or wait until it ends."
+
+PLOTTING = "A plot is being drawn already and was not touched. Stop it first, or wait until it is done."
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,15 @@ class Services:
         session.filming = Filming(session.run, choice, self.pictures)
         self.queue.submit(session.filming)
         return session.filming
+
+    def plot(self, session: Session, work: Plotting) -> None:
+        """Queues a plot for a tab. Raises NotPossibleError while the last one goes on."""
+        if session.plotting is not None and not session.plotting.is_over:
+            raise BusyError(
+                "A plot is being drawn already and was not touched. Stop it first, or wait until it is done."
+            )
+        session.plotting = work
+        self.queue.submit(work)
 
     def find(self, version: PictureVersion, model: str, prompt_model: str, *, task: str = "edit") -> None:
         """Queues the inversion of a version's picture; to inpaint, a look at it where that can tell anything; to

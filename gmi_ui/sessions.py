@@ -16,6 +16,7 @@ from engine.settings import RunSettings
 from gmi_ui.notices import Notice
 from gmi_ui.pictures.filming import Filming
 from gmi_ui.pictures.workspace import Room, Workspace
+from gmi_ui.runs.plotting import Plotting
 from gmi_ui.runs.run import Run
 from gmi_ui.runs.work import Work
 from gmi_ui.tokens import is_token
@@ -61,6 +62,7 @@ class Session:
         self.before = token  # the token of the page whose last run this one goes on from
         self.run: Run | None = None
         self.filming: Filming | None = None  # the newest video of a run
+        self.plotting: Plotting | None = None  # the newest plot
         self.workspace = Workspace(room)
         self.notice: Notice | None = None  # about something that is not a run
         self.arrival: Arrival | None = None
@@ -126,10 +128,9 @@ class Session:
 
     @property
     def works(self) -> tuple[Work, ...]:
-        """What may be going on for this tab: its run, its picture being found, and a video being drawn."""
+        """What may be going on for this tab: its run, and its picture being found."""
         version = self.workspace.current
-        works = (self.run, version.inversion if version else None, self.filming)
-        return tuple(work for work in works if work is not None)
+        return tuple(work for work in (self.run, version.inversion if version else None) if work is not None)
 
     @property
     def active(self) -> Work | None:
@@ -140,7 +141,8 @@ class Session:
     def newest_notice(self) -> Notice | None:
         """The tab's own message or one of its works', whichever came last."""
         own = None if self.notice and self.notice.passing and self.active is None else self.notice
-        notices = [own, self.workspace.notice, *(work.moment.notice for work in self.works)]
+        works = [*self.works, *filter(None, (self.filming, self.plotting))]
+        notices = [own, self.workspace.notice, *(work.moment.notice for work in works)]
         return max((n for n in notices if n), key=lambda n: n.number, default=None)
 
     @property
@@ -148,9 +150,15 @@ class Session:
         return self.run is not None and not self.run.is_over
 
     @property
+    def goes_on(self) -> bool:
+        """Whether anything is being made for the tab."""
+        besides = (self.filming, self.plotting)
+        return self.active is not None or any(work is not None and not work.is_over for work in besides)
+
+    @property
     def is_used(self) -> bool:
         """Whether it holds pictures that would be missed."""
-        return self.run is not None or self.workspace.current is not None
+        return self.run is not None or self.workspace.current is not None or self.plotting is not None
 
 
 def seen_in(run: Run | None) -> "Sequence[SeenFeatures]":
@@ -227,7 +235,7 @@ class Sessions:
         return [
             token
             for token in tokens
-            if token != besides and not any(session.active for session in self._sessions[token].values())
+            if token != besides and not any(session.goes_on for session in self._sessions[token].values())
         ]
 
 

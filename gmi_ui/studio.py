@@ -23,6 +23,7 @@ from gmi_ui.components import (
     model_library,
     painter,
     particle_grid,
+    plot,
     run_bar,
     version_history,
     workspace_view,
@@ -50,8 +51,8 @@ MAX_UPLOAD = 2 << 30  # bytes; what is too large for the engine it says itself, 
 # Threads for what clicks ask for, such as loading. Not 40: gradio then takes them from those that every request needs.
 HANDLERS = 24
 # The components of our own.
-PARTS = (run_bar, particle_grid, version_history, workspace_view, painter, history, model_library, lab)
 INSTALL_MCP = "Install it with: pip install 'gradio[mcp]'"
+PARTS = (run_bar, particle_grid, version_history, workspace_view, painter, history, model_library, lab, plot)
 LAST_RUNS = "last-runs"  # the folder for the last run of each page
 _HERE = Path(__file__).parent
 _HEADER_JS = """window.studio.applyTheme();

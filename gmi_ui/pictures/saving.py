@@ -86,6 +86,15 @@ class Pictures:
         files.make_folder(self.folder / run.id)
         return self.folder / run.id / name
 
+    def save_plot(self, place: str, prompt: str, data: bytes) -> Path:
+        """A plot's picture, into the folder `place` of ours. Raises SaveError."""
+        from engine.system import files
+
+        self._forget_old()
+        path = self.folder / place / f"{slug(prompt or 'Without words')}_plot.png"
+        files.save_file(path, data)
+        return path
+
     def copy(self, source: Path, place: str) -> Path:
         """A file's copy in the folder `place` of ours. Raises SaveError."""
         from engine.system import files

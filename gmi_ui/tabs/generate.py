@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import gradio as gr
 from gradio.components import Component
 
+from engine.bulk.plot import BaseOf, Cell
 from engine.errors import ModelError
 from engine.families import find_family
 from engine.settings import GenerateSettings, MarkName, Pin, RunSettings, SettingsError
 from gmi_ui.components.particle_grid import GridTexts, particle_grid, wake
+from gmi_ui.components.plot import plot_view
+from gmi_ui.components.plot.functions import plot_functions
 from gmi_ui.components.run_bar import bar_value, run_bar
 from gmi_ui.controls import (
     AUTO,
@@ -41,12 +44,14 @@ from gmi_ui.notices import Notice, NotPossibleError, explain
 from gmi_ui.pictures.restoring import Restored
 from gmi_ui.pictures.saving import check_picture
 from gmi_ui.runs.job import as_moved, shortened
+from gmi_ui.runs.plotting import Plotting
 from gmi_ui.runs.redrawing import step_of
 from gmi_ui.runs.run import OURS, Run
 from gmi_ui.server_functions import grid_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session, seen_of
 from gmi_ui.tabs.common import Changes, Page, Wiring, merged, prompt_hint, seed_row, towards_choice, while_typing
+from gmi_ui.tabs.plot_form import plot_form
 
 if TYPE_CHECKING:
     from engine.latents.classes import CloseClass
@@ -133,6 +138,7 @@ class GenerateLayout:
                 self._settings()
             with gr.Column(elem_classes="studio-results", scale=1, min_width=300):
                 self.grid = particle_grid("generate", TEXTS, grid_functions(services))
+                self.plot = plot_view(plot_functions(services))
 
     def _settings(self) -> None:
         show = self.panel.show
@@ -161,6 +167,7 @@ class GenerateLayout:
         with gr.Accordion("Preset and prompt model", open=False):
             for field in ("preset", "prompt_model", "space"):
                 show(field)
+        self.plotting = plot_form()
         self.restore = gr.UploadButton(
             "Restore from a saved picture", size="sm", elem_id="restore-picture", elem_classes="takes-pictures"
         )
@@ -208,6 +215,9 @@ class GenerateWiring(Wiring):
         self._attach_on(arrival.then)
         self._connect_classes()
         self._connect_towards()
+        plot = layout.plotting
+        asked = {*self._values, plot.x, plot.x_values, plot.y, plot.y_values, plot.shown}
+        self._on(plot.run.click, self.plot, inputs=asked, outputs=[layout.plot, layout.grid])
 
     def _connect_models(self) -> None:
         # Whoever goes through the menu quickly gets the controls of the last model that was chosen.
@@ -293,16 +303,19 @@ class GenerateWiring(Wiring):
     def new_run(self, session: Session, settings: Any) -> Run:
         self._check(settings)
         session.keep_settings(settings)
+        run = Run(settings, self._job_of(settings), parent=session.parent_of(settings))
+        if settings.start is not None and settings.spread == 0 and settings.n > 1:
+            run.say(Notice(EQUAL, "warning", of_controls=True))
+        return run
+
+    def _job_of(self, settings: GenerateSettings) -> GenerateJob:
+        """With the pictures that the settings name. Raises SettingsError where they are gone."""
         examples: dict[str, Shown] = {}
         for side in filter(None, (settings, settings.beside)):
             if (found := self._check_examples(side)) is not None:
                 examples[side.towards] = found
             examples |= self._check_shown(side)
-        job = GenerateJob(examples) if examples else GENERATE
-        run = Run(settings, job, parent=session.parent_of(settings))
-        if settings.start is not None and settings.spread == 0 and settings.n > 1:
-            run.say(Notice(EQUAL, "warning", of_controls=True))
-        return run
+        return GenerateJob(examples) if examples else GENERATE
 
     def _check(self, settings: GenerateSettings) -> None:
         """Raises SettingsError for what does not fit a model, before the pictures on the page have to go."""
@@ -566,6 +579,44 @@ class GenerateWiring(Wiring):
             layout.seen: f"<p>{html.escape(marked_text(settings, self._services.examples.count))}</p>",
             layout.grid: wake(),
         }
+
+    def plot(self, values: Mapping[Component, Any]) -> Changes:
+        """A run for every value of one or two settings, with the controls as they are otherwise."""
+        session = self._session(values[self._token])
+        try:
+            plot = self._layout.plotting.plan(values, self._base_of(session, values))
+            jobs = {cell.settings.model: self._job_of(cell.settings) for cell in plot.cells}
+            for cell in plot.cells:
+                if cell.settings.model == plot.base.model:
+                    self._check(cell.settings)
+
+            def new_run(cell: Cell) -> Run:
+                return Run(cell.settings, jobs[cell.settings.model])
+
+            def finished(run: Run) -> None:
+                self._services.outputs.follow((session.token, "plot"), run)
+
+            self._services.plot(session, Plotting(plot, new_run, finished))
+        except SettingsError as error:
+            session.say(explain(labelled(error)))
+        except (ValueError, NotPossibleError) as error:
+            session.say(explain(error))
+        return {self._layout.plot: wake(), self._layout.grid: wake()}
+
+    def _base_of(self, session: Session, values: Mapping[Component, Any]) -> BaseOf:
+        """The controls' settings, with those of another model or preset where one is asked for."""
+        chosen = as_moved(self.chosen(session, values))
+
+        def base_of(model: str | None, preset: str | None) -> GenerateSettings:
+            settings = chosen
+            if model not in (None, chosen.model):
+                common: dict[str, Any] = {"prompt": chosen.prompt, "n": chosen.n, "seed": chosen.seed}
+                settings = replace(as_moved(self._own(session, str(model))), **common)
+            if preset is None:
+                return settings
+            return replace(settings, preset=preset, flow=self._entry(settings.model).family.flow(preset))
+
+        return base_of
 
     def forget_seen(self, values: Mapping[Component, Any]) -> tuple[str, Any]:
         """The next run may be like any picture, and none stays."""

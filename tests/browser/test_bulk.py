@@ -1,11 +1,12 @@
-"""Much at once on the page: videos of runs."""
+"""Much at once on the page: videos of runs, plots of settings."""
 
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser.helpers import download, start, wait_for_phase
+from engine.pictures import png_files
+from tests.browser.helpers import choose, download, expect_notice, set_number, start, wait_for_phase
 
 
 def test_a_video_of_the_run_comes_as_a_file(page: Page, tmp_path: Path) -> None:
@@ -25,3 +26,24 @@ def test_a_video_of_the_run_comes_as_a_file(page: Page, tmp_path: Path) -> None:
     with Image.open(path) as picture:
         assert picture.format == "GIF"
     page.keyboard.press("Escape")
+
+
+def test_a_plot_fills_cell_by_cell_and_is_saved(page: Page, tmp_path: Path) -> None:
+    set_number(page, "n", 2)
+    set_number(page, "steps", 3)
+    page.click("#plot-form button.label-wrap")
+    page.fill("#plot-x-values textarea", "0, 9")
+    page.click("#run-plot")
+    expect_notice(page, "9 is outside 0 to 2")
+    page.fill("#plot-x-values textarea", "0, 1")
+    choose(page, "plot-y", "Step size")
+    page.fill("#plot-y-values textarea", "0.1, 0.2")
+    page.click("#run-plot")
+    page.wait_for_selector('.plot[data-phase="done"]')
+    expect(page.locator(".plot-status")).to_have_text("Done: 4 of 4 cells")
+    assert page.locator(".plot-pictures img").count() == 8
+    assert page.locator(".plot img").first.get_attribute("alt") == "Diversity 0, Step size 0.1, picture 1"
+    path = download(page, '[data-role="plot-save"]', tmp_path)
+    assert png_files.read_metadata(path)["extra"]["plot"]["y"]["field"] == "step_size"
+    page.reload()  # the plot is still there
+    page.wait_for_selector('.plot[data-phase="done"] .plot-pictures img')

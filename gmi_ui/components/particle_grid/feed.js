@@ -40,8 +40,7 @@ function rememberRun(frame) {
 function interval(frame, elapsed) {
   const inversion = frame.workspace?.inversion;
   const isFinding = inversion && !inversion.is_over;
-  const isFilming = frame.video && !frame.video.is_over;
-  if (["running", "loading", "stopping"].includes(frame.phase) || isFinding || isFilming) return FRAME_INTERVAL - elapsed;
+  if (["running", "loading", "stopping"].includes(frame.phase) || isFinding) return FRAME_INTERVAL - elapsed;
   if (frame.phase === "waiting" || frame.phase === "paused") return IDLE_INTERVAL;
   if (frame.phase === "idle" && frame.warming) return IDLE_INTERVAL;
   return null; // nothing will change by itself

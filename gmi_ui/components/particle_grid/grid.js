@@ -98,7 +98,6 @@ function paintFrame(frame) {
   if (hasRun) paintSides(frame, shownSides(frame));
   else paintWelcome(frame);
   paintStatus(frame);
-  paintVideo(frame);
   if (viewer.open) paintViewer();
 }
 
@@ -143,4 +142,5 @@ new IntersectionObserver(([entry]) => {
 }).observe(element.querySelector(".statusbar"));
 watch("value", wakeFeed);
 wakeFeed();
+followVideo();
 if (task !== "generate") trigger("arrive"); // this tab was not there when the page was loaded

@@ -1,8 +1,9 @@
-// The video of a run: what it shows is chosen in a dialog, how far it is follows the frames.
+// The video of a run: what it shows is chosen in a dialog; while it is drawn, the page asks how far it is.
 const videoDialog = element.querySelector(".video-dialog");
 const videoForm = videoDialog.querySelector("form");
 const videoProgress = element.querySelector(".video-progress");
-const video = { index: null, asked: new Set() };
+const VIDEO_INTERVAL = 400; // ms
+const video = { index: null, asked: new Set(), following: false };
 
 function videoChoices(frame) {
   const names = Object.keys(frame.sides ?? {});
@@ -33,6 +34,7 @@ async function askForVideo() {
   if (answer?.id) video.asked.add(answer.id);
   else if (viewer.open) closeViewer(); // the message is behind it
   wakeFeed();
+  followVideo();
 }
 
 function videoText({ phase, place, share, left }) {
@@ -42,8 +44,8 @@ function videoText({ phase, place, share, left }) {
   return parts.join("  \u00b7  ");
 }
 
-function paintVideo({ video: work }) {
-  const isGoing = Boolean(work) && !work.is_over;
+function paintVideo(work) {
+  const isGoing = Boolean(work?.id) && !work.is_over;
   videoProgress.hidden = !isGoing;
   for (const role of ["video", "video-one"]) element.querySelector(`[data-role="${role}"]`).disabled = isGoing;
   if (isGoing) {
@@ -51,6 +53,20 @@ function paintVideo({ video: work }) {
     videoProgress.querySelector("progress").value = work.share ?? 0;
   } else if (work?.path && video.asked.delete(work.id)) {
     window.studio.download(work.path);
+  }
+  return isGoing;
+}
+
+async function followVideo() {
+  if (video.following) return;
+  video.following = true;
+  try {
+    while (paintVideo(await server.video_state(request()))) {
+      await new Promise((resolve) => setTimeout(resolve, VIDEO_INTERVAL));
+    }
+    wakeFeed(); // where it failed, the message is there now
+  } finally {
+    video.following = false;
   }
 }
 
@@ -61,5 +77,4 @@ element.querySelector('[data-role="video"]').addEventListener("click", () => ope
 viewerRole("video-one").addEventListener("click", () => openVideoDialog(viewed.index, viewed.side));
 element.querySelector('[data-role="video-cancel"]').addEventListener("click", async () => {
   await server.cancel_video(request());
-  wakeFeed();
 });

@@ -65,8 +65,8 @@ def test_a_video_is_saved_and_offered(kind: Any, side: str, index: int | None, s
     session = services.sessions.get(TOKEN)
     assert session.filming is not None and answer == {"id": session.filming.id}
     wait_for_end(session.filming)
-    shown = services.painter._video(session)
-    assert shown is not None and shown["phase"] == Phase.DONE
+    shown = ask(services, "video_state")
+    assert shown["phase"] == Phase.DONE and shown["is_over"]
     path = Path(shown["path"])
     assert path.is_relative_to(services.pictures.folder) and frame_count(path) == 5
     assert path.name.startswith("blue_seed-5") and path.suffix == f".{kind}"
