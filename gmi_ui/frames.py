@@ -28,6 +28,8 @@ from gmi_ui.runs.worker import RunQueue
 from gmi_ui.sessions import Session
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from engine.inference.flow import Step
     from engine.tasks.inversion import Start
 
@@ -107,6 +109,7 @@ class Painter:
                 "labels": labels,
                 "figures": figures,
                 "step": drawn.step,
+                "places": places_of(run, side.kept_at(step).features),
             }
             shown[name] = {"cells": cells, **told}
         return shown
@@ -143,6 +146,7 @@ class Painter:
             "share": moment.share,
             "goes_on": run.can_go_on,
             "past": past_steps(moment) if rests else [],
+            "map": run.plane and {"share": round(run.plane.share, 3)},
             "origin": run.job.origin,
             "marks": marks_in(run),
             "step": moment.step,
@@ -160,6 +164,7 @@ class Painter:
             "fits": fits_of(side.step),
             "labels": run.tasks[name].labels(side.step),
             "seeds": list(side.step.particles.seeds),
+            "places": places_of(run, side.step.features),
             "step": side.step.step,
             "total": side.step.total,
             "leads_to": run.job.leads_to(run.tasks[name]),
@@ -289,6 +294,13 @@ def scores_of(step: "Step") -> list[float] | None:
 def fits_of(step: "Step") -> list[float] | None:
     """The share of random captions that fit each picture worse than its prompt: of two prompt models they compare."""
     return None if step.fits is None else rounded(step.fits.tolist())
+
+
+def places_of(run: Run, features: "Tensor | None") -> list[list[float]] | None:
+    """Where pictures lie on the run's map; None where it has none."""
+    if run.plane is None or features is None:
+        return None
+    return [[round(x, 4), round(y, 4)] for x, y in run.plane.places(features).tolist()]
 
 
 def seconds_left(run: Run) -> float | None:

@@ -49,6 +49,10 @@ class GenerateJob(Job[GenerateSettings]):
         told = (figure._replace(help=f"{figure.help} {NOT_COMPARABLE}") for figure in figures if figure != TEXT)
         return (FIT, *told) if settings.prompt else tuple(told)
 
+    def has_map(self, settings: GenerateSettings) -> bool:
+        """Where one prompt model sees all sides."""
+        return not settings.other or settings.other.prompt_model == settings.prompt_model
+
     def baseline(self, settings: GenerateSettings) -> RunSettings:
         return settings.other or super().baseline(settings)
 

@@ -70,6 +70,10 @@ class Job(Generic[AnySettings]):
     origin: int | None = None  # the number of the picture version that the run begins at
     mask: bytes | None = None  # PNG, white is repainted
 
+    def has_map(self, settings: AnySettings) -> bool:
+        """Whether the pictures of all sides are shown in one plane."""
+        return False
+
     def titles(self, settings: AnySettings) -> Mapping[str, str]:
         """The sides that a run has, "ours" first, and what a person reads above each."""
         ours = "With repulsion" if repels(settings.flow) else "Without repulsion"

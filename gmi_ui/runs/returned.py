@@ -81,4 +81,4 @@ class ReturnedRun(Run):
         steps = task.steps(self.flows_from(particles.step)[name], particles)
         step = next(steps)
         steps.close()
-        return Side(step, left.curves, (KeptStep(step.particles, step.text_scores, step.fits),))
+        return Side(step, left.curves, (KeptStep(step.particles, step.text_scores, step.fits, step.features),))

@@ -15,6 +15,7 @@ from gmi_ui.runs.work import KeptStep, Phase, Rounds, Side, Work, measured
 
 if TYPE_CHECKING:
     from engine.inference.flow import Particles, Step
+    from engine.metrics.plane import Plane
     from engine.tasks import Task
     from engine.tasks.marks import Marked
     from gmi_ui.models.models import Models
@@ -36,6 +37,7 @@ class Run(Work):
         self.model_hashes: Mapping[str, str] = {}
         self.tasks: Mapping[str, Task] = {}
         self.step_seconds: float | None = None  # of all sides together; foretold, then measured
+        self.plane: Plane | None = None  # in which the pictures of all sides are shown
         self.turn_cost = TURN_COST  # of a step in which codes take turns, in those before
         self._flows = {OURS: settings.flow}  # of the sides that have their own, with every move of a slider
         if self.other:
@@ -302,9 +304,19 @@ class Run(Work):
                 self.show({name: side})
             else:
                 moved[name] = side
+        if self.job.has_map(self.settings):
+            self._follow_with_plane({**self._moment.sides, **moved})
         if moved:
             self.tick()
             self.show(moved)
+
+    def _follow_with_plane(self, sides: Mapping[str, Side]) -> None:
+        """The plane for where the pictures of all sides are now."""
+        import torch
+
+        from engine.metrics.plane import following_plane
+
+        self.plane = following_plane(torch.cat([side.step.features for side in sides.values()]), self.plane)
 
     def _advanced(self, steps: Steps, name: str, before: Side | None, flow: FlowSettings) -> Side | None:
         """The side after its next step, with `flow` from now on; None when there is none left."""

@@ -56,6 +56,7 @@ class KeptStep:
     particles: "Particles"
     text_scores: "Tensor | None"
     fits: "Tensor | None" = None
+    features: "Tensor | None" = None  # of its pictures, [N, D]
 
     @property
     def step(self) -> int:
@@ -84,7 +85,7 @@ def measured(step: "Step", figures: Mapping[str, float], *, before: Side | None 
     """The side after `step`: its figures appended to the earlier ones, its particles kept."""
     old = before.curves if before else {}
     curves = {name: (*old.get(name, ()), float(value)) for name, value in figures.items()}
-    kept = (*(before.kept if before else ()), KeptStep(step.particles, step.text_scores, step.fits))
+    kept = (*(before.kept if before else ()), KeptStep(step.particles, step.text_scores, step.fits, step.features))
     return Side(step, curves, thinned(kept, KEPT_STEPS))
 
 

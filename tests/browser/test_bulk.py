@@ -47,3 +47,24 @@ def test_a_plot_fills_cell_by_cell_and_is_saved(page: Page, tmp_path: Path) -> N
     assert png_files.read_metadata(path)["extra"]["plot"]["y"]["field"] == "step_size"
     page.reload()  # the plot is still there
     page.wait_for_selector('.plot[data-phase="done"] .plot-pictures img')
+
+
+def test_the_map_shows_both_sides_and_marks_what_is_pointed_at(page: Page) -> None:
+    start(page, n=4, steps=4)
+    wait_for_phase(page, "done")
+    points = page.locator("#particle-grid .map-point")
+    expect(points).to_have_count(8)
+    plane = page.locator("#particle-grid .map-plane")
+    assert "Mean distance on the map" in (plane.get_attribute("aria-label") or "")
+    points.nth(5).hover()
+    expect(page.locator('[data-side="baseline"] .cell.is-pointed')).to_have_attribute("data-index", "1")
+    page.hover('[data-side="ours"] .cell[data-index="2"]')
+    expect(page.locator(".map-point.is-pointed")).to_have_attribute("data-index", "2")
+    newest = page.locator(".map-told").inner_text()
+    page.locator("#particle-grid .past input").fill("0")
+    expect(page.locator(".map-told")).not_to_have_text(newest)
+    points.nth(0).click()
+    expect(page.locator("#particle-grid dialog.viewer")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.click("#particle-grid .map summary")
+    expect(plane).to_be_hidden()

@@ -26,6 +26,7 @@ _SCRIPTS = (
     "past.js",
     "viewer.js",
     "status.js",
+    "map.js",
     "video.js",
     "grid.js",
 )  # one scope, in this order

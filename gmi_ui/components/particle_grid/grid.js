@@ -97,6 +97,7 @@ function paintFrame(frame) {
   arrangePast(frame);
   if (hasRun) paintSides(frame, shownSides(frame));
   else paintWelcome(frame);
+  paintMap(frame, hasRun ? shownSides(frame) : {});
   paintStatus(frame);
   if (viewer.open) paintViewer();
 }
