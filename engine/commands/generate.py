@@ -221,8 +221,8 @@ def run_one(
 
     warn_of_cut_words(settings.prompt, models)
     warn_of_doubts(settings.prompt, models)
-    pictures = {"examples": given.examples, "seen": given.seen, "liked": given.liked}
-    ours = tasks.generate(settings, *models, **pictures, watch=show_search())
+    examples, seen, liked = given
+    ours = tasks.generate(settings, *models, examples=examples, seen=seen, liked=liked, watch=show_search())
     if ours.aim:
         print(f"note: {ours.aim}", file=sys.stderr)
     sides = {"ours": ours} | ({"baseline": ours.baseline()} if settings.baseline else {})

@@ -141,7 +141,7 @@ def test_a_cell_that_fails_says_so_and_the_rest_goes_on(tab: Tab, monkeypatch: p
         (("colour", "red"), "no setting"),
     ],
 )
-def test_what_cannot_be_plotted_is_told_and_nothing_runs(tab: Tab, asked: tuple[str, ...], told: str) -> None:
+def test_what_cannot_be_plotted_is_told_and_nothing_runs(tab: Tab, asked: Any, told: str) -> None:
     press(tab, *asked)
     assert tab.session.plotting is None
     assert tab.session.notice is not None and told in tab.session.notice.text

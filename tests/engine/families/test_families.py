@@ -375,7 +375,7 @@ def test_stages_of_a_command(
     row = replace(read_row(tiny_bundle / "avatars"), name="mosaic", family="dalle_dvae", prompt_model="clip-other")
     monkeypatch.setattr(generate_command, "list_models", lambda: (row,))
     parsed = command_module._parser().parse_args(["generate", "x", "--model", "mosaic", "--out", "y", *options])
-    settings = generate_command._settings(parsed)
+    settings = generate_command.settings_of(parsed)
     assert (settings.flow.steps, settings.flow.detail_steps) == expected
     assert settings.prompt_model == "clip-other"
 

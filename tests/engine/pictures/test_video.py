@@ -1,7 +1,7 @@
 """Videos: every frame is in the file, at its time; what cannot be written says so and leaves nothing behind."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,10 +58,10 @@ def test_a_single_frame_is_a_video_too(tmp_path: Path) -> None:
 def test_mp4_gets_every_frame_and_holds_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[bytes] = []
 
-    def write_frames(path: str, size: tuple[int, int], **options: Any) -> Iterator[None]:
+    def write_frames(path: str, size: tuple[int, int], **options: Any) -> Generator[None, bytes, None]:
         assert size == (20, 12) and options["fps"] == FRAMES_A_SECOND and options["macro_block_size"] == 2
         while True:
-            sent.append((yield))  # type: ignore[misc]
+            sent.append((yield))
 
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", SimpleNamespace(write_frames=write_frames))
     monkeypatch.setattr(video, "has_mp4", lambda: True)

@@ -79,13 +79,14 @@ def test_a_video_waits_for_the_run_and_can_be_cancelled(slow_services: Services)
     assert ask(slow_services, "save_video", format="webp", side=BOTH) == {}
     session = slow_services.sessions.get(TOKEN)
     assert session.notice is not None and "already" in session.notice.text
-    assert session.filming is not None and session.filming.moment.phase is Phase.WAITING
+    filming = session.filming
+    assert filming is not None and filming.moment.phase is Phase.WAITING
     run.stop()
-    wait_until(lambda: session.filming.moment.share)
+    wait_until(lambda: filming.moment.share)
     assert ask(slow_services, "cancel_video") is True
-    wait_for_end(session.filming)
-    assert session.filming.moment.phase is Phase.STOPPED
-    assert not list(session.filming.path.parent.iterdir())
+    wait_for_end(filming)
+    assert [filming.moment.phase] == [Phase.STOPPED]
+    assert not list(filming.path.parent.iterdir())
     assert ask(slow_services, "cancel_video") is False
 
 
