@@ -21,6 +21,9 @@ def parse(arguments: Sequence[str] | None = None) -> LaunchOptions:
     """The command line. Ends the program with a message for options that do not go together."""
     parser = argparse.ArgumentParser(description="Type a prompt, watch different pictures form.")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    parser.add_argument(
+        "--window", action="store_true", help="open a window of its own instead; needs: pip install pywebview"
+    )
     parser.add_argument("--host", default=LaunchOptions.host, help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, help="port (default: the first free one from 7860)")
     parser.add_argument(
@@ -66,6 +69,7 @@ def parse(arguments: Sequence[str] | None = None) -> LaunchOptions:
             device=chosen.device,
             threads=chosen.threads,
             browser=not chosen.no_browser,
+            window=chosen.window,
             share=chosen.share,
             auth=chosen.auth,
             allow_hosts=tuple(chosen.allow_host),
@@ -117,10 +121,10 @@ def _root_path(text: str) -> str:
 
 
 def main() -> int:
-    """Runs until interrupted, which is exit code 130."""
-    options = parse()
+    """Runs until interrupted, which is exit code 130, or until its window is closed."""
+    options, code = parse(), INTERRUPTED_CODE
     try:
-        launch(options)
+        code = INTERRUPTED_CODE if launch(options) else 0
     except OptionsError as error:
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         return 2
@@ -129,8 +133,8 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:  # while it started, or once more while it ended
         pass
-    _leave_if_busy(INTERRUPTED_CODE)
-    return INTERRUPTED_CODE
+    _leave_if_busy(code)
+    return code
 
 
 def _leave_if_busy(code: int, patience: float = 3.0) -> None:

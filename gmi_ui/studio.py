@@ -4,6 +4,7 @@ import importlib.util
 import os
 import time
 import webbrowser
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ from gmi_ui.tabs.generate import DEFAULTS
 from gmi_ui.temporary import remove_halves_of_files, upload_folder
 from gmi_ui.theme import studio_theme
 from gmi_ui.tokens import Tokens
+from gmi_ui.window import open_window, why_not
 
 TITLE = "GMI Studio"
 LOOK_EVERY = 0.1  # seconds, for the end
@@ -53,6 +55,7 @@ HANDLERS = 24
 # The components of our own.
 INSTALL_MCP = "Install it with: pip install 'gradio[mcp]'"
 PARTS = (run_bar, particle_grid, version_history, workspace_view, painter, history, model_library, lab, plot)
+WINDOW = "window"  # in the cache: what a window of the studio's own keeps
 LAST_RUNS = "last-runs"  # the folder for the last run of each page
 _HERE = Path(__file__).parent
 _HEADER_JS = """window.studio.applyTheme();
@@ -69,6 +72,7 @@ class LaunchOptions:
     device: str = "auto"
     threads: int | None = None  # None: as many as cores are free
     browser: bool = True
+    window: bool = False  # of the studio's own, in place of the browser's
     share: bool = False
     auth: tuple[str, str] | None = None
     allow_hosts: tuple[str, ...] = ()  # more names under which the page is reached
@@ -126,9 +130,9 @@ class Server:
     services: Services
     address: str
 
-    def wait(self) -> None:
-        """Returns when the server was closed; a person's interruption passes through."""
-        while self.page.is_running:
+    def wait(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Returns when the server was closed, or `until` is true; a person's interruption passes through."""
+        while self.page.is_running and not until():
             time.sleep(LOOK_EVERY)
 
     def end(self) -> Path | None:
@@ -159,7 +163,7 @@ def serve(models: Models, options: LaunchOptions) -> Server:
         _begin_mcp(page)
     models.warm(DEFAULTS)
     address = page.share_url or place.address
-    if options.browser:
+    if options.browser and not options.window:
         webbrowser.open(address)
     return Server(page, services, address)
 
@@ -251,11 +255,15 @@ def check_mcp(is_wanted: bool) -> None:
         raise OptionsError(f"--mcp: a package is missing that it needs. {INSTALL_MCP}")
 
 
-def launch(options: LaunchOptions) -> None:
-    """The studio with the engine's models, until it is interrupted. Raises OptionsError."""
+def launch(options: LaunchOptions) -> bool:
+    """The studio with the engine's models, until it is interrupted, which is True, or its window closed.
+
+    Raises OptionsError.
+    """
     check_device(options.device)
     check_mcp(options.mcp)
     server = serve(Models(engine_loaders(options.device, options.threads)), options)
+    is_interrupted = True
     with suppress(KeyboardInterrupt):  # it may come before the waiting begins
         print(f"{TITLE} is at {server.address} (Ctrl+C ends it)", flush=True)
         if options.host not in LOOPBACK and options.auth is None:
@@ -263,8 +271,29 @@ def launch(options: LaunchOptions) -> None:
                 "Everybody who can reach this machine can use it. --auth user:password asks for a name.",
                 flush=True,
             )
-        server.wait()
+        if options.window and _was_in_window(server, options):
+            is_interrupted = False
+        else:
+            server.wait()
     print("Ending after this step (Ctrl+C once more ends at once)", flush=True)
     kept = server.end()
     if kept is not None:
         print(f"The pictures of the unfinished run are in {kept}", flush=True)
+    return is_interrupted
+
+
+def _was_in_window(server: Server, options: LaunchOptions) -> bool:
+    """Shows the studio in a window until that is closed; where there can be none, says why and opens the browser."""
+    window = open_window(TITLE, server.address, cache_folder() / WINDOW)
+    try:
+        server.wait(until=lambda: window.poll() is not None)
+    finally:
+        window.terminate()
+    reason = why_not(window)
+    if not reason:
+        return True
+    print(reason, flush=True)
+    if options.browser:
+        print("The browser shows the studio instead.", flush=True)
+        webbrowser.open(server.address)
+    return False

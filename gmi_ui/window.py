@@ -1,0 +1,46 @@
+"""The studio in a window of its own, by pywebview: an optional package, which the desktop's own web view draws for.
+
+The window is another process: what draws it may crash, and the studio with its pictures goes on.
+"""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+SIZE, LEAST = (1360, 900), (420, 600)  # pixels
+INSTALL = "Install it with: pip install pywebview (on Linux: pip install 'pywebview[qt]')"
+
+
+def open_window(title: str, address: str, folder: Path) -> subprocess.Popen[str]:
+    """A process that shows a page and ends, with code 0, when its window is closed.
+
+    folder: where the window keeps what a browser would, such as the page's last settings.
+    """
+    command = [sys.executable, "-m", __name__, title, address, str(folder)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+
+
+def why_not(window: subprocess.Popen[str]) -> str:
+    """Why a process that has ended could show no window; "" where it could."""
+    told = window.communicate()[1].strip().splitlines()
+    if window.returncode == 0:
+        return ""
+    if importlib.util.find_spec("webview") is None:
+        return f"--window: a package is missing that it needs. {INSTALL}"
+    why = told[-1 if told[0].startswith("Traceback") else 0] if told else f"exit code {window.returncode}"
+    return f"--window: no window can be opened here ({why.rstrip('.')})."
+
+
+def main() -> None:
+    """Shows the page that the command line names."""
+    import webview
+
+    title, address, folder = sys.argv[1:]
+    webview.settings["ALLOW_DOWNLOADS"] = True
+    webview.create_window(title, address, width=SIZE[0], height=SIZE[1], min_size=LEAST)
+    webview.start(private_mode=False, storage_path=folder)
+
+
+if __name__ == "__main__":
+    main()
