@@ -1,11 +1,13 @@
 """Whether the studio's memory grows while people use it.
 
-    python -m experiments.soak [--minutes 30] [--tabs 6]
+    python -m experiments.soak [--minutes 30] [--tabs 6] [--faults]
 
 starts the studio with the bundled models in a process and folders of its own, opens browser tabs in an installed
 Chromium, and has them all run at once, over and over: new prompts and seeds, earlier steps looked at, all pictures
 saved, now and then a reload. Prints a Markdown table of the studio's memory (resident bytes) after each round, and its
-growth: the slope of a line through the rounds of the second half, when caches are full. Needs playwright
+growth: the slope of a line through the rounds of the second half, when caches are full. With --faults something goes
+wrong in every round, and all else has to go on: models that are damaged or missing, files that are no pictures,
+uploads that break off, requests of nonsense, pages that are closed in the middle of a run. Needs playwright
 (requirements-dev.txt).
 """
 
@@ -77,14 +79,19 @@ def finish(page: Page, before: str) -> None:
     saved.value.delete()
 
 
-def rounds(browser: Browser, address: str, chosen: argparse.Namespace) -> Iterator[int]:
-    """Has all tabs run at once, over and over; yields after each round how many runs there were."""
+def rounds(browser: Browser, address: str, chosen: argparse.Namespace, folder: Path) -> Iterator[int]:
+    """Has all tabs run at once, over and over; yields after each round how many runs there were.
+
+    folder: for the files of --faults.
+    """
     pages = [browser.new_page() for _ in range(chosen.tabs)]
     for page in pages:
         page.set_default_timeout(TIMEOUT)
         page.goto(address)
         page.wait_for_selector(".welcome-pictures img")
     for number in itertools.count(1):
+        if chosen.faults:
+            FAULTS[number % len(FAULTS)](pages[number % len(pages)], folder)
         before = [
             begin(page, PROMPTS[(number + tab) % len(PROMPTS)], number * len(pages) + tab, chosen.n, chosen.steps)
             for tab, page in enumerate(pages)
@@ -96,6 +103,71 @@ def rounds(browser: Browser, address: str, chosen: argparse.Namespace) -> Iterat
             page.reload()
             page.wait_for_selector("#particle-grid .cell img")
         yield number * len(pages)
+
+
+def break_model(page: Page, folder: Path) -> None:
+    """Chooses a file that is cut off, then one that is not there, then the bundled model again."""
+    damaged = folder / "damaged.safetensors"
+    damaged.write_bytes((ROOT / "assets/fashion/generator.safetensors").read_bytes()[:100_000])
+    box = page.locator("#control-model input")
+    for name in (str(damaged), "nowhere.safetensors"):
+        box.fill(name)
+        box.press("Enter")
+        page.wait_for_selector("#particle-grid .notice:not([hidden])")
+        page.click('#particle-grid [data-role="dismiss"]')
+    box.fill("avatars")
+    box.press("Enter")
+
+
+def break_picture(page: Page, folder: Path) -> None:
+    """Restores a file that is no picture."""
+    garbage = folder / "garbage.png"
+    garbage.write_bytes(os.urandom(1_000_000))
+    with page.expect_file_chooser() as chooser:
+        page.click("#restore-picture")
+    chooser.value.set_files(garbage)
+    page.wait_for_selector("#particle-grid .notice:not([hidden])")
+    page.click('#particle-grid [data-role="dismiss"]')
+
+
+def break_upload(page: Page, folder: Path) -> None:
+    """Begins an upload of 20 MB and breaks it off."""
+    page.evaluate(
+        """async () => {
+            const body = new FormData();
+            body.append("files", new Blob([new Uint8Array(2e7)]), "large.png");
+            const control = new AbortController();
+            setTimeout(() => control.abort(), 30);
+            await fetch("/gradio_api/upload", { method: "POST", body, signal: control.signal }).catch(() => null);
+        }"""
+    )
+
+
+def break_request(page: Page, folder: Path) -> None:
+    """Asks the page's own functions for nonsense, a hundred times."""
+    page.evaluate(
+        """async () => {
+            const headers = { "Content-Type": "application/json" };
+            for (let i = 0; i < 100; i += 1) {
+                const asked = { data: { token: "x".repeat(i) }, fn_name: "newest_frame", component_id: i };
+                const request = { method: "POST", headers, body: JSON.stringify(asked) };
+                await fetch("/gradio_api/component_server", request);
+            }
+        }"""
+    )
+
+
+def leave_run(page: Page, folder: Path) -> None:
+    """Another page begins a long run and is closed in the middle of it."""
+    other = page.context.new_page()
+    other.goto(page.url)
+    other.wait_for_selector(".welcome-pictures img, #particle-grid .cell img")
+    begin(other, "a man who leaves", 1, 4, 500)
+    other.wait_for_selector('#particle-grid .results[data-phase="running"]', timeout=TIMEOUT)
+    other.close()
+
+
+FAULTS = (break_model, break_picture, break_upload, break_request, leave_run)
 
 
 def growth(minutes: Sequence[float], megabytes: Sequence[float]) -> float:
@@ -114,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tabs", type=int, default=6)
     parser.add_argument("--n", type=int, default=4, help="pictures of each run")
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--faults", action="store_true", help="something goes wrong in every round")
     chosen = options.parse(parser, QUICK, arguments)
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
@@ -128,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ):
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         began = time.monotonic()
-        for runs in rounds(browser, address, chosen):
+        for runs in rounds(browser, address, chosen, Path(folder)):
             minutes.append((time.monotonic() - began) / 60)
             megabytes.append(process.memory_info().rss / 1e6)
             print(f"| {minutes[-1]:.1f} | {runs} | {megabytes[-1]:.0f} |", flush=True)
@@ -136,7 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 break
         browser.close()
     print(f"\n{megabytes[0]:.0f} MB after the first round, {megabytes[-1]:.0f} MB at the end;", end=" ")
-    print(f"{growth(minutes, megabytes):+.2f} MB a minute in the second half")
+    print(f"{growth(minutes, megabytes):+.2f} MB a minute in the second half", end=" ")
+    middle = megabytes[len(megabytes) // 2]
+    print(f"({100 * (megabytes[-1] / middle - 1):+.1f} % from its beginning to its end)")
 
 
 if __name__ == "__main__":

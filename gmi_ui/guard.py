@@ -25,6 +25,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.requests import ClientDisconnect
+
 from gmi_ui.temporary import MOST_UPLOADED, remove_halves, trim, upload_folder
 from gmi_ui.tokens import Tokens
 
@@ -424,6 +426,8 @@ class Guard:
         except RefusedError as error:
             if not has_begun:
                 await _answer(send, error.refusal)
+        except ClientDisconnect:  # nobody is left to be answered
+            pass
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An upload leaves nothing but its whole files, however it ends."""

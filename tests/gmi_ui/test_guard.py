@@ -1,5 +1,6 @@
 """Who may speak to the studio: the whole HTTP surface, walked as a page of another place and without login."""
 
+import asyncio
 import http.client
 import json
 import re
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import ClientDisconnect
 
 from gmi_ui import studio
-from gmi_ui.guard import MOST_BEFORE_LOGIN, MOST_JSON, TOKEN_PLACE, Asked, Attempts, Gate, Names, name_of
+from gmi_ui.guard import MOST_BEFORE_LOGIN, MOST_JSON, TOKEN_PLACE, Asked, Attempts, Gate, Guard, Names, name_of
 from gmi_ui.studio import LaunchOptions, Server, serve
 from gmi_ui.tokens import Tokens
 from tests.browser.helpers import free_port
@@ -331,3 +333,21 @@ def test_a_root_path_of_the_proxy_is_left_off() -> None:
     scope = {"method": "GET", "path": "/tools/studio/config", "headers": [(b"Host", b"a")], "client": ("1.2.3.4", 5)}
     assert Asked.of(scope, "/tools/studio").path == "/config"
     assert Asked.of(scope, "/tools/stud").path == "/tools/studio/config"
+
+
+def test_who_went_away_is_not_answered_and_nothing_is_logged() -> None:
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise ClientDisconnect
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    headers = [(b"host", HOST.encode()), (b"content-type", b"multipart/form-data; boundary=x")]
+    scope = {"type": "http", "method": "POST", "path": f"{API}/upload", "headers": headers, "client": ("127.0.0.1", 1)}
+    asyncio.run(Guard(app, gate=Gate(Names("127.0.0.1"), Tokens()))(scope, receive, send))
+    assert sent == []
