@@ -3,11 +3,14 @@
 The window is another process: what draws it may crash, and the studio with its pictures goes on.
 """
 
+import importlib
 import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+PACKAGE = "webview"  # of pywebview
 SIZE, LEAST = (1360, 900), (420, 600)  # pixels
 INSTALL = "Install it with: pip install pywebview (on Linux: pip install 'pywebview[qt]')"
 
@@ -26,7 +29,7 @@ def why_not(window: subprocess.Popen[str]) -> str:
     told = window.communicate()[1].strip().splitlines()
     if window.returncode == 0:
         return ""
-    if importlib.util.find_spec("webview") is None:
+    if importlib.util.find_spec(PACKAGE) is None:
         return f"--window: a package is missing that it needs. {INSTALL}"
     why = told[-1 if told[0].startswith("Traceback") else 0] if told else f"exit code {window.returncode}"
     return f"--window: no window can be opened here ({why.rstrip('.')})."
@@ -34,8 +37,7 @@ def why_not(window: subprocess.Popen[str]) -> str:
 
 def main() -> None:
     """Shows the page that the command line names."""
-    import webview
-
+    webview: Any = importlib.import_module(PACKAGE)
     title, address, folder = sys.argv[1:]
     webview.settings["ALLOW_DOWNLOADS"] = True
     webview.create_window(title, address, width=SIZE[0], height=SIZE[1], min_size=LEAST)
