@@ -30,6 +30,10 @@
       localStorage.setItem(THEME_KEY, dark ? "dark" : "light");
     },
 
+    showKeys() {
+      document.querySelector("dialog.keys").showModal();
+    },
+
     // Gradio follows the system's preference; a choice made here wins over it.
     applyTheme() {
       const chosen = localStorage.getItem(THEME_KEY);
@@ -129,7 +133,7 @@
   window.addEventListener("pagehide", () => sessionStorage.setItem(TOKEN_KEY, window.studio.token));
   window.addEventListener("pageshow", () => sessionStorage.removeItem(TOKEN_KEY));
 
-  // --- keys: Ctrl+Enter (or Enter in the prompt) runs, Esc stops
+  // --- keys: Ctrl+Enter (or Enter in the prompt) runs, Esc stops, ? shows all keys
 
   const shownOne = (selector) => [...document.querySelectorAll(selector)].find((found) => found.offsetParent !== null);
 
@@ -143,6 +147,8 @@
       shownOne('[data-action="run"]')?.click();
     } else if (event.key === "Escape" && !event.target.closest?.('[aria-expanded="true"]')) {
       shownOne('[data-action="stop"]:not(:disabled)')?.click();
+    } else if (event.key === "?" && !event.target.closest?.('textarea, input:not([type="range"])')) {
+      window.studio.showKeys();
     }
   }
   document.addEventListener("keydown", onKey, { capture: true });

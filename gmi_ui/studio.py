@@ -60,6 +60,7 @@ LAST_RUNS = "last-runs"  # the folder for the last run of each page
 _HERE = Path(__file__).parent
 _HEADER_JS = """window.studio.applyTheme();
 element.querySelector('[data-role="theme"]').addEventListener("click", window.studio.toggleTheme);
+element.querySelector('[data-role="keys"]').addEventListener("click", window.studio.showKeys);
 watch("value", () => { if (props.value?.task) window.studio.goTo(props.value.task); });"""
 
 

@@ -48,6 +48,7 @@ function makeCell(sideName, index) {
   score.append(label, number);
   cell.append(picture, score);
   cell.addEventListener("click", () => openViewer(sideName, index));
+  cell.addEventListener("keydown", (event) => actByKey(event, sideName, index));
   const place = document.createElement("div");
   place.className = "cell-place";
   place.append(cell);

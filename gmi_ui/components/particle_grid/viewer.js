@@ -136,6 +136,25 @@ async function handOver(to) {
   else wakeFeed();
 }
 
+// On a focused cell: what the viewer offers for the picture, and the arrows to the next ones.
+function actByKey(event, side, index) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !feed.frame.sides?.[side]) return;
+  const key = event.key.toLowerCase();
+  const cells = [...event.currentTarget.closest(".cells").querySelectorAll(".cell")];
+  const top = (cell) => Math.round(cell.getBoundingClientRect().top);
+  const columns = cells.filter((cell) => top(cell) === top(cells[0])).length;
+  const steps = { arrowleft: -1, arrowright: 1, arrowup: -columns, arrowdown: columns };
+  const to = { e: "edit", i: "inpaint", t: "translate" }[key];
+  if (steps[key]) cells[index + steps[key]]?.focus();
+  else if (key === "s") savePictures({ side, index, step: shownStep(feed.frame), scale: 1 });
+  else if (key === "m" && own.more_like_this) trigger("more_like_this", { side, index, step: shownStep(feed.frame) });
+  else if (props.hand_over[to] && shownSides(feed.frame)[side].leads_to.includes(to)) {
+    Object.assign(viewed, { side, index });
+    handOver(to);
+  } else return;
+  event.preventDefault();
+}
+
 for (const [event, words] of Object.entries(own)) {
   const button = viewerButton(words, () => leaveViewerWith(event));
   button.dataset.role = event === "more_like_this" ? "more" : event;
