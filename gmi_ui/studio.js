@@ -66,6 +66,7 @@
 
     settle(task) {
       settled.add(task);
+      openPanels(task);
     },
 
     arrivalKey,
@@ -189,6 +190,36 @@
       }
     }, 0);
   });
+
+  // --- panels that a person has opened are open again on the next page
+
+  const PANELS_KEY = "studio-panels";
+  const panelName = (head) => `${shownTab()} ${head.firstElementChild.textContent.trim()}`;
+  const shownTab = () => document.querySelector('[role="tab"][aria-selected="true"]')?.dataset.tabId;
+  function openedPanels() {
+    try {
+      return new Set(JSON.parse(localStorage.getItem(PANELS_KEY) ?? "[]"));
+    } catch {
+      return new Set();
+    }
+  }
+  document.addEventListener("click", (event) => {
+    const head = event.target.closest?.(".label-wrap");
+    if (!head) return;
+    setTimeout(() => {
+      const opened = openedPanels();
+      if (head.classList.contains("open")) opened.add(panelName(head));
+      else opened.delete(panelName(head));
+      localStorage.setItem(PANELS_KEY, JSON.stringify([...opened]));
+    }, 0);
+  });
+  function openPanels(task) {
+    if (shownTab() !== task) return;
+    const opened = openedPanels();
+    for (const head of document.querySelectorAll(".label-wrap:not(.open)")) {
+      if (head.offsetParent !== null && opened.has(panelName(head))) head.click();
+    }
+  }
 
   // --- files dropped and pictures pasted anywhere go the way of the shown tab's upload button
 
