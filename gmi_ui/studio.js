@@ -240,8 +240,15 @@
     return "Drop a saved picture to restore its settings";
   }
 
+  // gradio puts the input before its button; other buttons may have theirs beside them.
+  function inputOf(button) {
+    const inputs = [...button.parentElement.querySelectorAll('input[type="file"]')];
+    return inputs.findLast((input) => input.compareDocumentPosition(button) & Node.DOCUMENT_POSITION_FOLLOWING);
+  }
+
   function take(files) {
-    const input = shownOne(takers)?.parentElement?.querySelector('input[type="file"]');
+    const taker = shownOne(takers);
+    const input = taker && inputOf(taker);
     if (!input || !files.length) return;
     const taken = new DataTransfer();
     for (const file of input.multiple ? files : [files[0]]) taken.items.add(file);
