@@ -1,6 +1,5 @@
 """The API by the ways in which programs use it: gradio's client, plain HTTP, tools for MCP."""
 
-import asyncio
 import http.client
 import importlib.util
 import json
@@ -42,7 +41,7 @@ from tests.gmi_ui.tiny import (
     tiny_models,
     tiny_row,
 )
-from tests.gmi_ui.waiting import wait_for_end, wait_until
+from tests.gmi_ui.waiting import awaited, wait_for_end, wait_until
 
 API = "/gradio_api"
 JSON = {"Content-Type": "application/json"}
@@ -482,6 +481,6 @@ def test_the_endpoints_are_tools() -> None:
 
     try:
         assert ask(server, "POST", "/mcp", b"{}", {**JSON, "Origin": "http://evil.test"})[0] == 403
-        asyncio.run(use())
+        awaited(use())
     finally:
         server.close()

@@ -1,6 +1,5 @@
 """Who may speak to the studio: the whole HTTP surface, walked as a page of another place and without login."""
 
-import asyncio
 import http.client
 import json
 import re
@@ -18,6 +17,7 @@ from gmi_ui.studio import LaunchOptions, Server, serve
 from gmi_ui.tokens import Tokens
 from tests.browser.helpers import free_port
 from tests.gmi_ui.tiny import tiny_models
+from tests.gmi_ui.waiting import awaited
 
 API = "/gradio_api"
 HOST = "127.0.0.1:7860"
@@ -349,5 +349,5 @@ def test_who_went_away_is_not_answered_and_nothing_is_logged() -> None:
 
     headers = [(b"host", HOST.encode()), (b"content-type", b"multipart/form-data; boundary=x")]
     scope = {"type": "http", "method": "POST", "path": f"{API}/upload", "headers": headers, "client": ("127.0.0.1", 1)}
-    asyncio.run(Guard(app, gate=Gate(Names("127.0.0.1"), Tokens()))(scope, receive, send))
+    awaited(Guard(app, gate=Gate(Names("127.0.0.1"), Tokens()))(scope, receive, send))
     assert sent == []

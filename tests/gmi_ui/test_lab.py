@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from engine.lab.settings import LIMITS, SAMPLERS, TARGETS
 from gmi_ui.components.lab.functions import MOST_FRAMES, MOST_OF_A_PAGE, PLANE, lab_functions
 from gmi_ui.components.lab.words import words
+from tests.gmi_ui.waiting import awaited
 
 TOKEN = "ab" * 16
 SMALL = {"target": "two moons", "n": 30, "steps": 20}
@@ -24,13 +24,12 @@ def functions() -> dict[str, Any]:
 
 
 def answered(function: Any, *requests: Any) -> list[dict[str, Any]]:
-    """The answers of requests that are made at once, on a thread of its own (see `test_server_functions`)."""
+    """The answers of requests that are made at once."""
 
     async def all_of_them() -> list[Any]:
         return list(await asyncio.gather(*map(function, requests)))
 
-    with ThreadPoolExecutor(1) as pool:
-        return [json.loads(bytes(answer.body)) for answer in pool.submit(asyncio.run, all_of_them()).result()]
+    return [json.loads(bytes(answer.body)) for answer in awaited(all_of_them())]
 
 
 def frames(functions: dict[str, Any], **request: Any) -> dict[str, Any]:

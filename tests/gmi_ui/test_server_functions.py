@@ -1,10 +1,8 @@
 """The functions that the page calls directly: nothing in a request is trusted."""
 
-import asyncio
 import json
 import threading
 import time
-from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from gmi_ui.studio import HANDLERS, LaunchOptions, serve
 from tests.browser.helpers import free_port
 from tests.gmi_ui.test_guard import LOGIN, call, log_in, page_token
 from tests.gmi_ui.tiny import tiny_models, tiny_settings
-from tests.gmi_ui.waiting import wait_for_end, wait_until
+from tests.gmi_ui.waiting import awaited, wait_for_end, wait_until
 
 TOKEN = "ab" * 16
 
@@ -32,12 +30,6 @@ def functions(services: Services) -> dict[str, Any]:
 
 def newest_frame(services: Services, **request: Any) -> Response:
     return awaited(functions(services)["newest_frame"]({"token": TOKEN, **request}))
-
-
-def awaited(answer: Coroutine[Any, Any, Any]) -> Any:
-    """On a thread of its own: a browser test of the same session leaves a loop running on this one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, answer).result()
 
 
 def frame(services: Services, **request: Any) -> dict[str, Any]:

@@ -1,9 +1,18 @@
 """Waiting for a condition instead of sleeping."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from gmi_ui.runs.work import Phase, Work
+
+
+def awaited(answer: Coroutine[Any, Any, Any]) -> Any:
+    """On a thread of its own: a browser test of the same session leaves a loop running on this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, answer).result()
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 60.0) -> None:
