@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import tempfile
 import time
 import webbrowser
 from collections.abc import Callable
@@ -52,8 +53,8 @@ INTERRUPTED = "interrupted"  # in the cache: pictures of runs that the studio's 
 MAX_UPLOAD = 2 << 30  # bytes; what is too large for the engine it says itself, and better
 # Threads for what clicks ask for, such as loading. Not 40: gradio then takes them from those that every request needs.
 HANDLERS = 24
-# The components of our own.
 INSTALL_MCP = "Install it with: pip install 'gradio[mcp]'"
+# The components of our own.
 PARTS = (run_bar, particle_grid, version_history, workspace_view, painter, history, model_library, lab, plot)
 WINDOW = "window"  # in the cache: what a window of the studio's own keeps
 LAST_RUNS = "last-runs"  # the folder for the last run of each page
@@ -285,12 +286,13 @@ def launch(options: LaunchOptions) -> bool:
 
 def _was_in_window(server: Server, options: LaunchOptions) -> bool:
     """Shows the studio in a window until that is closed; where there can be none, says why and opens the browser."""
-    window = open_window(TITLE, server.address, cache_folder() / WINDOW)
-    try:
-        server.wait(until=lambda: window.poll() is not None)
-    finally:
-        window.terminate()
-    reason = why_not(window)
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
+        window = open_window(TITLE, server.address, cache_folder() / WINDOW, log)
+        try:
+            server.wait(until=lambda: window.poll() is not None)
+        finally:
+            window.terminate()
+        reason = why_not(window, log)
     if not reason:
         return True
     print(reason, flush=True)

@@ -8,27 +8,29 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PACKAGE = "webview"  # of pywebview
 SIZE, LEAST = (1360, 900), (420, 600)  # pixels
 INSTALL = "Install it with: pip install pywebview (on Linux: pip install 'pywebview[qt]')"
 
 
-def open_window(title: str, address: str, folder: Path) -> subprocess.Popen[str]:
+def open_window(title: str, address: str, folder: Path, log: IO[str]) -> subprocess.Popen[bytes]:
     """A process that shows a page and ends, with code 0, when its window is closed.
 
-    folder: where the window keeps what a browser would, such as the page's last settings.
+    folder: where the window keeps what a browser would, such as the page's last settings; log: a file for what it
+    says, which may be much: a pipe that nobody reads would stop it.
     """
     command = [sys.executable, "-m", __name__, title, address, str(folder)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+    return subprocess.Popen(command, stderr=log, cwd=Path(__file__).parent.parent)
 
 
-def why_not(window: subprocess.Popen[str]) -> str:
-    """Why a process that has ended could show no window; "" where it could."""
-    told = window.communicate()[1].strip().splitlines()
-    if window.returncode == 0:
+def why_not(window: subprocess.Popen[bytes], log: IO[str]) -> str:
+    """Why a process could show no window, once it has ended; "" where it could."""
+    if window.wait() == 0:
         return ""
+    log.seek(0)
+    told = log.read().strip().splitlines()
     if importlib.util.find_spec(PACKAGE) is None:
         return f"--window: a package is missing that it needs. {INSTALL}"
     why = told[-1 if told[0].startswith("Traceback") else 0] if told else f"exit code {window.returncode}"

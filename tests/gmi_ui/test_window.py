@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,12 @@ def create_window(*given, **options): pass
 def start(**options): raise RuntimeError("there is no screen.")
 """
 CRASHING = "import os; os.abort()"
+TALKING = (
+    SHOWING
+    + """
+print("much to say " * 100_000, file=sys.stderr)
+"""
+)
 
 
 @pytest.fixture
@@ -37,11 +44,16 @@ def pywebview(text: str, folder: Path, told: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
 
 
+def why_no_window(folder: Path, title: str = "x") -> str:
+    with tempfile.TemporaryFile("w+") as log:
+        return why_not(open_window(title, "http://127.0.0.1:1/", folder, log), log)
+
+
 def test_a_page_is_shown_until_its_window_is_closed(
     tmp_path: Path, told: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pywebview(SHOWING, tmp_path, told, monkeypatch)
-    assert why_not(open_window("GMI Studio", "http://127.0.0.1:1/", tmp_path / "kept")) == ""
+    assert why_no_window(tmp_path / "kept", "GMI Studio") == ""
     shown = json.loads(told.read_text())
     assert shown == {
         "ALLOW_DOWNLOADS": True,
@@ -52,19 +64,26 @@ def test_a_page_is_shown_until_its_window_is_closed(
     }
 
 
+def test_a_window_that_says_much_goes_on(tmp_path: Path, told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pywebview(TALKING, tmp_path, told, monkeypatch)
+    with tempfile.TemporaryFile("w+") as log:
+        window = open_window("x", "http://127.0.0.1:1/", tmp_path, log)
+        assert window.wait(60) == 0
+
+
 @pytest.mark.parametrize(("text", "why"), [(FAILING, "RuntimeError: there is no screen)."), (CRASHING, "exit code -6")])
 def test_why_there_is_no_window_is_told(
     text: str, why: str, tmp_path: Path, told: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pywebview(text, tmp_path, told, monkeypatch)
-    assert why in why_not(open_window("x", "http://127.0.0.1:1/", tmp_path))
+    assert why in why_no_window(tmp_path)
 
 
 def test_without_the_package_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "webview.py").write_text("raise ImportError('none')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install pywebview" in why_not(open_window("x", "http://127.0.0.1:1/", tmp_path))
+    assert "pip install pywebview" in why_no_window(tmp_path)
 
 
 @pytest.mark.parametrize(("text", "interrupted"), [(SHOWING, False), (FAILING, True)])
