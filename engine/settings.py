@@ -408,6 +408,14 @@ class FlowSettings:
         """1, or 2 from the first state of the second stage on."""
         return 2 if self.detail_steps and step >= self.steps - self.detail_steps else 1
 
+    def with_steps(self, steps: int) -> Self:
+        """The same with other steps, of which the second stage keeps its share."""
+        return replace(self, steps=steps, detail_steps=self.detail_steps_of(steps))
+
+    def detail_steps_of(self, steps: int) -> int:
+        """Of so many steps those of the second stage, by its share."""
+        return steps * self.detail_steps // self.steps
+
     @property
     def last_step(self) -> int:
         """Where a run with these settings ends."""

@@ -115,7 +115,7 @@ def shorter(
     """The same run with fewer steps, pictures or starts."""
     flow = settings.flow
     if steps:
-        flow = replace(flow, steps=steps, detail_steps=steps * flow.detail_steps // flow.steps)
+        flow = flow.with_steps(steps)
     if candidates and settings.candidates > 1:
         settings = replace(settings, candidates=candidates)
     return replace(settings, flow=flow, n=n or settings.n)

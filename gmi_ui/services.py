@@ -20,7 +20,6 @@ from gmi_ui.runs.worker import RunQueue
 from gmi_ui.sessions import Session, Sessions
 
 BUSY = "A run is going on already and was not touched. Stop it first (Esc), or wait until it ends."
-
 PLOTTING = "A plot is being drawn already and was not touched. Stop it first, or wait until it is done."
 
 
@@ -83,9 +82,7 @@ class Services:
     def plot(self, session: Session, work: Plotting) -> None:
         """Queues a plot for a tab. Raises NotPossibleError while the last one goes on."""
         if session.plotting is not None and not session.plotting.is_over:
-            raise BusyError(
-                "A plot is being drawn already and was not touched. Stop it first, or wait until it is done."
-            )
+            raise BusyError(PLOTTING)
         session.plotting = work
         self.queue.submit(work)
 

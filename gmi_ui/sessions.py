@@ -133,6 +133,11 @@ class Session:
         return tuple(work for work in (self.run, version.inversion if version else None) if work is not None)
 
     @property
+    def works_besides(self) -> tuple[Work, ...]:
+        """What is made for this tab besides, which pause and stop do not go to: a video, a plot."""
+        return tuple(work for work in (self.filming, self.plotting) if work is not None)
+
+    @property
     def active(self) -> Work | None:
         """What pause and stop go to: the run if it goes on, else the picture's inversion if that does."""
         return next((work for work in self.works if not work.is_over), None)
@@ -141,7 +146,7 @@ class Session:
     def newest_notice(self) -> Notice | None:
         """The tab's own message or one of its works', whichever came last."""
         own = None if self.notice and self.notice.passing and self.active is None else self.notice
-        works = [*self.works, *filter(None, (self.filming, self.plotting))]
+        works = (*self.works, *self.works_besides)
         notices = [own, self.workspace.notice, *(work.moment.notice for work in works)]
         return max((n for n in notices if n), key=lambda n: n.number, default=None)
 
@@ -152,8 +157,7 @@ class Session:
     @property
     def goes_on(self) -> bool:
         """Whether anything is being made for the tab."""
-        besides = (self.filming, self.plotting)
-        return self.active is not None or any(work is not None and not work.is_over for work in besides)
+        return any(not work.is_over for work in (*self.works, *self.works_besides))
 
     @property
     def is_used(self) -> bool:

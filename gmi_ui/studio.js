@@ -19,6 +19,10 @@
   }
 
   const settled = new Set(); // tabs whose controls show what was kept of them
+  let actedAt = 0; // when somebody last did something on the page
+  for (const act of ["pointerdown", "keydown", "input", "drop"]) {
+    document.addEventListener(act, () => { actedAt = performance.now(); }, { capture: true });
+  }
   const keptKey = (task) => `studio-kept-${task}`;
   const arrivalKey = (task) => `studio-arrival-${task}`;
 
@@ -34,6 +38,10 @@
       document.querySelector("dialog.keys").showModal();
     },
 
+    duration(seconds) {
+      return seconds < 90 ? `${Math.max(1, Math.round(seconds))} s` : `${Math.round(seconds / 60)} min`;
+    },
+
     // Gradio follows the system's preference; a choice made here wins over it.
     applyTheme() {
       const chosen = localStorage.getItem(THEME_KEY);
@@ -43,7 +51,7 @@
     // What the controls of a tab hold, kept so that a reload, or a new page once this one is closed, begins with it.
     keep(task, names, values) {
       if (!settled.has(task)) return; // they do not show yet what was kept
-      document.dispatchEvent(new CustomEvent("studio:controls", { detail: { task } }));
+      document.dispatchEvent(new CustomEvent("studio:controls", { detail: { task, actedAt } }));
       const arrival = Number(sessionStorage.getItem(arrivalKey(task)) ?? 0);
       const text = JSON.stringify({ arrival, values: Object.fromEntries(names.map((name, i) => [name, values[i]])) });
       for (const storage of [sessionStorage, localStorage]) {

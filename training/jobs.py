@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from engine.checkpoints import read_safetensors, write_safetensors
 from engine.system import runtime
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class Job:
@@ -113,10 +116,34 @@ def set_schedule(optimizer: torch.optim.Optimizer, step: int, steps: int, peak: 
         group["lr"] = rate * group.get("lr_scale", 1.0)
 
 
-def part_of(state: Mapping[str, Tensor], role: str) -> dict[str, Tensor]:
-    """One network's state dict, on the CPU, out of that of a module that holds several by their roles."""
-    prefix = f"{role}."
-    return {name.removeprefix(prefix): value.cpu() for name, value in state.items() if name.startswith(prefix)}
+State: TypeAlias = Mapping[str, Tensor]
+
+
+def _as_it_is(role: str, state: State) -> State:
+    return state
+
+
+def write_networks(
+    folder: Path, state: State, roles: Iterable[str], changed: Callable[[str, State], State] = _as_it_is
+) -> None:
+    """The networks that a module holds by their roles, each as a file in half precision.
+
+    state: the module's. changed: what is written of a network, by its role and its own state.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for role in roles:
+        prefix = f"{role}."
+        own = {name.removeprefix(prefix): value.cpu() for name, value in state.items() if name.startswith(prefix)}
+        write_safetensors(folder / f"{role}.safetensors", changed(role, own), dtype=torch.float16)
+
+
+def read_networks(
+    folder: Path, networks: AnyModule, roles: Iterable[str], changed: Callable[[str, State], State] = _as_it_is
+) -> AnyModule:
+    """The module with what `write_networks` has written. changed: what becomes of what a file holds."""
+    for role in roles:
+        networks.get_submodule(role).load_state_dict(changed(role, read_safetensors(folder / f"{role}.safetensors")))
+    return networks
 
 
 def trained(path: Path, script: str) -> Any:

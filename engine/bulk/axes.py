@@ -249,5 +249,5 @@ def with_value(settings: GenerateSettings, field: str, value: Value) -> Generate
 
 def _flow_with(flow: FlowSettings, field: str, value: Any) -> FlowSettings:
     if field == "steps":
-        return replace(flow, steps=value, detail_steps=value * flow.detail_steps // flow.steps)
+        return flow.with_steps(value)
     return replace(flow, **{field: value})

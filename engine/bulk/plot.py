@@ -1,6 +1,6 @@
 """A plot of two settings: which runs it is made of, and how they become one picture. Needs no torch."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,11 @@ class Cell:
         return self.column, self.row
 
     @property
+    def models(self) -> tuple[str, str]:
+        """The names of the generator and of the prompt model."""
+        return self.settings.model, self.settings.prompt_model
+
+    @property
     def name(self) -> str:
         """Of its folder."""
         return f"x{self.column}-y{self.row}"
@@ -50,10 +55,8 @@ class Plot:
     @property
     def by_model(self) -> tuple[Cell, ...]:
         """The cells in the order in which models need to be loaded once."""
-        models = list(dict.fromkeys((cell.settings.model, cell.settings.prompt_model) for cell in self.cells))
-        return tuple(
-            sorted(self.cells, key=lambda cell: models.index((cell.settings.model, cell.settings.prompt_model)))
-        )
+        models = list(dict.fromkeys(cell.models for cell in self.cells))
+        return tuple(sorted(self.cells, key=lambda cell: models.index(cell.models)))
 
     @property
     def sheet(self) -> PlotSheet:
@@ -113,13 +116,10 @@ def _settings(base_of: BaseOf, values: Mapping[str, Value]) -> GenerateSettings:
     model, preset = (values.get(name) for name in _SETTLING)
     settings = base_of(None if model is None else str(model), None if preset is None else str(preset))
     settings = replace(settings, baseline=False, beside=None)
-    for field, value in _others(values):
-        settings = with_value(settings, field, value)
+    for field, value in values.items():
+        if field not in _SETTLING:
+            settings = with_value(settings, field, value)
     return settings
-
-
-def _others(values: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
-    yield from ((field, value) for field, value in values.items() if field not in _SETTLING)
 
 
 def metadata(plot: Plot, models: Mapping[str, str], threads: int) -> dict[str, Any]:

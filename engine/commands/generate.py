@@ -111,7 +111,7 @@ def settings_of(options: argparse.Namespace) -> GenerateSettings:
         seed=options.seed,
         space=options.space,
         truncation_psi=options.truncation,
-        baseline=getattr(options, "baseline", False),
+        baseline=options.baseline,
         classes=_class_names(options.classes),
         class_count=options.class_count,
         relaxed_classes=options.relaxed_classes,
@@ -137,7 +137,7 @@ def _with_stages(flow: FlowSettings, options: argparse.Namespace, *, has_stages:
     if options.stage1 is None and options.stage2 is None:
         if options.steps is None:
             return flow
-        return replace(flow, steps=options.steps, detail_steps=options.steps * flow.detail_steps // flow.steps)
+        return flow.with_steps(options.steps)
     if options.steps is not None:
         raise SettingsError("steps: give --steps, or --stage1 and --stage2, which add up to it.")
     if not has_stages:

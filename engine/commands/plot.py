@@ -22,7 +22,7 @@ from engine.version import VERSION
 def add_commands(commands: Any) -> None:
     """Adds the command to the subparsers of `python -m engine`."""
     parser = commands.add_parser("plot", help="compare values of two settings in one picture")
-    parser.set_defaults(command=_plot, prompts=None)
+    parser.set_defaults(command=_plot, baseline=False)
     parser.add_argument("prompt", help="what the pictures should show")
     axis = "NAME=VALUES: a list such as 0,0.5,1 or a range such as 0:1:0.25"
     parser.add_argument(
@@ -81,13 +81,12 @@ def _carry_out(plot: Plot, options: argparse.Namespace, given: Given, folder: Pa
     """Every cell into its folder; what cannot be is told, and the rest goes on."""
     loaded: tuple[tuple[str, str], Models] | None = None
     for number, cell in enumerate(plot.by_model):
-        names = cell.settings.model, cell.settings.prompt_model
         print(f"cell {number + 1} of {len(plot.cells)}: {_told(plot, cell)}", file=sys.stderr)
         try:
-            if loaded is None or loaded[0] != names:
+            if loaded is None or loaded[0] != cell.models:
                 loaded = None  # before the next: two may not fit into memory
-                chosen = {"model": names[0], "prompt_model": names[1]}
-                loaded = names, load_models(argparse.Namespace(**{**vars(options), **chosen}))
+                chosen = dict(zip(("model", "prompt_model"), cell.models, strict=True))
+                loaded = cell.models, load_models(argparse.Namespace(**{**vars(options), **chosen}))
             if not drawn.models:
                 output.clear_run(folder)  # not before there is something else to keep
             drawn.models |= hashes(cell.settings, loaded[1])

@@ -39,7 +39,7 @@ def with_stages(flow: FlowSettings, numbers: Mapping[str, Any]) -> dict[str, Any
     """The flow with other numbers; of a model with two stages, its steps are shared out as before."""
     values: dict[str, Any] = {**vars(flow), **numbers}
     if flow.detail_steps and type(values["steps"]) is int and "detail_steps" not in numbers:
-        values["detail_steps"] = values["steps"] * flow.detail_steps // flow.steps
+        values["detail_steps"] = flow.detail_steps_of(values["steps"])
     return values
 
 

@@ -22,12 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.checkpoints import read_safetensors, write_safetensors
 from engine.latents.sentences import AUTHORS_PSI
 from engine.networks.dfgan import SLOPE, Affine, ConditionalHead, Discriminator, Generator
 from training.avatars import synthesis
 from training.emblems import examples
-from training.jobs import Average, Job, Pace, part_of, pick_device, save_sheet
+from training.jobs import Average, Job, Pace, pick_device, read_networks, save_sheet, write_networks
 from training.objectives import matching_penalty
 from training.objects.synthesis import load_tower
 
@@ -185,19 +184,12 @@ def batches(data: examples.Examples, batch: int, seed: int, first: int) -> Itera
 
 def write_weights(folder: Path, state: Mapping[str, Tensor], whitening: Whitening) -> None:
     """The networks of a `Networks` state in half precision, one file each, for sentence vectors as they are."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for role in ROLES:
-        own = whitening.folded(role, part_of(state, role))
-        write_safetensors(folder / f"{role}.safetensors", own, dtype=torch.float16)
+    write_networks(folder, state, ROLES, whitening.folded)
 
 
 def read_weights(folder: Path, whitening: Whitening) -> Networks:
     """What `write_weights` has written, for whitened sentence vectors."""
-    networks = Networks()
-    for role in ROLES:
-        state = read_safetensors(folder / f"{role}.safetensors")
-        networks.get_submodule(role).load_state_dict(whitening.unfolded(role, state))
-    return networks
+    return read_networks(folder, Networks(), ROLES, whitening.unfolded)
 
 
 @torch.no_grad()

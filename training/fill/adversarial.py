@@ -22,12 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine.checkpoints import read_safetensors, write_safetensors
 from engine.networks.comodgan import Generator, paste
 from engine.networks.stylegan2 import Discriminator
 from training.avatars import synthesis
 from training.fill.holes import known_pixels
-from training.jobs import Average, Job, Pace, part_of, pick_device, save_sheet
+from training.jobs import Average, Job, Pace, pick_device, read_networks, save_sheet, write_networks
 from training.mosaic import dvae, pool
 from training.objectives import NON_SATURATING, r1_penalty
 
@@ -116,17 +115,12 @@ def batches(data: pool.Pool, batch: int, seed: int, first: int) -> Iterator[tupl
 
 def write_weights(folder: Path, average: Average) -> None:
     """The averages in half precision, one file a network."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for role in ROLES:
-        write_safetensors(folder / f"{role}.safetensors", part_of(average.state_dict(), role), dtype=torch.float16)
+    write_networks(folder, average.state_dict(), ROLES)
 
 
 def read_weights(folder: Path) -> Networks:
     """What `write_weights` has written."""
-    networks = Networks()
-    for role in ROLES:
-        networks.get_submodule(role).load_state_dict(read_safetensors(folder / f"{role}.safetensors"))
-    return networks
+    return read_networks(folder, Networks(), ROLES)
 
 
 @torch.no_grad()

@@ -26,11 +26,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.checkpoints import read_safetensors, write_safetensors
 from engine.networks.stargan2 import Discriminator, Generator, MappingNetwork, StyleEncoder
 from training.avatars import synthesis
 from training.avatars.larger import focus, load_features
-from training.jobs import Average, Job, Pace, part_of, pick_device, save_sheet, shrink
+from training.jobs import Average, Job, Pace, pick_device, read_networks, save_sheet, shrink, write_networks
 from training.objectives import NON_SATURATING, r1_penalty
 from training.translate import triples
 
@@ -118,17 +117,12 @@ def show(job: Job, *rows: Tensor) -> None:
 
 def write_weights(folder: Path, average: Average) -> None:
     """The averages in half precision, one file a network."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for role in ROLES:
-        write_safetensors(folder / f"{role}.safetensors", part_of(average.state_dict(), role), dtype=torch.float16)
+    write_networks(folder, average.state_dict(), ROLES)
 
 
 def read_weights(folder: Path) -> Networks:
     """What `write_weights` has written."""
-    networks = Networks()
-    for role in ROLES:
-        networks.get_submodule(role).load_state_dict(read_safetensors(folder / f"{role}.safetensors"))
-    return networks
+    return read_networks(folder, Networks(), ROLES)
 
 
 def main() -> None:

@@ -3,13 +3,8 @@ const results = element.querySelector(".results");
 const notice = element.querySelector(".notice");
 let dismissed = 0;
 let announced = "";
-let noticedAt = 0; // when the message came to be shown, and when somebody last did something on the page
-let actedAt = 0;
-
-function duration(seconds) {
-  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
-  return `${Math.round(seconds / 60)} min`;
-}
+let noticedAt = 0; // when the message came to be shown
+const { duration } = window.studio;
 
 function phaseText(frame) {
   switch (frame.phase) {
@@ -140,11 +135,8 @@ function paintStatus(frame) {
 
 // What was said of the controls as they were is of no use once they are different. Gradio tells of a change late, perhaps
 // after what was said of it.
-for (const act of ["pointerdown", "keydown", "input", "drop"]) {
-  document.addEventListener(act, () => { actedAt = performance.now(); }, true);
-}
 document.addEventListener("studio:controls", (event) => {
-  if (event.detail.task !== task || !feed.frame.notice?.of_controls || actedAt < noticedAt) return;
+  if (event.detail.task !== task || !feed.frame.notice?.of_controls || event.detail.actedAt < noticedAt) return;
   dismissed = feed.frame.notice.number;
   showNotice(null);
 });

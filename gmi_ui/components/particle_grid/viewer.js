@@ -145,13 +145,12 @@ function actByKey(event, side, index) {
   const columns = cells.filter((cell) => top(cell) === top(cells[0])).length;
   const steps = { arrowleft: -1, arrowright: 1, arrowup: -columns, arrowdown: columns };
   const to = { e: "edit", i: "inpaint", t: "translate" }[key];
+  Object.assign(viewed, { side, index });
   if (steps[key]) cells[index + steps[key]]?.focus();
-  else if (key === "s") savePictures({ side, index, step: shownStep(feed.frame), scale: 1 });
-  else if (key === "m" && own.more_like_this) trigger("more_like_this", { side, index, step: shownStep(feed.frame) });
-  else if (props.hand_over[to] && shownSides(feed.frame)[side].leads_to.includes(to)) {
-    Object.assign(viewed, { side, index });
-    handOver(to);
-  } else return;
+  else if (key === "s") savePictures({ ...viewedPicture(), scale: 1 });
+  else if (key === "m" && own.more_like_this) trigger("more_like_this", viewedPicture());
+  else if (props.hand_over[to] && shownSides(feed.frame)[side].leads_to.includes(to)) handOver(to);
+  else return;
   event.preventDefault();
 }
 

@@ -8,9 +8,7 @@ const plot = { id: "", count: 0, following: false, wasAsked: false };
 
 const request = (more = {}) => ({ token: window.studio.token, ...more });
 
-function duration(seconds) {
-  return seconds < 90 ? `${Math.max(1, Math.round(seconds))} s` : `${Math.round(seconds / 60)} min`;
-}
+const { duration } = window.studio;
 
 function statusText({ phase, place: before, share, left, count }) {
   const done = `${plot.count} of ${count} cells`;
