@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from engine.families import find_family
 from engine.models.public import PUBLIC_MODELS
@@ -22,9 +23,9 @@ _MOST_NAMED = 4  # of the models that are here
 def out_of_domain(task: str, model: str, installed: Sequence[str] = ()) -> str:
     """What a person should know before `model` works on a picture that is not of its kind, and what else to try.
 
-    task: "edit" or "inpaint"; installed: names of the models that are here and can do it.
+    task: "edit" or "inpaint"; installed: names, or paths, of the models that are here and can do it.
     """
-    others = [name for name in installed if name != model][:_MOST_NAMED]
+    others = [Path(name).name for name in installed if name != model][:_MOST_NAMED]
     here = f" Also here: {', '.join(others)}." if others else ""
     named = ", ".join(f"{shown} ({name})" for shown, name in to_be_fetched(task).items() if name not in installed)
     fetched = (

@@ -6,7 +6,7 @@ from engine.tasks.offers import out_of_domain, to_be_fetched
 
 def test_each_task_says_what_to_expect_and_what_else_to_try() -> None:
     for task, expected in (("edit", "look like the reconstruction"), ("inpaint", "what it paints into it")):
-        told = out_of_domain(task, "avatars", ["avatars", "mine.pt", "stylegan2-cat-config-f"])
+        told = out_of_domain(task, "avatars", ["avatars", "/somewhere/mine.pt", "stylegan2-cat-config-f"])
         assert "unlike those the model was trained on" in told and expected in told
         assert "Also here: mine.pt, stylegan2-cat-config-f." in told
         assert "horses (stylegan2-horse-config-f)" in told and "cats (" not in told  # that one is here
