@@ -76,7 +76,11 @@ def page(open_inpaint: Callable[..., Page]) -> Page:
 
 
 def unfold_models(page: Page) -> None:
-    page.locator(".gr-accordion:visible button:has-text('Model')").first.click()
+    """The page opens the panel by itself where a page before had it open."""
+    remembered = page.evaluate("JSON.parse(localStorage.getItem('studio-panels') ?? '[]')")
+    if not any(panel.startswith("inpaint Model") for panel in remembered):
+        page.locator(".gr-accordion:visible button:has-text('Model')").first.click()
+    expect(page.locator("#inpaint-control-model input")).to_be_visible()
 
 
 def newest(page: Page, studio: Server) -> Run:
