@@ -58,7 +58,7 @@ class Painter:
         """Changes whenever `frame` would paint something else."""
         notice = self._notice(session, run_id)
         parts: list[object] = [notice.number if notice else 0, session.workspace.revision]
-        parts += [session.arrival.number if session.arrival else 0, session.shown_model]
+        parts += [session.arrival.number if session.arrival else 0, session.shown_model, len(session.upcoming)]
         if session.run is None:
             last = self._last_runs.find(session.before, session.tab)
             parts += [len(self._models.gallery), self._models.is_warm, last.number if last else 0]
@@ -78,6 +78,7 @@ class Painter:
         notice = self._notice(session, run_id)
         content = self._idle(session) if session.run is None else self._of_run(session.run)
         content["live"] = steered(session)
+        content["upcoming"] = len(session.upcoming)
         content["revision"] = revision
         content["arrival"] = session.arrival.number if session.arrival else 0
         content["workspace"] = self._workspace(session.workspace)

@@ -336,7 +336,7 @@ def session_of(services: Services, request: object, task: str = "generate") -> S
 
 def seen_by_a_page(session: Session) -> None:
     """Keeps what goes on for the session from counting as abandoned."""
-    for work in session.works:
+    for work in (*session.works, *session.upcoming):
         work.seen()
 
 

@@ -1,6 +1,7 @@
 """What the tabs of the page share."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gmi_ui.frames import Painter
@@ -17,9 +18,17 @@ from gmi_ui.runs.inversion import Inversion
 from gmi_ui.runs.plotting import Plotting
 from gmi_ui.runs.run import Run
 from gmi_ui.runs.worker import RunQueue
-from gmi_ui.sessions import Session, Sessions
+from gmi_ui.sessions import MOST_UPCOMING, Session, Sessions
 
-BUSY = "A run is going on already and was not touched. Stop it first (Esc), or wait until it ends."
+BUSY = (
+    "A run is going on already and was not touched. Stop it first (Esc), wait until it ends, or press Add to queue to "
+    "have this one follow it."
+)
+QUEUE_FULL = f"{MOST_UPCOMING} runs wait already. Take one out of the queue first, or wait until one is done."
+NOT_KEPT = (
+    "Runs in a queue take each other's place on the page, and their pictures are kept nowhere else now: turn on “Keep "
+    "every finished picture” under History first."
+)
 PLOTTING = "A plot is being drawn already and was not touched. Stop it first, or wait until it is done."
 
 
@@ -55,6 +64,27 @@ class Services:
         self.last_runs.follow(session.token, session.tab, run)
         self.outputs.follow((session.token, session.tab), run)
 
+    def line_up(self, session: Session, run: Run) -> None:
+        """Queues a run behind the tab's and those that follow it; the page shows it once its turn comes.
+
+        Raises NotPossibleError where too many wait, or the pictures of the one before would be lost.
+        """
+        if not session.is_busy:
+            return self.start(session, run)
+        if self.outputs.store is None:
+            raise NotPossibleError(NOT_KEPT)
+        run.at_turn = partial(self._take_turn, session, run)
+        if not session.line_up(run):
+            raise NotPossibleError(QUEUE_FULL)
+        self.queue.submit(run)
+
+    def _take_turn(self, session: Session, run: Run) -> None:
+        session.take_turn(run)
+        if run.job.origin is not None:
+            session.workspace.adopt(run)
+        self.last_runs.follow(session.token, session.tab, run)
+        self.outputs.follow((session.token, session.tab), run)
+
     def start_apart(self, run: Run) -> None:
         """Queues a run that no tab of the page shows."""
         self.queue.submit(run)
@@ -65,7 +95,7 @@ class Services:
         if session.run is None:
             raise NotPossibleError("There is no run to continue.")
         session.run.reopen()
-        self.queue.submit(session.run)
+        self.queue.submit(session.run, before=next(iter(session.upcoming), None))
         self.last_runs.follow(session.token, session.tab, session.run)
         self.outputs.follow((session.token, session.tab), session.run)
 

@@ -28,6 +28,7 @@ REMEMBERED = 16  # browser tabs with pictures; the one unseen for longest is for
 EMPTY_REMEMBERED = 64  # browser tabs without
 FORGOTTEN_REMEMBERED = 256  # browser tabs that are still told so
 SEEN_RUNS = 64  # sides of runs of which a tab remembers what was seen: 16 kB each of 8 pictures at 512 numbers
+MOST_UPCOMING = 32  # runs that may be lined up behind a tab's
 ORIGINS = ("start", "pinned", "unlike", "like")  # settings that come from earlier pictures
 KEPT_MODELS = 64  # models whose settings are kept
 TABS = ("generate", "edit", "inpaint", "translate")  # of the engine's own tasks; others make themselves known
@@ -61,6 +62,7 @@ class Session:
         self.token, self.tab = token, tab
         self.before = token  # the token of the page whose last run this one goes on from
         self.run: Run | None = None
+        self._upcoming: list[Run] = []  # runs that are lined up behind it
         self.filming: Filming | None = None  # the newest video of a run
         self.plotting: Plotting | None = None  # the newest plot
         self.workspace = Workspace(room)
@@ -80,6 +82,27 @@ class Session:
             self._seen.extend(seen_in(self.run))
             self.run, self.notice = run, None
             return True
+
+    @property
+    def upcoming(self) -> tuple[Run, ...]:
+        """The runs that are lined up behind the tab's."""
+        return tuple(run for run in self._upcoming if not run.is_over)
+
+    def line_up(self, run: Run) -> bool:
+        """Has `run` follow the tab's run and those behind it. False if there are MOST_UPCOMING: nothing changed."""
+        with self._lock:
+            if len(self.upcoming) >= MOST_UPCOMING:
+                return False
+            self._upcoming = [*self.upcoming, run]
+            self.notice = None
+            return True
+
+    def take_turn(self, run: Run) -> None:
+        """Makes a run that was lined up the tab's run."""
+        with self._lock:
+            self._upcoming = [other for other in self.upcoming if other is not run]
+            self._seen.extend(seen_in(self.run))
+            self.run = run
 
     @property
     def seen(self) -> "Sequence[SeenFeatures]":
@@ -134,8 +157,8 @@ class Session:
 
     @property
     def works_besides(self) -> tuple[Work, ...]:
-        """What is made for this tab besides, which pause and stop do not go to: a video, a plot."""
-        return tuple(work for work in (self.filming, self.plotting) if work is not None)
+        """What is made for this tab besides, which pause and stop do not go to: a video, a plot, runs to come."""
+        return tuple(work for work in (self.filming, self.plotting, *self.upcoming) if work is not None)
 
     @property
     def active(self) -> Work | None:
@@ -152,7 +175,7 @@ class Session:
 
     @property
     def is_busy(self) -> bool:
-        return self.run is not None and not self.run.is_over
+        return bool(self.upcoming) or (self.run is not None and not self.run.is_over)
 
     @property
     def goes_on(self) -> bool:
@@ -215,6 +238,11 @@ class Sessions:
             if tab not in sessions:
                 sessions[tab] = self._new(token, tab)
             return sessions[tab]
+
+    def of(self, token: str) -> Mapping[str, Session]:
+        """The sessions that a browser tab has, by the tab of the page."""
+        with self._lock:
+            return dict(self._sessions.get(token, {}))
 
     def _new(self, token: str, tab: str) -> Session:
         session = Session(self._room, token=token, tab=tab)

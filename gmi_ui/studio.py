@@ -20,6 +20,7 @@ from gmi_ui.api.endpoints import NAMES, WAITING, add_endpoints
 from gmi_ui.api.requests import ApiRequests
 from gmi_ui.api.tools import show_pictures
 from gmi_ui.components import (
+    head,
     history,
     lab,
     model_library,
@@ -30,6 +31,7 @@ from gmi_ui.components import (
     version_history,
     workspace_view,
 )
+from gmi_ui.components.head.functions import queue_functions
 from gmi_ui.guard import Gate, Guard, Names
 from gmi_ui.history.outputs import CHOICE, Outputs, chosen_folder
 from gmi_ui.listening import LOOPBACK, OptionsError, Place, free_place, without_proxies
@@ -55,14 +57,10 @@ MAX_UPLOAD = 2 << 30  # bytes; what is too large for the engine it says itself, 
 HANDLERS = 24
 INSTALL_MCP = "Install it with: pip install 'gradio[mcp]'"
 # The components of our own.
-PARTS = (run_bar, particle_grid, version_history, workspace_view, painter, history, model_library, lab, plot)
+PARTS = (head, run_bar, particle_grid, version_history, workspace_view, painter, history, model_library, lab, plot)
 WINDOW = "window"  # in the cache: what a window of the studio's own keeps
 LAST_RUNS = "last-runs"  # the folder for the last run of each page
 _HERE = Path(__file__).parent
-_HEADER_JS = """window.studio.applyTheme();
-element.querySelector('[data-role="theme"]').addEventListener("click", window.studio.toggleTheme);
-element.querySelector('[data-role="keys"]').addEventListener("click", window.studio.showKeys);
-watch("value", () => { if (props.value?.task) window.studio.goTo(props.value.task); });"""
 
 
 @dataclass(frozen=True)
@@ -96,24 +94,12 @@ class LaunchOptions:
         return bool(elsewhere or self.share or self.auth)
 
 
-def _header() -> gr.HTML:
-    html = (_HERE / "header.html").read_text(encoding="utf-8")
-    return gr.HTML(
-        value={},
-        html_template=html,
-        js_on_load=_HEADER_JS,
-        apply_default_css=False,
-        elem_id="studio-head",
-        elem_classes="studio-part",
-    )
-
-
 def build(models: Models, *, kept: Path | None = None, outputs: Outputs | None = None) -> tuple[gr.Blocks, Services]:
     """The page around the given models. kept, outputs: see `Services.around`."""
     os.environ["GRADIO_TEMP_DIR"] = str(upload_folder())  # gradio has no other way to be told
     services = Services.around(models, kept=kept, outputs=outputs)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
-        switch = _header()
+        switch = head.head(queue_functions(services))
         token = gr.Textbox(visible="hidden", elem_id="token", show_label=False)
         around = Page(page, services, token, switch)
         with gr.Tabs(elem_id="studio-tabs"):

@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
@@ -120,6 +120,7 @@ class Work:
         self._moment = Moment(0, Phase.WAITING)
         self._last_seen = self._paused_at = time.monotonic()
         self._doing = "", time.monotonic()  # what is prepared, and since when
+        self.at_turn: Callable[[], None] | None = None  # what its turn begins with, on the worker
 
     # --- for the page
 

@@ -51,11 +51,29 @@ class RunQueue:
             work.stop()
         self._thread.join(patience)
 
-    def submit(self, work: Work) -> None:
-        """Puts a work at the end of the queue, where it then is once."""
+    def submit(self, work: Work, *, before: Work | None = None) -> None:
+        """Puts a work at the end of the queue, where it then is once; or before one that waits there."""
         with self._changed:
-            self._waiting = [*(other for other in self._waiting if other is not work), work]
+            waiting = [other for other in self._waiting if other is not work]
+            at = waiting.index(before) if before in waiting else len(waiting)
+            self._waiting = [*waiting[:at], work, *waiting[at:]]
             self._changed.notify_all()
+
+    @property
+    def works(self) -> tuple[Work, ...]:
+        """What is being carried out and what waits, in order."""
+        with self._changed:
+            works = [*([self._current] if self._current else []), *self._waiting]
+        return tuple(work for work in works if not work.is_over)
+
+    def exchange(self, one: Work, other: Work) -> bool:
+        """Each takes the other's place. False where either waits no more."""
+        with self._changed:
+            if one not in self._waiting or other not in self._waiting:
+                return False
+            places = {one: other, other: one}
+            self._waiting = [places.get(work, work) for work in self._waiting]
+            return True
 
     def place(self, work: Work) -> int:
         """How many works come before this one; 0 if it is being carried out or over."""
@@ -98,6 +116,8 @@ class RunQueue:
             work.stop(ABANDONED)
         if work.is_stopping:
             return
+        if work.at_turn is not None:
+            work.at_turn()
         work.enter(Phase.LOADING)
         rounds = work.carry_out(self._models)
         with self._models.serving(work):

@@ -225,7 +225,8 @@ class Wiring:
 
     def _connect_runs(self) -> None:
         layout = self._layout
-        self._on(layout.bar.run, self.run, inputs=self._values, outputs=layout.grid, trigger_mode="multiple")
+        for event, handler in ((layout.bar.run, self.run), (layout.bar.line_up, self.line_up)):
+            self._on(event, handler, inputs=self._values, outputs=layout.grid, trigger_mode="multiple")
         if self._has("prompt"):
             self._on(layout.bar.pick, self.pick, outputs=self._control("prompt"))
         if self._has(*STEERED, "model"):
@@ -327,9 +328,16 @@ class Wiring:
 
     def run(self, values: Mapping[Component, Any]) -> int:
         """Run: settings from the controls, a run in the queue, and the page pulls its frames."""
+        return self._run(values, self._start)
+
+    def line_up(self, values: Mapping[Component, Any]) -> int:
+        """Add to queue: as Run, but behind the run that goes on."""
+        return self._run(values, self._line_up)
+
+    def _run(self, values: Mapping[Component, Any], begin: Callable[[Session, Any], None]) -> int:
         session = self._session(values[self._token])
         try:
-            self._start(session, self.chosen(session, values))
+            begin(session, self.chosen(session, values))
         except (ValueError, NotPossibleError) as error:
             session.say(explain(error))
         return wake()
@@ -486,6 +494,12 @@ class Wiring:
         session.arrival = None
         if run.job.origin is not None:
             session.workspace.adopt(run)
+
+    def _line_up(self, session: Session, settings: RunSettings) -> None:
+        """Queues a run behind the tab's. Raises as `new_run`."""
+        if not session.is_busy:
+            return self._start(session, settings)
+        self._services.line_up(session, self.new_run(session, settings))
 
     def _session(self, token: str, task: str | None = None) -> Session:
         try:

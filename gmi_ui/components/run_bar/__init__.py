@@ -1,4 +1,4 @@
-"""The bar under the prompt: example prompts to click, Run, Pause or Resume, Stop, Continue."""
+"""The bar under the prompt: example prompts to click, Run, Add to queue, Pause or Resume, Stop, Continue."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ CSS = _HERE / "run_bar.css"
 
 
 def run_bar(task: str, examples: Sequence[str] = ()) -> gr.HTML:
-    """Events: `run` (no data), `pick` (data: text). Pause, resume, stop and continue go to the tab's grid."""
+    """Events: `run` and `line_up` (no data), `pick` (data: text). The other buttons speak to the tab's grid."""
     return html_component(
         read_file(_HERE, "run_bar.html"),
         read_file(_HERE, "run_bar.js"),

@@ -1,12 +1,12 @@
 // Example prompts to click, and the buttons of a run. Which buttons show follows the frames ("studio:frame").
-const actions = ["run", "pause", "resume", "stop", "continue"];
+const actions = ["run", "line-up", "pause", "resume", "stop", "continue"];
 const button = (action) => element.querySelector(`[data-action="${action}"]`);
 const SHOWN = {
-  waiting: ["stop"],
-  loading: ["stop"],
-  running: ["stop", "pause"],
-  paused: ["stop", "resume"],
-  stopping: [],
+  waiting: ["stop", "line-up"],
+  loading: ["stop", "line-up"],
+  running: ["stop", "pause", "line-up"],
+  paused: ["stop", "resume", "line-up"],
+  stopping: ["line-up"],
 };
 
 function actionsOf(frame) {
@@ -71,16 +71,17 @@ function showExamples() {
 }
 
 // Whoever holds something that the run needs (a painted mask) hands it in first.
-async function run() {
+async function run(event) {
   const waits = [];
   const detail = { task: props.task, waitUntil: (promise) => waits.push(promise) };
   document.dispatchEvent(new CustomEvent("studio:before-run", { detail }));
   await Promise.all(waits);
-  trigger("run");
+  trigger(event);
 }
 
-button("run").addEventListener("click", run);
-for (const action of actions.slice(1)) {
+button("run").addEventListener("click", () => run("run"));
+button("line-up").addEventListener("click", () => run("line_up"));
+for (const action of actions.slice(2)) {
   button(action).addEventListener("click", () => {
     document.dispatchEvent(new CustomEvent("studio:command", { detail: { task: props.task, action } }));
   });
