@@ -14,6 +14,7 @@ from gmi_ui.pictures.filming import FilmChoice, Filming
 from gmi_ui.pictures.last_runs import LastRuns
 from gmi_ui.pictures.saving import Pictures
 from gmi_ui.pictures.workspace import PictureVersion
+from gmi_ui.preferences import KeptPreferences
 from gmi_ui.runs.inversion import Inversion
 from gmi_ui.runs.plotting import Plotting
 from gmi_ui.runs.run import Run
@@ -45,16 +46,25 @@ class Services:
     examples: ExampleSets
     last_runs: LastRuns
     outputs: Outputs
+    preferences: KeptPreferences
 
     @classmethod
-    def around(cls, models: Models, *, kept: Path | None = None, outputs: Outputs | None = None) -> "Services":
+    def around(
+        cls,
+        models: Models,
+        *,
+        kept: Path | None = None,
+        outputs: Outputs | None = None,
+        preferences: KeptPreferences | None = None,
+    ) -> "Services":
         """kept: the folder for the last run of each page; without one they go with the studio. outputs: what keeps
-        finished pictures; without it none are.
+        finished pictures; without it none are. preferences: what was chosen for the whole studio.
         """
         queue, last_runs = RunQueue(models), LastRuns(kept)
         painter = Painter(models, queue, last_runs)
         pictures, library, outputs = Pictures(), Library(models), outputs or Outputs()
-        return cls(models, queue, Sessions(), painter, pictures, library, ExampleSets(), last_runs, outputs)
+        own = preferences or KeptPreferences()
+        return cls(models, queue, Sessions(), painter, pictures, library, ExampleSets(), last_runs, outputs, own)
 
     def start(self, session: Session, run: Run) -> None:
         """Queues a run for a tab. Raises NotPossibleError while the tab's last one goes on."""

@@ -34,6 +34,14 @@
       localStorage.setItem(THEME_KEY, dark ? "dark" : "light");
     },
 
+    // "" follows the system.
+    chooseTheme(theme) {
+      if (theme) localStorage.setItem(THEME_KEY, theme);
+      else localStorage.removeItem(THEME_KEY);
+      const dark = theme === "dark" || (!theme && matchMedia("(prefers-color-scheme: dark)").matches);
+      document.body.classList.toggle("dark", dark);
+    },
+
     showKeys() {
       document.querySelector("dialog.keys").showModal();
     },

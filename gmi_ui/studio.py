@@ -31,13 +31,14 @@ from gmi_ui.components import (
     version_history,
     workspace_view,
 )
-from gmi_ui.components.head.functions import queue_functions
+from gmi_ui.components.head.functions import preference_functions, queue_functions
 from gmi_ui.guard import Gate, Guard, Names
 from gmi_ui.history.outputs import CHOICE, Outputs, chosen_folder
 from gmi_ui.listening import LOOPBACK, OptionsError, Place, free_place, without_proxies
 from gmi_ui.models.models import Models, engine_loaders
 from gmi_ui.notices import NotPossibleError
 from gmi_ui.pictures.saving import Pictures
+from gmi_ui.preferences import FILE, KeptPreferences, Preferences
 from gmi_ui.services import Services
 from gmi_ui.tabs import TABS
 from gmi_ui.tabs.common import Page
@@ -94,12 +95,18 @@ class LaunchOptions:
         return bool(elsewhere or self.share or self.auth)
 
 
-def build(models: Models, *, kept: Path | None = None, outputs: Outputs | None = None) -> tuple[gr.Blocks, Services]:
-    """The page around the given models. kept, outputs: see `Services.around`."""
+def build(
+    models: Models,
+    *,
+    kept: Path | None = None,
+    outputs: Outputs | None = None,
+    preferences: KeptPreferences | None = None,
+) -> tuple[gr.Blocks, Services]:
+    """The page around the given models. kept, outputs, preferences: see `Services.around`."""
     os.environ["GRADIO_TEMP_DIR"] = str(upload_folder())  # gradio has no other way to be told
-    services = Services.around(models, kept=kept, outputs=outputs)
+    services = Services.around(models, kept=kept, outputs=outputs, preferences=preferences)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
-        switch = head.head(queue_functions(services))
+        switch = head.head([*queue_functions(services), *preference_functions(services)])
         token = gr.Textbox(visible="hidden", elem_id="token", show_label=False)
         around = Page(page, services, token, switch)
         with gr.Tabs(elem_id="studio-tabs"):
@@ -143,7 +150,10 @@ def serve(models: Models, options: LaunchOptions) -> Server:
     """Builds the page, serves it, and loads the default models meanwhile. Raises OptionsError."""
     place = free_place(options.host, options.port)
     remove_halves_of_files()
-    page, services = build(models, kept=cache_folder() / LAST_RUNS, outputs=outputs_of(options))
+    preferences = KeptPreferences(cache_folder() / FILE)
+    page, services = build(
+        models, kept=cache_folder() / LAST_RUNS, outputs=outputs_of(options), preferences=preferences
+    )
     services.outputs.begin()
     with without_proxies(place.host, besides_others=options.share):
         _launch(page, services, options, place)
@@ -250,7 +260,8 @@ def launch(options: LaunchOptions) -> bool:
     """
     check_device(options.device)
     check_mcp(options.mcp)
-    server = serve(Models(engine_loaders(options.device, options.threads)), options)
+    threads = options.threads or Preferences.read(cache_folder() / FILE).threads
+    server = serve(Models(engine_loaders(options.device, threads)), options)
     is_interrupted = True
     with suppress(KeyboardInterrupt):  # it may come before the waiting begins
         print(f"{TITLE} is at {server.address} (Ctrl+C ends it)", flush=True)

@@ -24,7 +24,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "gmi_ui": (
         ("listening", "notices", "temporary", "theme", "tokens", "window"),
-        ("guard",),
+        ("guard", "preferences"),
         ("models",),
         ("runs",),
         ("pictures",),

@@ -99,21 +99,22 @@ class Library:
         kept = self._kept()
         here = [self._row(row, n, free, kept) for row in self._models.rows()]
         names = {row["name"] for row in here}
-        pool = self._models.pool
         return {
             "here": here,
             "public": [self._offer(model) for model in self.public if model.name not in names],
             "transfers": [transfer.shown() for transfer in list(self._transfers)],
-            "memory": {
-                "free": free,
-                "total": total,
-                "budget": pool.budget if pool else store.stored_budget() or memory.default_budget(),
-                "kept": sum(kept.values()),
-            },
+            "memory": self.memory(),
             "n": n,
             "folder": str(models_folder()),
             "changes": self._changes,
         }
+
+    def memory(self) -> dict[str, Any]:
+        """Bytes: free and in all, what loaded models may keep, and do."""
+        free, total = self._models.memory()
+        pool = self._models.pool
+        budget = pool.budget if pool else store.stored_budget() or memory.default_budget()
+        return {"free": free, "total": total, "budget": budget, "kept": sum(self._kept().values())}
 
     def _kept(self) -> dict[str, int]:
         """Bytes of each loaded model, by name."""
@@ -287,12 +288,16 @@ class Library:
         if pool is not None:
             pool.forget(lambda key: key[1] == name)
 
-    def set_budget(self, gigabytes: Any) -> None:
-        """How much memory loaded models may keep. Raises NotPossibleError for what is no such amount."""
+    def check_budget(self, gigabytes: Any) -> None:
+        """Raises NotPossibleError for what is no amount of memory that loaded models may keep."""
         _, total = self._models.memory()
         most = (total or 1 << 50) / GIGABYTE
         if isinstance(gigabytes, bool) or not isinstance(gigabytes, int | float) or not 0.1 <= gigabytes <= most:
             raise NotPossibleError(f"Loaded models may keep 0.1 to {most:.1f} GB of the memory, got {gigabytes!r}.")
+
+    def set_budget(self, gigabytes: Any) -> None:
+        """How much memory loaded models may keep. Raises as `check_budget`."""
+        self.check_budget(gigabytes)
         budget = int(gigabytes * GIGABYTE)
         store.store_budget(budget)
         pool = self._models.pool

@@ -309,6 +309,10 @@ class Wiring:
         """The settings that a page's values, by field, ask for, as far as they can be used."""
         return usable_settings(values, self.defaults)
 
+    def first_settings(self, session: Session) -> RunSettings | None:
+        """What the controls of a new page begin with; None for what they show anyway."""
+        return None
+
     def show(self, session: Session, settings: Any) -> Changes:
         """Shows settings that came from elsewhere in every control."""
         changes: Changes = self._layout.changes(settings)
@@ -458,7 +462,8 @@ class Wiring:
             shown = self.show(session, self.kept_settings(session, page.values))
             typed = [name for name in WORDS if self._has(name) and name in page.values]
             return shown | {self._control(name): gr.update(value=page.values[name]) for name in typed}
-        return self.show(session, session.run.final_settings) if session.run else {}
+        first = session.run.final_settings if session.run else self.first_settings(session)
+        return self.show(session, first) if first is not None else {}
 
     # --- helpers
 

@@ -263,6 +263,13 @@ class GenerateWiring(Wiring):
         except (SettingsError, ModelError):  # of a model that is gone
             return DEFAULTS
 
+    def first_settings(self, session: Session) -> GenerateSettings | None:
+        """With the model that a person prefers, where it is here; the page begins with the studio's own."""
+        model = self._services.preferences.now.model
+        if model in ("", DEFAULTS.model) or model not in self._services.models.names(task=self.name):
+            return None
+        return self._own(session, model)
+
     def _settings_of(
         self, session: Session, named: Mapping[str, Any], make: Callable[..., RunSettings]
     ) -> GenerateSettings:

@@ -3,6 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from gmi_ui.components.history.functions import answered, folder_in, state_of
+from gmi_ui.models.library import GIGABYTE
+from gmi_ui.notices import NotPossibleError
+from gmi_ui.preferences import Preferences
 from gmi_ui.runs.run import Run
 from gmi_ui.runs.work import Work
 from gmi_ui.server_functions import progress_of
@@ -55,6 +59,53 @@ def queue_functions(services: Services) -> list[Callable[..., Any]]:
         return state(token)
 
     return [queue_state, queue_change]
+
+
+def preference_functions(services: Services) -> list[Callable[..., Any]]:
+    """The settings of the whole studio. Only the person at this machine sees and changes them."""
+    library, outputs, models = services.library, services.outputs, services.models
+
+    def state() -> dict[str, Any]:
+        from engine.system.runtime import available_cores
+
+        memory = library.memory()
+        kept = state_of(outputs)
+        choices = [{"label": label, "name": name} for label, name in models.choices(task="generate")]
+        return {
+            "is_private": True,
+            "keeps": kept["keeps"],
+            "folder": kept["folder"],
+            "models": choices,
+            "model": services.preferences.now.model,
+            "threads": services.preferences.now.threads,
+            "cores": available_cores(),
+            "budget": memory["budget"] / GIGABYTE,
+            "total": memory["total"] and memory["total"] / GIGABYTE,
+        }
+
+    def preferences_state(request: dict) -> dict[str, Any]:
+        """What is chosen, and what can be."""
+        return answered(outputs, request, state, shows=False)
+
+    def preferences_choose(request: dict) -> dict[str, Any]:
+        """Takes all of it over, or nothing where a part of it cannot be; then as `preferences_state`."""
+
+        def choose() -> dict[str, Any]:
+            chosen = request.get("chosen")
+            if not isinstance(chosen, dict):
+                raise NotPossibleError("The settings did not arrive whole. Press Apply once more.")
+            library.check_budget(chosen.get("budget"))
+            Preferences.of(chosen)
+            before = state()
+            if (chosen.get("keeps"), chosen.get("folder")) != (before["keeps"], before["folder"]):
+                outputs.choose(folder_in(chosen))
+            services.preferences.choose(chosen)
+            library.set_budget(chosen.get("budget"))
+            return state()
+
+        return answered(outputs, request, choose, shows=False)
+
+    return [preferences_state, preferences_choose]
 
 
 def is_ours(request: object) -> bool:

@@ -95,6 +95,66 @@ document.addEventListener("studio:frame", ({ detail: frame }) => {
   if (!queue.dialog.open) showCount([...queue.waiting.values()].reduce((sum, n) => sum + n, 0));
 });
 
+// --- the settings of the whole studio: of the server those that the person at this machine may change
+
+const preferences = { dialog: find("dialog.preferences"), form: find(".preferences form"), told: find(".preferences-told") };
+
+function tell(text, kind = "info") {
+  preferences.told.textContent = text;
+  preferences.told.dataset.kind = kind;
+  preferences.told.hidden = !text;
+}
+
+function fill(state) {
+  const { form } = preferences;
+  const usual = new Option("The studio's own choice", "");
+  form.elements.model.replaceChildren(usual, ...state.models.map(({ label, name }) => new Option(label, name)));
+  if (state.model && !state.models.some(({ name }) => name === state.model)) {
+    form.elements.model.append(new Option(`${state.model} (not here now)`, state.model));
+  }
+  form.elements.model.value = state.model;
+  form.elements.keeps.checked = state.keeps;
+  form.elements.folder.value = state.folder;
+  form.elements.budget.value = state.budget.toFixed(1);
+  form.elements.threads.value = state.threads ?? "";
+  role("total").textContent = state.total ? `Of ${state.total.toFixed(1)} GB that this machine has.` : "";
+  const cores = state.cores === 1 ? "one core" : `${state.cores} cores`;
+  role("cores").textContent = `From the next start on; this machine has ${cores}. Another number gives slightly other pictures.`;
+}
+
+async function showPreferences() {
+  const { form, dialog } = preferences;
+  const state = await server.preferences_state(request());
+  form.elements.theme.value = localStorage.getItem("studio-theme") ?? "";
+  for (const label of form.querySelectorAll("label")) label.hidden = !state?.is_private && !label.contains(form.elements.theme);
+  if (state?.is_private) fill(state);
+  tell(state?.is_private ? "" : "Others may use this studio too: what concerns all of them is chosen where it is started.");
+  form.dataset.ours = state?.is_private ? "yes" : "";
+  if (!dialog.open) dialog.showModal();
+}
+
+preferences.form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const { elements } = preferences.form;
+  window.studio.chooseTheme(elements.theme.value);
+  if (!preferences.form.dataset.ours) return preferences.dialog.close();
+  const threads = elements.threads.value.trim();
+  const chosen = {
+    keeps: elements.keeps.checked,
+    folder: elements.folder.value.trim(),
+    model: elements.model.value,
+    budget: Number(elements.budget.value),
+    threads: threads ? Number(threads) : null,
+  };
+  const answer = await server.preferences_choose(request({ chosen }));
+  if (!answer || answer.message) return tell(answer?.message ?? "The studio does not answer. Is it still running?", answer?.kind ?? "error");
+  fill(answer);
+  tell("Applied.");
+  for (const task of ["history", "models"]) document.dispatchEvent(new CustomEvent("studio:wake", { detail: { task } }));
+});
+role("settings").addEventListener("click", showPreferences);
+role("settings-close").addEventListener("click", () => preferences.dialog.close());
+
 window.studio.applyTheme();
 role("theme").addEventListener("click", window.studio.toggleTheme);
 role("keys").addEventListener("click", window.studio.showKeys);

@@ -175,13 +175,7 @@ def history_functions(services: Services, restore: Restore, more: Restore) -> li
         """Where pictures are kept from now on, and whether."""
 
         def choose() -> dict[str, Any]:
-            folder = request.get("folder")
-            if request.get("keeps") is not True:
-                outputs.choose(None)
-            elif isinstance(folder, str) and 0 < len(folder) <= 1000 and "\x00" not in folder:
-                outputs.choose(Path(folder).expanduser())
-            else:
-                raise NotPossibleError("Write the folder's whole path.")
+            outputs.choose(folder_in(request))
             return state_of(outputs)
 
         return answered(outputs, request, choose, shows=False)
@@ -222,6 +216,16 @@ def answered(
     except (ModelError, NotPossibleError, ValueError, TypeError, KeyError, OSError, OverflowError) as error:
         notice = explain(error)
         return {"message": notice.text, "kind": notice.kind}
+
+
+def folder_in(request: dict) -> Path | None:
+    """Where pictures are to be kept, None for nowhere. Raises NotPossibleError for what is no folder."""
+    folder = request.get("folder")
+    if request.get("keeps") is not True:
+        return None
+    if not isinstance(folder, str) or not 0 < len(folder) <= 1000 or "\x00" in folder:
+        raise NotPossibleError("Write the folder's whole path.")
+    return Path(folder).expanduser()
 
 
 def store_of(outputs: Outputs) -> Store:
