@@ -450,8 +450,12 @@ class Wiring:
         arrival = session.arrival if session.arrival and session.arrival.number > page.arrival else None
         changes: Changes = {self._layout.grid: wake()} | self._controls_of(session, page, arrival)
         for name, value in (arrival.fields if arrival else {}).items():
-            changes[self._control(name)] = gr.update(value=value)
+            changes = merged(changes, self.take_field(session, page, name, value))
         return changes
+
+    def take_field(self, session: Session, page: KeptByPage, name: str, value: Any) -> Changes:
+        """Shows one value that came from elsewhere."""
+        return {self._control(name): gr.update(value=value)}
 
     def _controls_of(self, session: Session, page: KeptByPage, arrival: Arrival | None) -> Changes:
         if arrival is not None and arrival.settings is not None:

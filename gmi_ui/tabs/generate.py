@@ -27,6 +27,7 @@ from gmi_ui.controls import (
     FLOW_FIELDS,
     NOTHING,
     REST,
+    KeptByPage,
     Panel,
     class_choices,
     is_shown,
@@ -580,11 +581,30 @@ class GenerateWiring(Wiring):
         except (ValueError, OSError, NotPossibleError) as error:
             session.say(explain(error))
             return {layout.grid: wake()}
+        return {**self._marked(settings), layout.grid: wake()}
+
+    def take_field(self, session: Session, page: KeptByPage, name: str, value: Any) -> Changes:
+        """Pictures that runs are to be like or unlike, from History, join those that the controls name already."""
+        if name not in ("like", "unlike"):
+            return super().take_field(session, page, name, value)
+        rest: Any = rest_of(page.values, DEFAULTS)
+        given, settings = self._services.examples.pictures(value), rest
+        try:
+            if given is not None:
+                named = self._services.examples.more(getattr(rest, name), given.pictures)
+                settings = replace(rest, **{name: named.sha256})
+        except NotPossibleError as error:
+            session.say(explain(error))
+        return self._marked(settings)
+
+    def _marked(self, settings: GenerateSettings) -> Changes:
+        """Shows what runs are to be like or unlike from now on."""
         return {
-            self._control(REST): json.dumps(settings.to_dict()),
-            layout.unlike: gr.update(visible=True),
-            layout.seen: f"<p>{html.escape(marked_text(settings, self._services.examples.count))}</p>",
-            layout.grid: wake(),
+            self._control(REST): gr.update(value=json.dumps(settings.to_dict())),
+            self._layout.unlike: gr.update(visible=True),
+            self._layout.seen: gr.update(
+                value=f"<p>{html.escape(marked_text(settings, self._services.examples.count))}</p>"
+            ),
         }
 
     def plot(self, values: Mapping[Component, Any]) -> Changes:

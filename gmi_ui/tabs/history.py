@@ -1,5 +1,6 @@
 """The History tab: every finished picture, to be found, looked at, compared, gone on from, deleted."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from gmi_ui.runs.job import as_moved
 from gmi_ui.sessions import Arrival
 from gmi_ui.tabs.common import Page, take_saved
 
+GO_BY = {
+    "like": "Press Run for pictures like those from your history.",
+    "unlike": "Press Run for pictures unlike those from your history.",
+}
 AROUND = "Press Run for more pictures like the one from your history."
 
 
@@ -38,4 +43,14 @@ class HistoryTab:
                 target.say(Notice(AROUND))
             return str(settings.task)
 
-        history(history_functions(page.services, restore, more))
+        def go_by(token: str, paths: Sequence[Path], how: str) -> str:
+            from engine.pictures.examples import read_examples
+
+            given = read_examples(paths)
+            page.services.examples.add(given)
+            target = page.services.sessions.get(token, "generate")
+            target.arrival = Arrival(fields={how: given.sha256})
+            target.say(Notice(GO_BY[how]))
+            return "generate"
+
+        history(history_functions(page.services, restore, more, go_by))

@@ -97,6 +97,20 @@ def search(page: Page, words: str) -> None:
     page.fill('[data-role="words"]', words)
 
 
+def test_runs_are_drawn_like_and_unlike_chosen_pictures(visit: Callable[..., Page], store: Store) -> None:
+    page = visit()
+    run(page, store, "violet")
+    for how, told in (("unlike", "Unlike 2 pictures seen before."), ("like", "Like 2 pictures")):
+        to_tab(page, "history")
+        search(page, "violet")
+        for place in (0, 1):
+            page.locator(".history-pick").nth(place).check()
+        page.click(f'[data-go-by="{how}"]')
+        expect(page.locator("#unlike-these")).to_contain_text(told)
+        expect(page.locator("#particle-grid .notice")).to_contain_text(f"pictures {how} those from your history")
+    run(page, store, "violet")
+
+
 def test_what_was_made_is_found_liked_restored_deleted_and_back(visit: Callable[..., Page], store: Store) -> None:
     page = visit()
     run(page, store, "blue")

@@ -10,6 +10,7 @@ from gmi_ui.controls import REST
 from gmi_ui.pictures.saving import Pictures
 from gmi_ui.runs.run import OURS, Run
 from gmi_ui.services import Services
+from gmi_ui.sessions import Arrival
 from gmi_ui.tabs.generate import shown_text
 from tests.gmi_ui.test_switching import TOKEN, Tab, made
 from tests.gmi_ui.tiny import CLASS_PROMPTS, three_models
@@ -74,6 +75,20 @@ def test_a_restored_picture_needs_what_it_was_to_be_unlike(tab: Tab, tmp_path: P
     assert "unlike: the pictures that this run is to be unlike are not here" in later.refuse()
     later[REST], _ = later.wiring.forget_seen(later.sent)
     assert seen_by(later.run()) == 0
+
+
+def test_pictures_from_history_join_those_that_runs_are_unlike_already(tab: Tab, tmp_path: Path) -> None:
+    """The second arrival counts beside the first."""
+    run = tab.run()
+    saved = [Pictures(tmp_path / str(place)).save_one(run, OURS, place) for place in range(2)]
+    for path in saved:
+        given = examples.read_examples([path])
+        tab.services.examples.add(given)
+        tab.session.arrival = Arrival(fields={"unlike": given.sha256})
+        page = json.dumps({"arrival": 0, "values": {REST: tab[REST]}, "settled": True})
+        changes = tab.take(tab.wiring.attach(TOKEN, page))
+    assert changes[tab.layout.seen]["value"] == "<p>Unlike 2 pictures seen before.</p>"
+    assert changes[tab.layout.unlike]["visible"] and seen_by(tab.run()) == 2
 
 
 def told(tab: Tab) -> str:

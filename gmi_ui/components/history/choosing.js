@@ -17,6 +17,7 @@ function paintChosen() {
   role("compare").title = role("compare").disabled ? "Choose two to four pictures" : "";
   role("like-all").textContent = [...chosen.values()].every((row) => row.liked) ? "No longer like" : "Like";
   for (const name of ["like-all", "delete-all"]) role(name).hidden = isTrash;
+  for (const button of root.querySelectorAll("[data-go-by]")) button.hidden = isTrash;
   role("back-all").hidden = !isTrash;
   paintCells();
   onTotal();
@@ -75,6 +76,15 @@ role("export").addEventListener("click", async () => {
   button.textContent = "Export";
   if (answer) window.studio.download(answer.path);
 });
+
+for (const button of root.querySelectorAll("[data-go-by]")) {
+  button.addEventListener("click", async () => {
+    const answer = await ask("history_go_by", { numbers: [...chosen.keys()], how: button.dataset.goBy });
+    if (!answer) return;
+    chooseNone();
+    window.studio.goTo(answer.task);
+  });
+}
 
 // --- for good
 

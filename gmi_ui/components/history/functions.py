@@ -4,7 +4,7 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,14 @@ OFF = "Finished pictures are not kept. Turn it on below, or start the studio wit
 TASKS: dict[str, type[RunSettings]] = {"edit": EditSettings, "inpaint": InpaintSettings, "translate": TranslateSettings}
 SHOWS_ITS_WORDS = ("generate", "edit")  # tasks whose prompts say what all of a picture shows
 Restore = Callable[[str, Path], str]
+GoBy = Callable[[str, Sequence[Path], str], str]
 
 
-def history_functions(services: Services, restore: Restore, more: Restore) -> list[Callable[..., Any]]:
+def history_functions(services: Services, restore: Restore, more: Restore, go_by: GoBy) -> list[Callable[..., Any]]:
     """The functions that `history` expects. What goes wrong comes back as a message and its kind.
 
     restore: brings a saved picture's settings to the tab that it was made in, for a token, and returns the tab's name;
-    more: the same, for a run that begins around where it lies.
+    more: the same, for a run that begins around where it lies; go_by: has the next runs be like, or unlike, pictures.
     """
     outputs = services.outputs
 
@@ -134,6 +135,18 @@ def history_functions(services: Services, restore: Restore, more: Restore) -> li
 
         return answered(outputs, request, prepare)
 
+    def history_go_by(request: dict) -> dict[str, Any]:
+        """Has the next runs be like pictures, or unlike them."""
+
+        def prepare() -> dict[str, Any]:
+            how = request.get("how")
+            if how not in ("like", "unlike"):
+                raise NotPossibleError("Pictures can be liked or unliked.")
+            paths = [store_of(outputs).picture(number) for number in numbers_in(request)]
+            return {"task": go_by(request["token"], paths, str(how))}
+
+        return answered(outputs, request, prepare)
+
     def history_open(request: dict) -> dict[str, Any]:
         """Opens a picture in another tab, to be worked on there."""
 
@@ -191,6 +204,7 @@ def history_functions(services: Services, restore: Restore, more: Restore) -> li
         history_empty_trash,
         history_restore,
         history_more,
+        history_go_by,
         history_open,
         history_save,
         history_export,

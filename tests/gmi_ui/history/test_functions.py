@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,12 @@ def called(services: Services) -> Call:
         restored.append((token, path))
         return "generate"
 
-    functions = {function.__name__: function for function in history_functions(services, restore, restore)}
+    def go_by(token: str, paths: Sequence[Path], how: str) -> str:
+        restored.extend((f"{token} {how}", path) for path in paths)
+        return "generate"
+
+    made = history_functions(services, restore, restore, go_by)
+    functions = {function.__name__: function for function in made}
 
     def call(name: str, **request: Any) -> dict[str, Any]:
         answer = functions[f"history_{name}"]({"token": TOKEN, **request})
@@ -123,6 +128,15 @@ def test_restoring_goes_through_the_tab(call: Call, store: Store) -> None:
     number = numbers(store)[0]
     assert call("restore", number=number)["task"] == "generate"
     assert call.restored == [(TOKEN, store.picture(number))]  # type: ignore[attr-defined]
+
+
+def test_several_pictures_are_what_runs_are_like_or_unlike(call: Call, store: Store) -> None:
+    chosen = numbers(store)[:2]
+    assert call("go_by", numbers=chosen, how="unlike")["task"] == "generate"
+    assert call.restored == [(f"{TOKEN} unlike", store.picture(one)) for one in chosen]  # type: ignore[attr-defined]
+    for request in ({"numbers": chosen, "how": "pin"}, {"numbers": [], "how": "like"}, {"how": "like"}):
+        assert call("go_by", **request)["message"]
+    assert len(call.restored) == 2  # type: ignore[attr-defined]
 
 
 def test_a_picture_opens_in_another_tab_and_knows_what_it_is(tmp_path: Path, piece_of: Make) -> None:
