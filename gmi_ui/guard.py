@@ -12,6 +12,7 @@ Every request passes here before gradio sees it:
 """
 
 import asyncio
+import gzip
 import ipaddress
 import json
 import shutil
@@ -46,6 +47,7 @@ CALL, CALL_NAMED = f"{API}/call/", f"{API}/call/v2/"  # an endpoint's name, then
 MCP = f"{API}/mcp"  # where tools for MCP are
 MOST_JSON = 24 << 20  # bytes: a painted mask, and the values of all controls
 MOST_BEFORE_LOGIN = 1 << 14  # a name and a password
+PACKING = 6  # of the page with gzip: 0.95 MB become 0.18 in 20 ms
 UPLOAD_SLACK = 1 << 20  # what surrounds the files of an upload
 DISK_RESERVE = 500_000_000  # bytes that an upload leaves free
 
@@ -407,7 +409,7 @@ class Guard:
                 return await send(message)
             page.append(message)
             if message["type"] == "http.response.body" and not message.get("more_body", False):
-                for one in _with_token(page, token):
+                for one in _with_token(page, token, packs="gzip" in asked.header("accept-encoding")):
                     await send(one)
 
         try:
@@ -472,12 +474,18 @@ def _headers(message: Message, is_page: bool) -> list[tuple[bytes, bytes]]:
     return [*kept, *_SAFETY, *([(b"cache-control", b"no-store")] if is_page else [])]
 
 
-def _with_token(messages: list[Message], token: str) -> Iterable[Message]:
-    """The page's answer with a new token in it; its length stays."""
+def _with_token(messages: list[Message], token: str, *, packs: bool) -> Iterable[Message]:
+    """The page's answer with a new token in it, which leaves its length as it was; packs: with gzip, a fifth of it."""
     start, *bodies = messages
-    body = b"".join(message.get("body", b"") for message in bodies)
-    yield start
-    yield {"type": "http.response.body", "body": body.replace(TOKEN_PLACE.encode(), token.encode())}
+    body = b"".join(message.get("body", b"") for message in bodies).replace(TOKEN_PLACE.encode(), token.encode())
+    headers = start["headers"]
+    if packs and not any(name.lower() == b"content-encoding" for name, _ in headers):
+        body = gzip.compress(body, PACKING)
+        kept = [(name, value) for name, value in headers if name.lower() != b"content-length"]
+        length = str(len(body)).encode()
+        headers = [*kept, (b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"), (b"content-length", length)]
+    yield {**start, "headers": headers}
+    yield {"type": "http.response.body", "body": body}
 
 
 async def whole(receive: Receive, limit: int) -> bytes:

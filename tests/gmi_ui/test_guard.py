@@ -1,5 +1,6 @@
 """Who may speak to the studio: the whole HTTP surface, walked as a page of another place and without login."""
 
+import gzip
 import http.client
 import json
 import re
@@ -175,6 +176,16 @@ def test_server_functions_take_json_with_a_token_that_was_issued(open_studio: Se
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
         assert call(open_studio, "library_state", {"token": token}, content_type=kind)[0] == 415
     assert page_token(open_studio) != token and TOKEN_PLACE not in (token, page_token(open_studio))
+
+
+def test_the_page_is_packed_for_who_takes_it(open_studio: Server) -> None:
+    status, packed, headers = ask(open_studio, "/", Accept_Encoding="gzip, deflate, br")
+    assert status == 200 and headers["content-encoding"] == "gzip" and int(headers["content-length"]) == len(packed)
+    _, plain, plain_headers = ask(open_studio, "/")
+    assert "content-encoding" not in plain_headers
+    whole = gzip.decompress(packed)
+    assert len(whole) == len(plain) > 4 * len(packed)  # but for the token the same page
+    assert TOKEN_PLACE.encode() not in whole
 
 
 def test_events_take_only_tokens_that_were_issued(open_studio: Server) -> None:
