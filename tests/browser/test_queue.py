@@ -21,19 +21,19 @@ def test_runs_are_lined_up_moved_and_taken_out(page: Page, studio: Server) -> No
     expect(page.locator('[data-role="queue"]')).to_be_hidden()
     start(page, "blue", steps=900)
     wait_for_phase(page, "running")
-    for count, prompt in enumerate(("red", "green", "yellow"), start=1):
+    for count, prompt in enumerate(("teal", "mauve", "ochre"), start=1):
         line_up(page, prompt)
         waiting(page, count)
     page.click('[data-role="queue"]')
     words = page.locator(".queue-rows .queue-words span")
-    expect(words).to_have_text(["blue", "red", "green", "yellow"])
+    expect(words).to_have_text(["blue", "teal", "mauve", "ochre"])
     expect(page.locator(".queue-rows li").first).to_contain_text("running")
-    page.locator(".queue-rows li", has_text="yellow").get_by_role("button", name="Before").click()
-    expect(words).to_have_text(["blue", "red", "yellow", "green"])
+    page.locator(".queue-rows li", has_text="ochre").get_by_role("button", name="Before").click()
+    expect(words).to_have_text(["blue", "teal", "ochre", "mauve"])
     page.keyboard.press("Enter")  # the focus stays on the work's button
-    expect(words).to_have_text(["blue", "yellow", "red", "green"])
-    page.locator(".queue-rows li", has_text="red").get_by_role("button", name="Take out").click()
-    expect(words).to_have_text(["blue", "yellow", "green"])
+    expect(words).to_have_text(["blue", "ochre", "teal", "mauve"])
+    page.locator(".queue-rows li", has_text="teal").get_by_role("button", name="Take out").click()
+    expect(words).to_have_text(["blue", "ochre", "mauve"])
     page.locator("dialog.queue .button").click()
     waiting(page, 2)
     page.reload()
@@ -42,9 +42,9 @@ def test_runs_are_lined_up_moved_and_taken_out(page: Page, studio: Server) -> No
     page.wait_for_function("() => document.querySelector('.results')?.dataset.phase === 'done'")
     expect(page.locator(".queue-count")).to_have_text("")
     expect(page.locator('[data-role="queue"]')).to_be_hidden()
-    assert server_run(page, studio).settings.prompt == "green"
+    assert server_run(page, studio).settings.prompt == "mauve"
     page.click('[role="tab"][data-tab-id="history"]')
-    for prompt in ("yellow", "green"):
+    for prompt in ("ochre", "mauve"):
         page.fill('[data-role="words"]', prompt)
         expect(page.locator(".history-count")).to_contain_text("6 pictures")
     page.fill('[data-role="words"]', "")

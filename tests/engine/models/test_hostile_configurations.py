@@ -104,7 +104,8 @@ def test_each_is_refused_with_its_reason(results: dict[str, tuple[str, str, floa
 
 
 def test_none_takes_long(results: dict[str, tuple[str, str, float]]) -> None:
-    assert {label: result[2] for label, result in results.items() if result[2] > 20} == {}
+    """A second each on an idle machine, most of it imports; none hangs."""
+    assert {label: result[2] for label, result in results.items() if result[2] > 90} == {}
 
 
 def test_the_canary_would_be_seen(tmp_path: Path, places: tuple[Path, dict[str, str]]) -> None:
