@@ -38,7 +38,7 @@ SHARES = {"avatars": 0.3, "styles": 0.3, "emoji": 0.22, "icons": 0.18}
 R1_EVERY, R1_GAMMA = 16, 1.0
 CRITIC_FROM, SHARPEN_FROM = 0.3, 0.4  # share of the training from which it learns, and is listened to
 DIFFERENCES_LEFT = 0.1  # of their weight, at the end
-VARIETY, VARIETY_WANTED = 0.5, 0.3  # weight, and mean difference of a hole's two fillings, of a hole of everything
+VARIETY, VARIETY_WANTED = 0.1, 0.3  # weight, and mean difference of a hole's two fillings, of a hole of everything
 ROLES = ("generator", "discriminator")
 
 
