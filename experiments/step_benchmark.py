@@ -3,9 +3,9 @@
     python -m experiments.step_benchmark [--n 1 8 64] [--threads 1] [--repeats 5]
 
 prints two Markdown tables for avatars and clip-mini. The first: generator and prompt model, forward and backward,
-kernel and solve, the whole step, the share of the processor's measured matrix-multiply peak, and the ratio to a plain
-step: per-sample convolution weights, and a generator pass of its own for each of A and C (with backward) and the
-preview.
+kernel and solve, a step in the middle of a run without repulsion and with it, the share of the processor's measured
+matrix-multiply peak, and the ratio to a plain step: per-sample convolution weights, and a generator pass of its own for
+each of A and C (with backward) and the preview.
 The second: peak memory of a step, whole and in chunks, each in a process of its own. Seconds are medians.
 """
 
@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import engine
-from engine.inference.flow import Particles, Problem
+from engine.inference.flow import Particles, Problem, Step
 from engine.inference.terms import Batch, Repulsion
 from engine.networks.stylegan2 import Generator
 from engine.settings import FlowSettings
@@ -63,11 +63,17 @@ def problem_of(n: int) -> tuple[Problem, Particles, Generator]:
     return task.problem, task.particles, model.network
 
 
-def one_step(problem: Problem, particles: Particles, settings: FlowSettings) -> None:
-    """A forward and backward pass and the move, without the final preview."""
-    steps = engine.refine(problem, particles, replace(settings, steps=1))
+def one_step(problem: Problem, particles: Particles, settings: FlowSettings) -> Step:
+    """What follows a backward pass, the move and a forward pass: a step in the middle of a run, and its seconds."""
+    steps = engine.refine(problem, particles, replace(settings, steps=particles.step + 2))
     next(steps)
-    next(steps)
+    return next(steps)
+
+
+def step_seconds(problem: Problem, particles: Particles, settings: FlowSettings, repeats: int) -> float:
+    """Median of a step in the middle of a run, one to warm up not counted."""
+    seconds = [one_step(problem, particles, settings).seconds for _ in range(repeats + 1)]
+    return statistics.median(seconds[1:])
 
 
 def plain_step(problem: Problem, particles: Particles, network: Generator) -> None:
@@ -111,11 +117,14 @@ def row(n: int, repeats: int, peak: float) -> str:
         "generator": both(problem.render, latents),
         "clip": both(problem.extractor, images),
         "kernel": median_seconds(lambda: repulsion.log_value(batch), repeats) if n > 1 else 0.0,
-        "step": median_seconds(lambda: one_step(problem, particles, settings), repeats),
+        "alone": step_seconds(problem, particles, replace(settings, diversity=0.0), repeats),
+        "step": step_seconds(problem, particles, settings, repeats),
         "plain": median_seconds(lambda: plain_step(problem, particles, network), repeats),
     }
+    steps = engine.refine(problem, particles, replace(settings, steps=2))
+    next(steps)
     with FlopCounterMode(display=False) as counter:
-        one_step(problem, particles, settings)
+        next(steps)
     share = counter.get_total_flops() / seconds["step"] / peak
     columns = " | ".join(f"{1000 * value:.1f}" for value in seconds.values())
     return f"| {n} | {columns} | {seconds['plain'] / seconds['step']:.2f} | {100 * share:.0f} % |"
@@ -152,8 +161,9 @@ def main() -> None:
         return
     peak = matrix_peak(arguments.repeats)
     print(f"{threads} thread(s), matrix-multiply peak {peak / 1e9:.0f} GFLOP/s, times in ms\n")
-    print("| n | forward | generator, both | CLIP, both | kernel, solve | step | plain | plain / step | of peak |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    names = "forward | generator, both | CLIP, both | kernel, solve | without repulsion | step | plain | plain / step"
+    print(f"| n | {names} | of peak |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for n in arguments.n:
         print(row(n, arguments.repeats, peak), flush=True)
     print("\n| n | peak MB, whole | in chunks of 8 |\n|---|---|---|")
