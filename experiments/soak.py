@@ -84,7 +84,7 @@ def rounds(browser: Browser, address: str, chosen: argparse.Namespace, folder: P
 
     folder: for the files of --faults.
     """
-    pages = [browser.new_page() for _ in range(chosen.tabs)]
+    pages = [browser.new_context().new_page() for _ in range(chosen.tabs)]
     for page in pages:
         page.set_default_timeout(TIMEOUT)
         page.goto(address)
