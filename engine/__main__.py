@@ -5,6 +5,7 @@ gives the same pictures byte for byte; of run.json only `seconds_per_step` diffe
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,6 +25,9 @@ OPTION_OF = {
 }  # where a field of the settings differs
 
 
+PIPE_CODE = 141  # as shells have it
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     with suppress(AttributeError):  # of what stands in for it in tests
@@ -37,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = str(error) or "What was already written is kept."
         print(f"\nInterrupted. {told}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read has read enough, such as `| head`
+        with suppress(AttributeError, OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still held goes nowhere
+        return PIPE_CODE
     except (SettingsError, ModelError, PictureError, SaveError, RunError) as error:
         print(f"error: {as_option(error)}", file=sys.stderr)
         return 2

@@ -444,3 +444,14 @@ def test_ctrl_c_ends_the_command_line_without_a_crash(tmp_path: Path) -> None:
     assert ended.returncode == 130, ended.stderr
     assert "The pictures of step" in ended.stderr and "Traceback" not in ended.stderr
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
+
+
+def test_a_reader_that_has_read_enough_is_no_error() -> None:
+    """As `| head` is."""
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "engine", "models", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as program:
+        assert program.stdout is not None and program.stderr is not None
+        program.stdout.close()
+        told = program.stderr.read()
+    assert program.returncode == 141 and told == b""
