@@ -22,6 +22,7 @@ MollifierSpace = Literal["feature", "image"]
 Divergence = Literal["kl", "reverse_kl", "js", "hellinger"]
 CodeOrder = Literal["rows", "centre", "random"]
 MarkName = Literal["like", "unlike", "pin"]
+GradientSteps = Literal["all", "last"]
 EditMethod = Literal["gmi", "clip", "direction", "optimise"]
 EditBaseline = Literal["none", "no repulsion", "direction", "optimise"]
 TranslateMethod = Literal["flow", "plain"]
@@ -39,6 +40,9 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "spread": (0.0, 1.0),
     "class_count": (1, 16),
     "cutouts": (0, 64),
+    "denoising_steps": (0, 4),
+    "width": (0, 2048),
+    "height": (0, 2048),
     "candidates": (1, 1024),
     "strength": (-3.0, 3.0),
     "disentanglement": (0.0, 0.6),
@@ -507,6 +511,10 @@ _GENERATE_CHECKS: dict[str, Check] = _RUN_CHECKS | {
     "contrast_prompts": _texts,
     "cutouts": _whole_number,
     "candidates": _whole_number,
+    "denoising_steps": _whole_number,
+    "gradient_steps": _choice(*get_args(GradientSteps)),
+    "width": _whole_number,
+    "height": _whole_number,
     "start": _optional(_numbers),
     "spread": _number,
     "classes": _texts,
@@ -638,6 +646,12 @@ class GenerateSettings(RunSettings):
     classes: tuple[str, ...] = ()
     class_count: int = 3  # how many the prompt may find
     relaxed_classes: bool = False  # True: their weights move with z; False: each particle keeps its class
+    # Of diffusion models. 0 steps: as many as the model is made for; "last": gradients go through the network of the
+    # last step alone, past those before it. width, height: pixels; 0: as large as the model draws.
+    denoising_steps: int = 0
+    gradient_steps: GradientSteps = "all"
+    width: int = 0
+    height: int = 0
     # Real examples that attract: none, OF_THE_MODEL, or the content hash of a person's own pictures. Without a prompt
     # the model's are meant where none is named, as far as it has some.
     towards: str = ""

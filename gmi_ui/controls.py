@@ -65,6 +65,7 @@ CODE_ORDERS = {"rows": "Row by row", "centre": "From the centre", "random": "Ran
 FLOW_FIELDS = ("steps", "step_size", "diversity")  # what a preset sets
 TOWARDS_FIELDS = ("data_weight",)
 CODE_FIELDS = ("detail_steps", "code_order", "codebook")
+DIFFUSION_FIELDS = ("denoising_steps", "gradient_steps", "width", "height")
 OF_THE_FLOW = (*FLOW_FIELDS, *CODE_FIELDS, *TOWARDS_FIELDS)
 AUTO = "auto"  # the choice of classes that leaves them to the prompt
 BASELINE, NOTHING = "baseline", "none"  # choices of what runs beside, other than a model
@@ -80,6 +81,7 @@ FAMILY_FIELDS = (
     "cutouts",
     "candidates",
     "space",
+    *DIFFUSION_FIELDS,
 )
 # Of tabs whose pictures may go towards real examples.
 TOWARDS_HELP = "Real pictures that draw the results to look like them."
@@ -258,6 +260,15 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
         Control("codebook", "Pull to the codes", "Keeps to what the model can draw; 0: none.", slider(0.5)),
         Control("cutouts", "Random views", "Crops of a picture that the words judge; 0: the whole.", slider(1)),
         Control("candidates", "Starts tried", "Each picture begins at the best fitting one.", slider(1)),
+        Control("denoising_steps", "Denoising steps", "From noise to picture; 0: as the model is made for.", slider(1)),
+        Control(
+            "gradient_steps",
+            "Gradients go through",
+            "The last step alone takes less time and memory; its directions are rougher.",
+            dropdown(),
+        ),
+        Control("width", "Width", "Pixels; 0: as large as the model draws.", slider(8)),
+        Control("height", "Height", "Pixels; 0: as large as the model draws.", slider(8)),
         Control("space", "What moves", "The latents behind a picture.", dropdown()),
         Control(
             "towards",
@@ -336,6 +347,7 @@ class Panel:
                 *((f"Another model: {name}", name) for name in models),
             ],
             "code_order": [(label, name) for name, label in CODE_ORDERS.items()],
+            "gradient_steps": [("All denoising steps", "all"), ("The last step", "last")],
             "classes": class_choices(()),
             "space": space_choices(()),
             "towards": towards_choices(""),

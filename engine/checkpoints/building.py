@@ -92,7 +92,7 @@ def build_network(
     device: torch.device | str = "cpu",
     copied: bool = False,
 ) -> nn.Module:
-    """A family's network with these weights and all of its settings, frozen, in float32.
+    """A family's network with these weights and all of its settings, frozen, in float32 unless its family keeps types.
 
     place: where the weights are from, for the error. copied: whether the weights get memory of their own, as those
     of runs do: the last bits of a product depend on where in memory its factors lie. Raises ModelError where weights
@@ -101,13 +101,16 @@ def build_network(
     network = find_family(family).networks.get(role)
     if network is None:
         raise ModelError(f"{place}: there is no network for the {role} of a {family} yet.")
-    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    if not network.keeps_types:
+        state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     try:
         with Undrawn(state):
             built = network.build(state, **settings)
         problem = _misfit(built, state, f"{find_family(family).label} {role}")
         if not problem:
-            built.load_state_dict(state, assign=not copied)
+            built.load_state_dict(state, assign=network.keeps_types or not copied)
+    except ModelError:
+        raise
     except _OF_WRONG_SHAPES as error:
         # Torch's own first line only says that there are errors; the second begins to name them.
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2]) or type(error).__name__
@@ -115,7 +118,7 @@ def build_network(
         raise ModelError(f"{place} does not hold a {family} {role}: {reason}") from error
     if problem:
         raise ModelError(f"{place} does not hold a {family} {role}: {problem}")
-    return built.to(device).eval().requires_grad_(False)
+    return (built if network.keeps_types else built.to(device)).eval().requires_grad_(False)
 
 
 def _misfit(built: nn.Module, state: State, what: str) -> str:

@@ -23,6 +23,7 @@ from engine.checkpoints import (
     dalle_dvae,
     dfgan,
     lucidrains,
+    pipeline_folder,
     psp,
     rosinality,
     stargan2,
@@ -45,6 +46,7 @@ from engine.checkpoints.content import (
     read_content,
     size_to_read,
 )
+from engine.checkpoints.pipeline_folder import PipelineFolder
 from engine.checkpoints.refusal import Refused, printable
 from engine.checkpoints.strangers import name_stranger, not_supported
 from engine.checkpoints.wrapping import unwrapped
@@ -56,14 +58,13 @@ from engine.system.folders import cache_folder, models_folder
 WEIGHT_SUFFIXES = (".safetensors", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin")
 INDEX_SUFFIXES = (".safetensors.index.json", ".bin.index.json")
 MAX_FILES = 256
-READERS_VERSION = 3  # of what the readers make of a file: what the cache keeps of another is made anew
+READERS_VERSION = 4  # of what the readers make of a file: what the cache keeps of another is made anew
 
 _OF_TRAINING = re.compile(
     r"(?i)(^|[_.-])(optim|optimizer|scheduler|scaler|rng_state|training_args)([_.-]|\d|$)|^state_dict(_|$)"
 )
 _AVERAGED = re.compile(r"G_ema((?:_\w+)?)")
 _STRANGER_FILES = {
-    "model_index.json": "a folder of diffusers",
     "adapter_config.json": "a LoRA (PEFT): changes to the weights of another model, which is not in it",
     "saved_model.pb": "a SavedModel of TensorFlow",
 }
@@ -96,6 +97,7 @@ class Sources:
     description: Path | None = None
     description_is_given: bool = False
     left_out: tuple[Path, ...] = ()  # what a training keeps beside the weights
+    pipeline: PipelineFolder | None = None  # whose weights these are, each file a part
 
 
 def open_checkpoint(
@@ -181,6 +183,9 @@ def find_sources(path: Path, description: Path | None = None) -> Sources:
 
 
 def _folder_sources(folder: Path, description: Path | None) -> Sources:
+    if pipeline_folder.is_pipeline(folder):
+        found = pipeline_folder.find_parts(folder)
+        return Sources(folder, tuple(found.weights.values()), pipeline=found)
     files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
     for file in files:
         if file.name.endswith(INDEX_SUFFIXES) and (index := _index_sources(file)) is not None:
@@ -285,6 +290,8 @@ def read_files(
         own = _is_own(file)
         return read_content(file, watch, sha256=(hashes or {}).get(file), scratch=scratch, own=own)
 
+    if sources.pipeline is not None:
+        return pipeline_folder.read_parts(sources.pipeline, content)
     if sources.index is not None:
         return _read_shards(sources, content)
     found = [(file, _understood(content(file), file)) for file in sources.weights]
@@ -418,13 +425,14 @@ def _is_own(path: Path) -> bool:
 
 def _is_kept_as_it_is(sources: Sources, size: int) -> bool:
     """Whether the cache holds no converted copy: of a safetensors that can be mapped, or read quickly."""
-    if len(sources.weights) != 1 or not is_safetensors(sources.weights[0]):
+    if (len(sources.weights) != 1 and sources.pipeline is None) or not all(map(is_safetensors, sources.weights)):
         return False
-    return _is_own(sources.weights[0]) or size <= IN_MEMORY
+    return all(map(_is_own, sources.weights)) or size <= IN_MEMORY
 
 
 def _hashes(sources: Sources, folder: Path, watch: Watch | None = None) -> dict[Path, str]:
     files = (*sources.weights, *([sources.index] if sources.index is not None else []))
+    files += sources.pipeline.others if sources.pipeline is not None else ()
     return {file: known_sha256(file, folder, watch) for file in files}
 
 

@@ -23,6 +23,7 @@ from engine.commands.shared import (
     with_towards,
 )
 from engine.commands.video import Camera
+from engine.families import family_of_folder
 from engine.models.table import family_of, first_settings, list_models
 from engine.settings import CodeOrder, FlowSettings, GenerateSettings, SettingsError
 
@@ -80,6 +81,22 @@ def add_generate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--candidates", type=int, metavar="N", help="starts that each particle tries, where latents are codes (512)"
     )
+    parser.add_argument(
+        "--denoising-steps",
+        type=int,
+        default=default.denoising_steps,
+        metavar="K",
+        help="of a diffusion model: 1 to 4 steps from noise to picture; 0: as many as it is made for (0)",
+    )
+    parser.add_argument(
+        "--gradient-steps",
+        default=default.gradient_steps,
+        help="gradients go through all of those, or the last alone: less memory and time, rougher directions (all)",
+    )
+    for side in ("width", "height"):
+        parser.add_argument(
+            f"--{side}", type=int, default=0, help=f"of a diffusion model: the pictures' {side} in pixels (its own)"
+        )
     add_towards_options(parser)
     parser.add_argument(
         "--unlike",
@@ -101,7 +118,7 @@ def add_generate_options(parser: argparse.ArgumentParser) -> None:
 def settings_of(options: argparse.Namespace) -> GenerateSettings:
     """What the options ask for. Raises SettingsError."""
     row = next((row for row in list_models() if row.name == options.model), None)
-    name = row.family if row else ""
+    name = row.family if row else family_of_folder(options.model)
     family, settings = family_of(name, row), first_settings(options.model, name, row)
     settings = replace(
         settings,
@@ -117,6 +134,10 @@ def settings_of(options: argparse.Namespace) -> GenerateSettings:
         relaxed_classes=options.relaxed_classes,
         cutouts=options.cutouts,
         candidates=settings.candidates if options.candidates is None else options.candidates,
+        denoising_steps=options.denoising_steps,
+        gradient_steps=options.gradient_steps,
+        width=options.width,
+        height=options.height,
     )
     settings = replace(settings.with_preset(options.preset), flow=family.flow(options.preset))
     chosen = {name: getattr(options, name) for name in FLOW_OPTIONS if getattr(options, name) is not None}

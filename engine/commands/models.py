@@ -246,6 +246,9 @@ def _checkpoint_facts(opened: Checkpoint) -> list[tuple[str, str]]:
         facts.append((role, f"{len(state):,} tensors, {numbers:,} numbers, {', '.join(kinds)}"))
     for role, settings in opened.configuration.items():
         for name, setting in settings.items():
+            if isinstance(setting.value, dict):
+                facts.append((f"{role}.{name}", f"{len(setting.value)} fields ({setting.source})"))
+                continue
             value = json.dumps(setting.value)
             facts.append((f"{role}.{name}", f"{value} ({setting.source}; {about(opened.family, role, name)})"))
     facts += [("note", note) for note in opened.provenance.notes]

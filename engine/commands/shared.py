@@ -169,10 +169,17 @@ def hashes(settings: RunSettings, models: Models) -> Mapping[str, str]:
 
 
 def warn_of_cut_words(text: str, models: Models) -> None:
-    """Says on stderr what of a text the prompt model does not read."""
+    """Says on stderr what of a text the prompt model, and a generator that is told it, do not read."""
     if cut := models.prompt_model.truncated_words(text):
         name = models.prompt_model.name
         print(f"note: the prompt is longer than {name} reads; left out: {cut}", file=sys.stderr)
+    generator = models.generator
+    if generator.left_out is not None and (cut := generator.left_out(text)):
+        print(
+            f"note: the prompt is longer than the text encoder of {generator.name} reads; left out: {cut}. Say what "
+            "matters most first.",
+            file=sys.stderr,
+        )
 
 
 def warn_of_doubts(text: str, models: Models) -> None:

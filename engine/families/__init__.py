@@ -1,6 +1,7 @@
 """The families of models: one file each, one line in the table each. Reading them needs no torch."""
 
 from importlib import import_module
+from pathlib import Path
 
 from engine.families.declaration import Family
 
@@ -14,10 +15,17 @@ _FILES = (
     "dfgan",
     "lucidrains",
     "comodgan",
+    "one_step_diffusion",
     "stargan2",
 )
 
 FAMILIES: dict[str, Family] = {name: import_module(f"{__name__}.{name}").FAMILY for name in _FILES}
+
+
+def family_of_folder(path: str | Path) -> str:
+    """The name of the family that a folder is of by its index; empty where only its weights would tell."""
+    named = (name for name, family in FAMILIES.items() if family.index and (Path(path) / family.index).is_file())
+    return next(named, "")
 
 
 def find_family(name: str) -> Family:

@@ -56,13 +56,15 @@ class Network:
 
     build: (state dict, **options) -> an untrained network of these keys and shapes; raises ValueError or KeyError for
     a state dict that is none of its. is_in: whether a bare state dict is of this network and no other. in_runs: whether
-    a run needs it; others are opened, checked and converted only.
+    a run needs it; others are opened, checked and converted only. keeps_types: its weights stay in the file's types and
+    where they lie, on the CPU, for the family's `assemble` to place; else they are float32 and on the model's device.
     """
 
     build: Callable[..., nn.Module]
     is_in: Callable[[State], bool] = never
     options: tuple[Option, ...] = ()
     in_runs: bool = True
+    keeps_types: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Assembled:
     """A generator ready to draw.
 
     default_space: "" for the first one; sketch: pictures of the draft's size; encoder_side: pixels of what the encoder
-    reads, 0 where nothing tells; classes: names, in the network's order.
+    reads, 0 where nothing tells; classes: names, in the network's order. left_out: of a generator that is told the
+    prompt, the end of a text that it has no place for, which may be empty.
     """
 
     network: nn.Module
@@ -102,6 +105,7 @@ class Assembled:
     encoder: nn.Module | None = None
     encoder_side: int = 0
     classes: tuple[str, ...] = ()
+    left_out: Callable[[str], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,8 @@ class Family:
     where there is a choice; tuned: its own numbers in all presets whose terms are normalised, so that these differ by
     their estimators alone; raw: its own numbers where they are not ("paper"); has_stages: whether codes move in turn
     after all moved together; candidates: starts that each particle tries; fills_holes: whether its networks take a
-    picture with a hole, so that to inpaint nothing has to be found before.
+    picture with a hole, so that to inpaint nothing has to be found before; index: the file by which a folder of theirs is
+    known without opening it, where there is one.
     """
 
     name: str
@@ -134,6 +139,7 @@ class Family:
     has_stages: bool = False
     candidates: int = 1
     fills_holes: bool = False
+    index: str = ""
 
     @property
     def is_generator(self) -> bool:

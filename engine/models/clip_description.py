@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.models.tokenizer import CLEANING, TOKENIZER_FILE, open_clip_tokenizer, read_tokenizer
+from engine.networks.tokenizer import CLEANING, TOKENIZER_FILE, open_clip_tokenizer, read_tokenizer
 from engine.system.fields import (
     FieldError,
     either,

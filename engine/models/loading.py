@@ -17,6 +17,7 @@ from engine.checkpoints import Checkpoint, open_checkpoint, read_safetensors, ve
 from engine.checkpoints.building import build, build_network, can_build
 from engine.checkpoints.configuration import complete
 from engine.checkpoints.opening import WEIGHT_SUFFIXES as GENERATOR_SUFFIXES
+from engine.checkpoints.pipeline_folder import is_pipeline
 from engine.checkpoints.state_dict import OPEN_CLIP
 from engine.errors import LoadingStopped, ModelError
 from engine.families import FAMILIES, find_family
@@ -72,7 +73,8 @@ class GeneratorModel:
     w [N, w_dim] or a w for each layer [N, L, w_dim], side as `encoder_side` says. Either may be missing. sketch: as
     synthesize, pictures of `draft_resolution` px, where that is not 0. classes: their names, in the network's order.
     in_domain_distance, framed_distance, domain, domain_likeness: see `engine.models.table.ModelRow`. references:
-    features [M, D] of pictures like those it was trained on, as prompt models see them, by their sha256.
+    features [M, D] of pictures like those it was trained on, as prompt models see them, by their sha256. left_out: of
+    one that is told the prompt, the end of a text that it has no place for.
     """
 
     name: str
@@ -97,6 +99,7 @@ class GeneratorModel:
     references: Mapping[str, Tensor] = field(default_factory=dict)
     domain: str = ""
     domain_likeness: float | None = None
+    left_out: Callable[[str], str] | None = None
 
     def render(self, latents: Tensor, space: str | LatentSpace, *, draft: bool = False) -> Tensor:
         """Latents [N, *space.shape] to images [N, 3, H, W], nominally in [-1, 1]. Differentiable.
@@ -198,7 +201,8 @@ def _own_prompt_model(name: str, path: Path, model: PromptModel) -> OwnModel:
 
 
 def _bytes_on_disk(path: Path) -> int:
-    files = [path] if path.is_file() else [file for file in path.iterdir() if file.suffix in GENERATOR_SUFFIXES]
+    pattern = "*/*" if is_pipeline(path) else "*"
+    files = [path] if path.is_file() else [file for file in path.glob(pattern) if file.suffix in GENERATOR_SUFFIXES]
     return sum(file.stat().st_size for file in files)
 
 
@@ -219,6 +223,7 @@ def _mark(name: str) -> tuple[tuple[str, int, int, int], ...]:
     folder = path if path.is_dir() else path.parent
     beside = (ROW_FILE, "config.json", CONFIG_NAME, path.with_suffix(".yaml").name)
     files = folder.iterdir() if path.is_dir() else [path, *(folder / one for one in beside)]
+    files = [*files, *folder.glob("*/*")] if is_pipeline(path) else files
     marks = []
     for file in files:
         with suppress(OSError):
@@ -391,6 +396,7 @@ def _assemble(row: ModelRow, device: Device, loading: Loading, assets: Path = AS
         references=_tensors(row, REFERENCES) if REFERENCES in row.files else {},
         domain=row.domain,
         domain_likeness=row.domain_likeness,
+        left_out=made.left_out,
     )
 
 

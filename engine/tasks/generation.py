@@ -16,6 +16,7 @@ from engine.inference.flow import Particles, Partwise, Problem, Step
 from engine.inference.terms import Coded, Matcher, Matching, Realism, References, Term, TextLikelihood
 from engine.latents.classes import ClassSpace, classes_by_name, find_classes
 from engine.latents.codebook import CodeSpace
+from engine.latents.noise import NoiseSpace
 from engine.latents.sentences import ReadSpace, SentenceSpace, ToldSpace
 from engine.latents.spaces import LatentSpace
 from engine.metrics.likeness import Likeness
@@ -224,6 +225,14 @@ def _space(settings: GenerateSettings, model: GeneratorLike, prompt_model: Promp
     if name not in model.spaces:
         raise SettingsError(f"space: {name!r} is unknown to {settings.model}; it has {', '.join(model.spaces)}.")
     space = with_classes(settings, model, model.spaces[name], prompt_model)
+    if isinstance(space, NoiseSpace):
+        return space.drawing(
+            settings.prompt,
+            steps=settings.denoising_steps,
+            gradient_steps=settings.gradient_steps,
+            width=settings.width,
+            height=settings.height,
+        )
     if settings.prompt and isinstance(space, ReadSpace):
         return space.saying(settings.prompt).truncated(settings.truncation_psi)
     return space.truncated(settings.truncation_psi)

@@ -444,11 +444,14 @@ def may_hold_a_model(place: Path) -> bool:
     Whoever may open models learns nothing of other files by it, not even whether they are there.
     """
     from engine.checkpoints.opening import INDEX_SUFFIXES, WEIGHT_SUFFIXES
+    from engine.checkpoints.pipeline_folder import is_pipeline
 
     if place.name.endswith((*WEIGHT_SUFFIXES, *INDEX_SUFFIXES)):
         return True
     try:
-        return place.is_dir() and any(file.name.endswith(WEIGHT_SUFFIXES) for file in place.iterdir())
+        if not place.is_dir():
+            return False
+        return is_pipeline(place) or any(file.name.endswith(WEIGHT_SUFFIXES) for file in place.iterdir())
     except OSError:
         return False
 

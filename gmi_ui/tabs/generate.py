@@ -23,6 +23,7 @@ from gmi_ui.controls import (
     BASELINE,
     CODE_FIELDS,
     COMMON_FIELDS,
+    DIFFUSION_FIELDS,
     FAMILY_FIELDS,
     FLOW_FIELDS,
     NOTHING,
@@ -159,6 +160,8 @@ class GenerateLayout:
             for field in ("class_count", "relaxed_classes"):
                 show(field)
         for field in ("diversity", "step_size", "steps", *CODE_FIELDS, "candidates", "cutouts", "truncation_psi", "n"):
+            show(field)
+        for field in DIFFUSION_FIELDS:
             show(field)
         self.dice, self.reuse = seed_row(self.panel, "generate")
         self.examples = towards_choice(self.panel, "generate")

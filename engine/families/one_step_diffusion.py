@@ -1,0 +1,177 @@
+"""Distilled latent diffusion models of one to four steps: SD-Turbo and SDXL-Turbo (Sauer et al. 2023), latent consistency
+models (Luo et al. 2023). The latent is the noise; the prompt is told to the model as well as to the prompt model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import ModelError
+from engine.families.declaration import Assembled, Details, Family, Network, Option
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from engine.families.declaration import State
+    from engine.latents.spaces import LatentSpace
+    from engine.networks.diffusion import Reader, Told
+
+_KEPT_TEXTS = 4  # what the model is told of texts, a few hundred kB each
+UNTOLD: Mapping[str, Any] = {}
+
+
+def _unet(state: State, *, configuration: Mapping[str, Any], schedule: Mapping[str, Any]) -> nn.Module:
+    from engine.networks import diffusion
+
+    made = diffusion.unet_of(state, configuration)
+    made.schedule = schedule  # type: ignore[assignment]
+    return made
+
+
+def _vae(state: State, *, configuration: Mapping[str, Any]) -> nn.Module:
+    from engine.networks import diffusion
+
+    return diffusion.vae_of(state, configuration)
+
+
+def _text_encoder(state: State, *, configuration: Mapping[str, Any]) -> nn.Module:
+    from engine.networks import diffusion
+
+    return diffusion.text_encoder_of(state, configuration)
+
+
+def _words(state: State) -> nn.Module:
+    from engine.networks import diffusion
+
+    return diffusion.words_of(state)
+
+
+def _description(name: str, field: str, about: str) -> Option:
+    """What a file of the pipeline says, checked by its field of `engine.networks.diffusion_configuration`."""
+
+    def accepts(value: Any) -> bool:
+        from engine.networks import diffusion_configuration
+        from engine.system.fields import FieldError
+
+        try:
+            getattr(diffusion_configuration, field)(value, "")
+        except FieldError:
+            return False
+        return True
+
+    return Option(name, UNTOLD, "what a file of the pipeline says", accepts, about)
+
+
+def assemble(networks: Mapping[str, nn.Module], details: Details) -> Assembled:
+    """The space of its noise; pictures are drawn from what the space was told. Raises ModelError for parts that are of
+    different models."""
+    from engine.latents.noise import NoiseSpace
+    from engine.networks import denoising, diffusion
+
+    missing = [role for role in ("vae", "text_encoder", "tokenizer") if role not in networks]
+    if missing:
+        raise ModelError(f"{details.name} holds no {' and no '.join(missing)}; give the whole folder of the pipeline.")
+    unet, reader = networks["unet"], _reader(networks, details)
+    schedule: Mapping[str, Any] = unet.schedule  # type: ignore[assignment]
+    device, dtype = _place(details.device)
+    generator = diffusion.Generator(unet, networks["vae"], schedule)
+    for weights in (*generator.parameters(), *generator.buffers()):
+        weights.data = weights.to(device, dtype, copy=True)  # where they lay decides the last bits of a product
+    _check_width(generator, reader, details)
+
+    @lru_cache(maxsize=_KEPT_TEXTS)
+    def read(text: str) -> Told:
+        return reader.read(text, device)
+
+    space = NoiseSpace(
+        channels=generator.channels,
+        height=generator.side,
+        width=generator.side,
+        factor=generator.factor,
+        multiple=generator.multiple,
+        usual_steps=denoising.usual_steps(schedule),
+        draws_of=lambda steps: denoising.denoising(schedule, steps).draws,
+        read=read,
+        device=device,
+    )
+
+    def synthesize(decoded: Tensor, space: LatentSpace) -> Tensor:
+        assert isinstance(space, NoiseSpace)
+        told = read("") if space.told is None else space.told
+        images: Tensor = generator(decoded, told, steps=space.steps, last_only=space.gradient_steps == "last")
+        return images
+
+    return Assembled(generator, generator.side, {"noise": space}, synthesize, left_out=reader.left_out)
+
+
+def _place(device: torch.device | str) -> tuple[torch.device, torch.dtype]:
+    """Where the networks of every step lie, and their type: half of float32 on a GPU, beside noise in float32."""
+    import torch
+
+    place = torch.device(device)
+    if place.type != "cuda":
+        return place, torch.float32
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return place, torch.bfloat16 if has_bfloat16 else torch.float32
+
+
+def _reader(networks: Mapping[str, nn.Module], details: Details) -> Reader:
+    from engine.networks.diffusion import Reader, TextEncoder, Words
+
+    encoders, words = [], []
+    for number in ("", "_2"):
+        encoder, table = networks.get(f"text_encoder{number}"), networks.get(f"tokenizer{number}")
+        if isinstance(encoder, TextEncoder) and isinstance(table, Words):
+            if table.tokenizer.vocabulary > encoder.vocabulary:
+                raise ModelError(
+                    f"{details.name}: its tokenizer{number} knows {table.tokenizer.vocabulary:,} words and its "
+                    f"text_encoder{number} {encoder.vocabulary:,}; they are of different models."
+                )
+            encoders.append(encoder)
+            words.append(table)
+    return Reader(encoders, words, penultimate=len(encoders) == 2)
+
+
+def _check_width(generator: Any, reader: Reader, details: Details) -> None:
+    found, wanted = sum(encoder.width for encoder in reader.encoders), generator.unet.config.cross_attention_dim  # type: ignore[misc]
+    if found != wanted:
+        raise ModelError(
+            f"{details.name}: its text encoders make {found} numbers a token and its U-Net takes {wanted}; they are of "
+            "different models."
+        )
+
+
+_CONFIGURATION = "its config.json"
+FAMILY = Family(
+    name="one_step_diffusion",
+    label="one-step diffusion",
+    tasks=("generate",),
+    networks={
+        "unet": Network(
+            _unet,
+            options=(
+                _description("configuration", "UNET", _CONFIGURATION),
+                _description("schedule", "SCHEDULE", "its scheduler_config.json"),
+            ),
+            keeps_types=True,
+        ),
+        "vae": Network(_vae, options=(_description("configuration", "VAE", _CONFIGURATION),), keeps_types=True),
+        "text_encoder": Network(
+            _text_encoder, options=(_description("configuration", "TEXT_ENCODER", _CONFIGURATION),), keeps_types=True
+        ),
+        "text_encoder_2": Network(
+            _text_encoder, options=(_description("configuration", "TEXT_ENCODER", _CONFIGURATION),), keeps_types=True
+        ),
+        "tokenizer": Network(_words, keeps_types=True),
+        "tokenizer_2": Network(_words, keeps_types=True),
+    },
+    assemble=assemble,
+    choices=("denoising_steps", "gradient_steps", "width", "height"),
+    # Of ReNO's steps: a gradient of length .1 times 5 with a momentum of .9 goes 5 in latents of length 128. A chunk of
+    # one particle bounds the memory. Neither was measured with the weights of a public model.
+    tuned={"step_size": 0.04, "chunk": 1},
+    raw={"chunk": 1},
+    index="model_index.json",
+)
