@@ -71,7 +71,7 @@ def is_pipeline(folder: Path) -> bool:
 
 
 def find_parts(folder: Path) -> PipelineFolder:
-    """The files of the pipeline in a folder. Raises Refused for one that is none of ours, ModelError where some lack."""
+    """The files of the pipeline in a folder. Raises Refused for others than ours, ModelError for half of one."""
     pipeline = _pipeline_of(folder)
     parts = PIPELINES[pipeline]
     weights = {role: _weights(folder / role, stem) for role, stem in _STEMS.items() if role in parts}
@@ -115,8 +115,8 @@ def _pipeline_of(folder: Path) -> str:
     told = _checked(folder / INDEX, part_of({"_class_name": text(100)})).get("_class_name", "")
     if told not in PIPELINES:
         raise Refused(
-            f"it is a folder of diffusers of the pipeline {printable(told or 'without a name', 60)}, which does not run "
-            f"here. These do, with models of one to four steps: {', '.join(PIPELINES)}; for example SD-Turbo.",
+            f"it is a folder of diffusers of the pipeline {printable(told or 'without a name', 60)}, which does not "
+            f"run here. These do, with models of one to four steps: {', '.join(PIPELINES)}; for example SD-Turbo.",
             file=folder.name,
         )
     _checked(folder / INDEX, index_field(told))
@@ -141,8 +141,8 @@ def _weights(folder: Path, stem: str) -> Path:
         )
     if any(name.endswith((".bin", ".pt", ".pth", ".ckpt", ".msgpack")) for name in beside):
         raise ModelError(
-            f"{folder} holds no safetensors. Of a pipeline nothing else is read: fetch {part}, or save the pipeline with "
-            "safe_serialization=True."
+            f"{folder} holds no safetensors. Of a pipeline nothing else is read: fetch {part}, or save the pipeline "
+            "with safe_serialization=True."
         )
     raise ModelError(f"{part} is missing in {folder.parent}: half a download? {_GET_ALL}")
 

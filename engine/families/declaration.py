@@ -121,8 +121,8 @@ class Family:
     where there is a choice; tuned: its own numbers in all presets whose terms are normalised, so that these differ by
     their estimators alone; raw: its own numbers where they are not ("paper"); has_stages: whether codes move in turn
     after all moved together; candidates: starts that each particle tries; fills_holes: whether its networks take a
-    picture with a hole, so that to inpaint nothing has to be found before; index: the file by which a folder of theirs is
-    known without opening it, where there is one.
+    picture with a hole, so that to inpaint nothing has to be found before; index: the file by which a folder of theirs
+    is known without opening it, where there is one.
     """
 
     name: str

@@ -1,5 +1,8 @@
-"""Distilled latent diffusion models of one to four steps: SD-Turbo and SDXL-Turbo (Sauer et al. 2023), latent consistency
-models (Luo et al. 2023). The latent is the noise; the prompt is told to the model as well as to the prompt model."""
+"""Distilled latent diffusion models of one to four steps: SD-Turbo and SDXL-Turbo (Sauer et al. 2023), latent
+consistency models (Luo et al. 2023).
+
+The latent is the noise; the prompt is told to the model as well as to the prompt model.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,8 @@ UNTOLD: Mapping[str, Any] = {}
 def _unet(state: State, *, configuration: Mapping[str, Any], schedule: Mapping[str, Any]) -> nn.Module:
     from engine.networks import diffusion
 
+    if not schedule:
+        raise ValueError("nothing tells its schedule")
     made = diffusion.unet_of(state, configuration)
     made.schedule = schedule  # type: ignore[assignment]
     return made
@@ -55,6 +60,8 @@ def _description(name: str, field: str, about: str) -> Option:
         from engine.networks import diffusion_configuration
         from engine.system.fields import FieldError
 
+        if value == UNTOLD:
+            return True  # what cannot be built then
         try:
             getattr(diffusion_configuration, field)(value, "")
         except FieldError:

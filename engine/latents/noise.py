@@ -1,8 +1,8 @@
 """Latents of diffusion models: the Gaussian noise that a picture is made of.
 
 A particle is all noise that its sampler draws: what it begins with, and what each further step of a sampler with fresh
-noise adds. Each of these lies on the shell of radius sqrt(d), d = C h w, where nearly all of a Gaussian's mass is: the
-projection maximises the density of the norm, up to d against d - 1, which ReNO (Eyring et al. 2024, Eq. 6) has as a term.
+noise adds. Each of these lies on the shell of radius sqrt(d), d = C h w, where nearly all of a Gaussian's mass is. The
+density of the norm, which ReNO (Eyring et al. 2024) has as a term of its objective, is highest at sqrt(d - 1).
 """
 
 from __future__ import annotations
@@ -50,7 +50,12 @@ class NoiseSpace:
                 near = f"{low or high} or {high}" if low else f"{high}"
                 raise SettingsError(f"{name}: {side} is no multiple of {self.multiple} pixels; choose {near}.")
         return replace(
-            self, told=self.read(text), steps=steps or self.usual_steps, gradient_steps=gradient_steps, **sides
+            self,
+            told=self.read(text),
+            steps=steps or self.usual_steps,
+            gradient_steps=gradient_steps,
+            width=sides["width"],
+            height=sides["height"],
         )
 
     @property

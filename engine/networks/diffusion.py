@@ -66,6 +66,8 @@ def vae_of(state: State, configuration: Fields) -> nn.Module:
 def text_encoder_of(state: State, configuration: Fields) -> nn.Module:
     """An untrained text encoder, with a projection where the weights have one."""
     transformers = library("transformers")
+    if not configuration:
+        raise ValueError("nothing tells its configuration")
     config = transformers.CLIPTextConfig(
         **{name: value for name, value in configuration.items() if name not in NOT_OF_THE_NETWORK}
     )
@@ -145,7 +147,12 @@ def words_state(table: Fields) -> dict[str, Tensor]:
 
 
 def _own(configuration: Fields) -> dict[str, Any]:
-    """The fields without those for people; lists as tuples, as the libraries' own defaults are."""
+    """The fields without those for people; lists as tuples, as the libraries' own defaults are.
+
+    Raises ValueError where there are none.
+    """
+    if not configuration:
+        raise ValueError("nothing tells its configuration")
     own = {name: value for name, value in configuration.items() if not name.startswith("_")}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}
 

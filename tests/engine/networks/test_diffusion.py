@@ -42,9 +42,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[A
 def theirs(pipeline: Any, noise: Tensor, steps: int, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Tensor:
     """Pictures [N, 3, H, W] in [0, 1] of noise [N, draws, C, h, w]; further draws are taken from it in turn."""
     fresh = iter(noise.unbind(1)[1:])
+    last = torch.zeros_like(noise[:, 0])  # the ancestral sampler draws at its last step too, times 0
     for name in ("scheduling_lcm", "scheduling_euler_ancestral_discrete"):
         scheduling = importlib.import_module(f"diffusers.schedulers.{name}")
-        last = torch.zeros_like(noise[:, 0])  # the ancestral sampler draws at its last step too, times 0
         monkeypatch.setattr(scheduling, "randn_tensor", lambda *_, **__: next(fresh, last))
     return pipeline(
         [PROMPT] * len(noise),
