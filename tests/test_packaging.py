@@ -75,6 +75,26 @@ def test_the_lock_file_holds_versions_that_the_requirements_allow() -> None:
     assert not {"pytest", "gmi-studio"} & versions.keys()
 
 
+def test_what_is_optional_is_an_extra_and_imported_only_by_name() -> None:
+    """A file each, which pyproject names; none is declared or imported as what always is there."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["dynamic"]
+    optional = extras["optional-dependencies"]
+    assert {"video", "window", "diffusion"} <= optional.keys()
+    for name in ("video", "window", "diffusion"):
+        assert optional[name]["file"] == [f"requirements-{name}.txt"]
+        for line in (ROOT / f"requirements-{name}.txt").read_text().split():
+            requirement = Requirement(line)
+            assert {">=", "<"} == {part.operator for part in requirement.specifier}, line
+            assert requirement.name not in requirements()
+    assert not {"diffusers", "transformers", "accelerate"} & imported()
+
+
+def test_those_who_work_on_it_have_what_diffusion_takes() -> None:
+    developers = {Requirement(line).name for line in (ROOT / "requirements-dev.txt").read_text().split()}
+    optional = {Requirement(line).name for line in (ROOT / "requirements-diffusion.txt").read_text().split()}
+    assert optional <= developers
+
+
 def test_a_wheel_holds_the_bundled_models_and_no_other_pictures(wheel: dict[str, Any]) -> None:
     assert wheel["package_dir"] == {"engine.assets": ASSETS.name}
     patterns = wheel["package_data"]["engine.assets"]

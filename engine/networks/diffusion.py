@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from engine.errors import ModelError
 from engine.networks.denoising import denoised, denoising
@@ -205,14 +206,27 @@ def _copied(encoder: TextEncoder, device: torch.device, dtype: torch.dtype) -> T
 # ---- the generator ---------------------------------------------------------------------------------------
 
 
+class Recomputed(nn.Module):
+    """A layer of which a backward pass keeps the input alone, and computes the rest again."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.is_on = layer, True
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        if not (self.is_on and torch.is_grad_enabled()):
+            return self.layer(*inputs, **named)
+        return checkpoint(self.layer, *inputs, use_reentrant=False, **named)
+
+
 class Generator(nn.Module):
     """Noise and what a prompt says to images, in one to four steps. Differentiable in the noise.
 
-    checkpointing: whether a backward pass computes what lies inside of blocks again in place of keeping it: it takes
-    about a third longer and a small part of the memory.
+    A backward pass keeps the inputs of blocks and computes what lies inside of them again, unless `recompute` says
+    otherwise.
     """
 
-    def __init__(self, unet: Any, vae: Any, schedule: Fields, *, checkpointing: bool = True) -> None:
+    def __init__(self, unet: Any, vae: Any, schedule: Fields) -> None:
         super().__init__()
         if unet.config.in_channels != vae.config.latent_channels or unet.config.out_channels != unet.config.in_channels:
             raise ValueError(
@@ -227,9 +241,19 @@ class Generator(nn.Module):
         self.side: int = unet.config.sample_size * self.factor
         self.multiple = self.factor * 2 ** (len(unet.config.block_out_channels) - 1)
         self._scaling: float = vae.config.scaling_factor
-        if checkpointing:
-            unet.enable_gradient_checkpointing()
-            vae.enable_gradient_checkpointing()
+        # diffusers' own way keeps all of an autoencoder's block, of which the last takes gigabytes at 512 pixels.
+        for block in self.decoder.up_blocks:
+            block.resnets = nn.ModuleList(map(Recomputed, block.resnets))
+            if block.upsamplers is not None:
+                block.upsamplers = nn.ModuleList(map(Recomputed, block.upsamplers))
+        self.recompute(True)
+
+    def recompute(self, is_on: bool) -> None:
+        """Whether what lies inside of blocks is computed again, which takes a third longer and far less memory."""
+        (self.unet.enable_gradient_checkpointing if is_on else self.unet.disable_gradient_checkpointing)()
+        for module in self.decoder.modules():
+            if isinstance(module, Recomputed):
+                module.is_on = is_on
 
     def forward(self, noise: Tensor, told: Told, *, steps: int, last_only: bool = False) -> Tensor:
         """noise: [N, draws, C, h, w], draws as `denoising` says for `steps`; images [N, 3, H, W], nominally [-1, 1]."""

@@ -67,6 +67,8 @@ class GenerateJob(Job[GenerateSettings]):
             prompt_model = models.prompt_model(chosen.prompt_model)
             if name == "ours" or chosen.prompt_model != settings.prompt_model:
                 tell_what_was_cut(prompt_model.truncated_words, [chosen.prompt], console)
+            if generator.left_out is not None:
+                tell_what_was_cut(generator.left_out, [chosen.prompt], console)
             tell_doubts(chosen.prompt, generator, prompt_model, console)
             yield
             watch = watch_of(console)  # where starts are looked for, hundreds of pictures are drawn for each

@@ -187,10 +187,7 @@ def test_checkpointing_changes_nothing_but_the_memory(made: dict[str, tuple[Any,
     noise = space.sample((1, 2)).requires_grad_()
     found, kept = {}, {}
     for checkpointing in (True, False):
-        for part in (network.unet, network.decoder):
-            for module in part.modules():
-                if hasattr(module, "gradient_checkpointing"):
-                    module.gradient_checkpointing = checkpointing
+        network.recompute(checkpointing)
         seen: dict[int, int] = {}
         with torch.autograd.graph.saved_tensors_hooks(
             lambda tensor, seen=seen: (seen.__setitem__(tensor.data_ptr(), tensor.nbytes), tensor)[1],  # type: ignore[misc]
@@ -200,10 +197,7 @@ def test_checkpointing_changes_nothing_but_the_memory(made: dict[str, tuple[Any,
         kept[checkpointing] = sum(seen.values())
         cotangents = torch.stack([torch.ones_like(images), images.detach()])
         found[checkpointing] = torch.autograd.grad(images, noise, cotangents, is_grads_batched=True)[0]
-    network.unet.enable_gradient_checkpointing()
-    for module in network.decoder.modules():
-        if hasattr(module, "gradient_checkpointing"):
-            module.gradient_checkpointing = True
+    network.recompute(True)
     assert torch.allclose(found[True], found[False], atol=1e-6)
     assert kept[True] < 0.5 * kept[False]
 
