@@ -1,5 +1,6 @@
 """The families of models: one file each, one line in the table each. Reading them needs no torch."""
 
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -24,8 +25,11 @@ FAMILIES: dict[str, Family] = {name: import_module(f"{__name__}.{name}").FAMILY 
 
 def family_of_folder(path: str | Path) -> str:
     """The name of the family that a folder is of by its index; empty where only its weights would tell."""
-    named = (name for name, family in FAMILIES.items() if family.index and (Path(path) / family.index).is_file())
-    return next(named, "")
+    with suppress(OSError, ValueError):  # of a name that can be none of a folder
+        for name, family in FAMILIES.items():
+            if family.index and (Path(path) / family.index).is_file():
+                return name
+    return ""
 
 
 def find_family(name: str) -> Family:
