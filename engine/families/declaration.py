@@ -163,7 +163,7 @@ class Family:
     @property
     def has_own_choices(self) -> bool:
         """Whether settings that fit one of its models may not fit another, as names of classes or spaces."""
-        return bool(self.spaces) or set(self.choices) > {"truncation_psi"} or self.has_stages
+        return bool(self.spaces) or bool(set(self.choices) - {"truncation_psi"}) or self.has_stages
 
     def flow(self, preset: str = "robust") -> FlowSettings:
         """The numerical choices of a preset, with both stages where there are two."""

@@ -47,7 +47,7 @@ def test_each_noise_keeps_the_length_of_a_gaussian() -> None:
 
 
 def test_noise_is_gaussian() -> None:
-    """Mean 0 and variance 1 of 65,536 numbers to four standard errors, and neighbours that know nothing of each other."""
+    """Of 65,536 numbers mean 0, and neighbours that know nothing of each other, to four standard errors."""
     numbers = space(1, side=1024).sample((3,)).flatten()
     count = len(numbers)
     assert abs(numbers.mean()) < 4 / math.sqrt(count)

@@ -1,0 +1,114 @@
+"""A folder of a pipeline on the page: opened in the Models tab, chosen in Generate, run, saved, restored, continued."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.models import store
+from engine.models.loading import load_generator, load_prompt_model
+from engine.models.table import list_models
+from engine.settings import GenerateSettings
+from gmi_ui.controls import DIFFUSION_FIELDS
+from gmi_ui.models.models import Loaders, Models, engine_loaders
+from gmi_ui.runs.run import OURS
+from gmi_ui.services import Services
+from tests.engine import pipelines
+from tests.engine.tiny import write_assets
+from tests.gmi_ui.models.test_library import end_of
+from tests.gmi_ui.test_frames import frame_of
+from tests.gmi_ui.test_switching import Tab, made
+
+PROMPT = "a red hat"
+
+
+@pytest.fixture(scope="module")
+def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_assets(tmp_path_factory.mktemp("assets"))
+
+
+@pytest.fixture
+def services(tmp_path: Path, assets: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
+    """The engine's own way of loading and remembering models, around tiny bundled ones."""
+    monkeypatch.setenv("GMI_MODELS", str(tmp_path / "models"))
+    engine = engine_loaders("cpu")
+    return Services.around(
+        Models(
+            Loaders(
+                generator=lambda name: load_generator(name, assets=assets),
+                prompt_model=lambda name: load_prompt_model(name, assets=assets),
+                rows=lambda: list_models(assets),
+                stored=store.stored_rows,
+                inspect=engine.inspect,
+            )
+        )
+    )
+
+
+@pytest.fixture
+def opened(services: Services, tmp_path: Path) -> str:
+    """The name of a pipeline that was opened in the Models tab."""
+    folder = tmp_path / "sdxl-turbo"
+    pipelines.save_pipeline(folder, "sdxl")
+    services.library.open(str(folder))
+    said = end_of(services.library).message
+    assert said.startswith("sdxl-turbo/: one-step diffusion, 16 px, diffusers folder, StableDiffusionXLPipeline")
+    assert "Choose it as model in Generate." in said and "licence" in said
+    return str(folder)
+
+
+def test_it_is_listed_with_its_size_and_memory(services: Services, opened: str) -> None:
+    row = next(row for row in services.library.state()["here"] if row["source"] == "own")
+    weights = sum(file.stat().st_size for file in Path(opened).rglob("*.safetensors"))
+    assert (row["label"], row["resolution"], row["size"], row["usable"]) == ("sdxl-turbo", 16, weights, True)
+    assert row["use"] == "Generate" and row["needed"] > weights
+    assert ("sdxl-turbo", opened) in services.models.choices(task="generate")
+    assert all(name != opened for _, name in services.models.choices(task="inpaint"))
+
+
+def test_a_folder_that_is_no_whole_pipeline_is_answered(services: Services, tmp_path: Path) -> None:
+    pipelines.save_pipeline(tmp_path / "half", "sd")
+    (tmp_path / "half/vae/diffusion_pytorch_model.safetensors").unlink()
+    services.library.open(str(tmp_path / "half"))
+    assert "vae/diffusion_pytorch_model.safetensors is missing" in end_of(services.library).message
+
+
+def test_generate_runs_it_with_the_controls_of_its_own(services: Services, opened: str) -> None:
+    tab = Tab(services)
+    tab["prompt"], tab["n"] = PROMPT, 2
+    assert not any(tab.visible[field] for field in DIFFUSION_FIELDS)
+    tab.choose(opened)
+    assert all(tab.visible[field] for field in DIFFUSION_FIELDS)
+    assert not tab.visible["truncation_psi"] and not tab.visible["classes"]
+    tab["steps"], tab["denoising_steps"], tab["gradient_steps"], tab["width"] = 2, 2, "last", 32
+    run = tab.run()
+    chosen = made(run)
+    assert (chosen.denoising_steps, chosen.gradient_steps, chosen.width, chosen.height) == (2, "last", 32, 0)
+    assert chosen.flow.chunk == 1
+    assert set(run.moment.sides) == {"ours", "baseline"}
+    frame = frame_of(services, tab.session)
+    assert list(frame["sides"]["ours"]["leads_to"]) == ["generate"]
+    assert run.moment.sides[OURS].step.images.shape == (2, 3, 16, 32)
+
+    tab["width"] = 30
+    assert "Width: 30 is no multiple of 4 pixels; choose 28 or 32" in tab.refuse()
+
+
+def test_a_saved_picture_brings_all_of_it_back(services: Services, opened: str) -> None:
+    tab = Tab(services)
+    tab["prompt"], tab["n"] = PROMPT, 2
+    tab.choose(opened)
+    tab["steps"], tab["denoising_steps"], tab["width"] = 2, 2, 32
+    run = tab.run()
+    chosen = made(run)
+    kept = GenerateSettings.from_dict(chosen.to_dict())
+    assert kept == chosen
+    tab["width"], tab["denoising_steps"] = 0, 1
+    again = Tab(services)
+    again.take(again.layout.panel.updates(kept))
+    assert (again["model"], again["width"], again["denoising_steps"]) == (opened, 32, 2)
+    again["prompt"] = PROMPT
+    second = again.run()
+    assert torch.equal(second.moment.sides[OURS].step.images, run.moment.sides[OURS].step.images)
