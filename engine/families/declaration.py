@@ -122,7 +122,8 @@ class Family:
     their estimators alone; raw: its own numbers where they are not ("paper"); has_stages: whether codes move in turn
     after all moved together; candidates: starts that each particle tries; fills_holes: whether its networks take a
     picture with a hole, so that to inpaint nothing has to be found before; index: the file by which a folder of theirs
-    is known without opening it, where there is one.
+    is known without opening it, where there is one; bytes_beyond: of pixels of a picture, pictures and denoising steps
+    the bytes that a run takes beyond the weights, where that grows otherwise than bytes_per_pixel says.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Family:
     candidates: int = 1
     fills_holes: bool = False
     index: str = ""
+    bytes_beyond: Callable[[int, int, int], int] | None = None
 
     @property
     def is_generator(self) -> bool:

@@ -21,6 +21,7 @@ from engine.latents.sentences import ReadSpace, SentenceSpace, ToldSpace
 from engine.latents.spaces import LatentSpace
 from engine.metrics.likeness import Likeness
 from engine.models.captions import caption_features
+from engine.models.memory import check_fits, free_bytes
 from engine.pictures.examples import Examples
 from engine.settings import LIMITS, OF_THE_MODEL, FlowSettings, GenerateSettings, SettingsError
 from engine.system.files import Watch
@@ -226,13 +227,16 @@ def _space(settings: GenerateSettings, model: GeneratorLike, prompt_model: Promp
         raise SettingsError(f"space: {name!r} is unknown to {settings.model}; it has {', '.join(model.spaces)}.")
     space = with_classes(settings, model, model.spaces[name], prompt_model)
     if isinstance(space, NoiseSpace):
-        return space.drawing(
+        drawing = space.drawing(
             settings.prompt,
             steps=settings.denoising_steps,
             gradient_steps=settings.gradient_steps,
             width=settings.width,
             height=settings.height,
         )
+        sides = (drawing.width, drawing.height)
+        check_fits(model.family, *sides, settings.n, drawing.steps, lambda: free_bytes(space.device))
+        return drawing
     if settings.prompt and isinstance(space, ReadSpace):
         return space.saying(settings.prompt).truncated(settings.truncation_psi)
     return space.truncated(settings.truncation_psi)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
 import weakref
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from engine.checkpoints import open_checkpoint
 from engine.errors import LoadingStopped
 from engine.models import loading, memory
 from engine.models.pool import Loading, ModelPool, bytes_of
+from engine.settings import SettingsError
 from tests.engine.checkpoints import expected
 
 KILO = 1000
@@ -240,3 +242,37 @@ def test_a_run_needs_more_for_more_and_larger_pictures() -> None:
 
     assert needed(256, 8) > needed(256, 2) > 10**8
     assert needed(1024, 2) > needed(256, 2)
+
+
+def test_one_picture_of_a_diffusion_model_is_in_memory_at_once() -> None:
+    """Eight take hardly more than one; a second step and four times the pixels do."""
+
+    def beyond(side: int, n: int) -> int:
+        return memory.run_bytes("one_step_diffusion", side, 10**9, n) - memory.PROGRAM_BYTES - 10**9
+
+    assert beyond(512, 1) < beyond(512, 8) < 1.2 * beyond(512, 1)
+    assert beyond(512, 1) == 4 * beyond(256, 1)
+    assert 2.4e9 < beyond(512, 1) < 2.7e9, "2,506 MB were measured"
+
+
+def fits(n: int, free: int, steps: int = 1) -> str:
+    """What is said of n pictures of 512 x 512 pixels; empty where they fit."""
+    try:
+        memory.check_fits("one_step_diffusion", 512, 512, n, steps, lambda: free)
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
+def test_a_run_that_does_not_fit_is_refused_with_the_number_that_does() -> None:
+    assert fits(8, 10**10) == ""
+    said = fits(32, 2_700_000_000)
+    found = re.search(r"^n: 32 of 512 x 512 pixels take about 3\.5 GB .* 2\.7 GB are free\. Choose (\d+),", said)
+    assert found is not None, said
+    assert fits(int(found[1]), 2_700_000_000) == "" and fits(int(found[1]) + 1, 2_700_000_000) != ""
+    assert "not even one fits. Choose a smaller width and height, or" in fits(1, 10**9)
+    assert "width and height or fewer denoising steps" in fits(1, 10**9, steps=2)
+
+
+def test_of_other_families_nothing_is_refused_beforehand() -> None:
+    memory.check_fits("stylegan2", 1024, 1024, 64, 1, lambda: 0)
