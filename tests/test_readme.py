@@ -1,5 +1,6 @@
 """What the README tells people to type does what it says, with the bundled models: every command, with --quick."""
 
+import importlib.util
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from PIL import Image
 
 from engine.commands.models import places_of
 from tests.browser.helpers import free_port
+from tests.engine import pipelines
 from tests.gmi_ui.waiting import wait_until
 from training.avatars.pool import held_out
 from training.fashion import data
@@ -28,9 +30,12 @@ INSTALLING = (
     "pip install -r requirements.txt -r requirements-dev.txt && pytest",
     "pip install .",
     "pip install -r experiments/requirements.txt",
+    "pip install -r requirements-diffusion.txt",
 )
 USUAL = "http://127.0.0.1:7860"
 FETCHING = "python -m engine models get"
+FROM_THE_HUB = "hf download"
+PIPELINE = "sd-turbo"  # the folder that a person fetches, which is a tiny one here
 PLACEHOLDERS = {
     "FILE": str(ROOT / "assets/fashion/generator.safetensors"),
     "NETS": str(ROOT / "tests/data/checkpoints/stargan_100000_nets_ema.ckpt"),
@@ -53,7 +58,9 @@ def commands() -> list[str]:
     return list(dict.fromkeys(command for command in typed + inline if command))
 
 
-RUNNABLE = [command for command in commands() if command not in INSTALLING and not command.startswith(FETCHING)]
+RUNNABLE = [
+    command for command in commands() if command not in INSTALLING and not command.startswith((FETCHING, FROM_THE_HUB))
+]
 
 
 def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -87,6 +94,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mask = np.zeros((128, 128), np.uint8)
     mask[40:80, 30:100] = 255
     Image.fromarray(mask).save(path / "mask.png")
+    if importlib.util.find_spec("diffusers") and importlib.util.find_spec("transformers"):
+        pipelines.save_pipeline(path / PIPELINE, "sd")
     return path
 
 
@@ -163,6 +172,8 @@ def test_every_command_runs(command: str, folder: Path) -> None:
         Image.fromarray(held_out(1).images[0]).save(folder / "out/00.png")
     if "package_benchmark" in command:
         pytest.importorskip("dall_e", reason="pip install -r experiments/requirements.txt")
+    if PIPELINE in command:
+        pipelines.libraries()
     if "experiments.unconditional" in command and "avatars" not in command and not data.FOLDER.exists():
         pytest.skip("apt-get install dataset-fashion-mnist")
     before = {path for path in ROOT.glob("assets/**/*")} | {path for path in ROOT.glob("training/judges/**/*")}

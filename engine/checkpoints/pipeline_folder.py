@@ -47,7 +47,7 @@ _STEMS = {
     "text_encoder": "model",
     "text_encoder_2": "model",
 }
-_LICENCES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "LICENCE", "LICENCE.md", "LICENCE.txt")
+_LICENCES = ("license", "licence")
 _GET_ALL = "Fetch the whole folder again; a download that was broken off goes on where it was."
 
 
@@ -189,7 +189,7 @@ def _checked(path: Path, field: Field) -> Any:
 
 
 def _licence(folder: Path) -> str:
-    found = next((name for name in _LICENCES if (folder / name).is_file()), None)
-    if found is None:
+    names = sorted(file.name for file in folder.iterdir() if file.name.lower().startswith(_LICENCES))
+    if not names:
         return "no licence file in the folder: look where the model is from"
-    return f"its licence stands in {found}"
+    return f"its licence stands in {printable(names[0], 40)}"

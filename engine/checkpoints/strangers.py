@@ -70,7 +70,8 @@ def name_stranger(value: Any) -> str:
 
 def not_supported(what: str) -> str:
     """The reason of a refusal."""
-    return f"it is {what}; that is not supported here. These are: {', '.join(f.label for f in FAMILIES.values())}."
+    known = (f"{one.label} (a folder with {one.index})" if one.index else one.label for one in FAMILIES.values())
+    return f"it is {what}; that is not supported here. These are: {', '.join(known)}."
 
 
 def _keys(value: Any, prefix: str, depth: int) -> Iterable[str]:

@@ -85,7 +85,8 @@ def assemble(networks: Mapping[str, nn.Module], details: Details) -> Assembled:
     device, dtype = _place(details.device)
     generator = diffusion.Generator(unet, networks["vae"], schedule)
     for weights in (*generator.parameters(), *generator.buffers()):
-        weights.data = weights.to(device, dtype, copy=True)  # where they lay decides the last bits of a product
+        kind = dtype if weights.is_floating_point() else None
+        weights.data = weights.to(device, kind, copy=True)  # where they lay decides the last bits of a product
     _check_width(generator, reader, details)
 
     @lru_cache(maxsize=_KEPT_TEXTS)
