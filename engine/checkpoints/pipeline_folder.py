@@ -18,7 +18,7 @@ from engine.checkpoints.checkpoint import Parts, Setting, check_amount, check_nu
 from engine.checkpoints.content import Content, is_safetensors
 from engine.checkpoints.refusal import Refused, checked, printable
 from engine.errors import ModelError
-from engine.networks.diffusion import text_encoder_state, words_state
+from engine.networks.diffusion import text_encoder_state, vae_state, words_state
 from engine.networks.diffusion_configuration import (
     INDEX,
     MAX_CONFIGURATION,
@@ -29,7 +29,14 @@ from engine.networks.diffusion_configuration import (
     VAE,
     index_field,
 )
-from engine.networks.tokenizer import MERGES_FILE, SETTINGS_FILE, TOKENIZER_FILE, VOCABULARY_FILE, read_word_table
+from engine.networks.tokenizer import (
+    MERGES_FILE,
+    SETTINGS_FILE,
+    SPECIAL_FILE,
+    TOKENIZER_FILE,
+    VOCABULARY_FILE,
+    read_word_table,
+)
 from engine.system.fields import Field, FieldError, part_of, read_json, text
 
 FAMILY = "one_step_diffusion"
@@ -93,6 +100,7 @@ def read_parts(found: PipelineFolder, read: Callable[[Path], Content]) -> Parts:
             raise Refused("of a pipeline only safetensors are read.", file=place)
         state = tensors_of(content.value, f"its {role}")
         state = text_encoder_state(state) if role.startswith("text_encoder") else state
+        state = vae_state(state) if role == "vae" else state
         try:
             check_amount({role: state}, content.bytes)
             check_numbers({role: state})
@@ -157,8 +165,8 @@ def _there(path: Path) -> Path:
 
 def _word_files(folder: Path) -> list[Path]:
     names = (TOKENIZER_FILE,) if (folder / TOKENIZER_FILE).is_file() else (VOCABULARY_FILE, MERGES_FILE)
-    settings = folder / SETTINGS_FILE
-    return [_there(folder / name) for name in names] + ([settings] if settings.is_file() else [])
+    more = [folder / name for name in (SETTINGS_FILE, SPECIAL_FILE)]
+    return [_there(folder / name) for name in names] + [path for path in more if path.is_file()]
 
 
 def _words(folder: Path) -> dict[str, Tensor]:

@@ -118,6 +118,19 @@ def text_encoder_state(state: State) -> dict[str, Tensor]:
     return {name: state[key] for key, name in names.items() if name != "embeddings.position_ids"}
 
 
+_OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
+
+
+def vae_state(state: State) -> dict[str, Tensor]:
+    """A file's weights under today's names; before diffusers 0.17 those of attention were others."""
+    renamed = {}
+    for key, tensor in state.items():
+        for old, new in _OLD_ATTENTION.items():
+            key = key.replace(old, new)
+        renamed[key] = tensor
+    return renamed
+
+
 class Words(nn.Module):
     """A tokenizer, kept as the bytes of its table [B] among a model's weights: texts to tokens."""
 

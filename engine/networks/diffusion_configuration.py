@@ -150,7 +150,7 @@ TEXT_ENCODER: Field = table(
 NOT_OF_THE_NETWORK = ("architectures", "_name_or_path", "dtype", "torch_dtype", "transformers_version", "dropout")
 
 _SCHEDULE = {
-    "_diffusers_version": text(40),
+    **_MADE_BY,
     "num_train_timesteps": whole(2, 100_000),
     "beta_start": number(0, 0.5, above=True),
     "beta_end": number(0, 0.5, above=True),
@@ -190,8 +190,9 @@ _LCM = {
     "original_inference_steps": whole(4, 1000),
     "timestep_scaling": number(0, 1000, above=True),
 }
+LCM_USUAL = {"original_inference_steps": 50, "timestep_scaling": 10.0}  # which older files do not tell
 _EULER_TABLE: Field = table(_EULER, needed=(*_NEEDED, "timestep_spacing"))
-_LCM_TABLE: Field = table(_LCM, needed=(*_NEEDED, "original_inference_steps", "timestep_scaling"))
+_LCM_TABLE: Field = table(_LCM, needed=_NEEDED)
 
 
 def SCHEDULE(value: Any, place: str) -> dict[str, Any]:  # noqa: N802 (a field of the table, as those above)
@@ -203,7 +204,7 @@ def SCHEDULE(value: Any, place: str) -> dict[str, Any]:  # noqa: N802 (a field o
             f"{', '.join(SAMPLERS)}"
         )
     if told == "LCMScheduler":
-        checked: dict[str, Any] = _LCM_TABLE(value, place)
+        checked: dict[str, Any] = {**LCM_USUAL, **_LCM_TABLE(value, place)}
         if checked["original_inference_steps"] > checked["num_train_timesteps"]:
             raise FieldError("original_inference_steps are more than num_train_timesteps")
         return checked

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.system.fields import (
     FieldError,
+    anything,
     either,
     list_of,
     named,
@@ -130,7 +131,8 @@ def _first(words: Mapping[str, int], names: tuple[str, ...]) -> int:
 
 # ---- of text encoders that pad with a word of their own ---------------------------------------------------
 
-VOCABULARY_FILE, MERGES_FILE, SETTINGS_FILE = "vocab.json", "merges.txt", "tokenizer_config.json"
+VOCABULARY_FILE, MERGES_FILE = "vocab.json", "merges.txt"
+SETTINGS_FILE, SPECIAL_FILE = "tokenizer_config.json", "special_tokens_map.json"
 _USUAL_PAD = _ENDS[0]
 _TABLE = table(
     {
@@ -140,7 +142,9 @@ _TABLE = table(
     },
     needed=("vocab", "merges", "pad"),
 )
-_SETTINGS = part_of({"pad_token": either(or_none(_WORD), part_of({"content": _WORD}))})
+_SETTINGS = part_of(
+    {"pad_token": either(or_none(_WORD), part_of({"content": _WORD})), "added_tokens_decoder": anything}
+)
 
 
 class PaddedTokenizer:
@@ -185,13 +189,21 @@ def read_word_table(folder: Path) -> dict[str, Any]:
     else:
         words = named(whole(0, _MOST_WORDS), _WORD, _MOST_WORDS)(read_json(folder / VOCABULARY_FILE, _MAX_FILE), "")
         merges = _read_merges(folder / MERGES_FILE)
-    settings, pad = folder / SETTINGS_FILE, None
-    if settings.is_file():
-        pad = _SETTINGS(read_json(settings, _MAX_FILE), "").get("pad_token")
-    pad = pad.get("content") if isinstance(pad, dict) else pad
-    made = {"vocab": words, "merges": merges, "pad": pad or _USUAL_PAD}
+    made = {"vocab": words, "merges": merges, "pad": _pad_of(folder) or _USUAL_PAD}
     PaddedTokenizer(made)
     return made
+
+
+def _pad_of(folder: Path) -> str | None:
+    """What the settings say; where they list no tokens of their own, as older ones, the map of special tokens does."""
+    told = [
+        _SETTINGS(read_json(path, _MAX_FILE), "") if (path := folder / name).is_file() else {}
+        for name in (SETTINGS_FILE, SPECIAL_FILE)
+    ]
+    settings, special = told
+    first, other = (settings, special) if "added_tokens_decoder" in settings else (special, settings)
+    pad = first.get("pad_token") or other.get("pad_token")
+    return pad.get("content") if isinstance(pad, dict) else pad
 
 
 def _read_merges(path: Path) -> list[str]:

@@ -190,7 +190,7 @@ def test_what_a_folder_asks_for_is_not_done(tmp_path: Path) -> None:
         label = names[name]
         assert outcome in ("Refused", "ModelError"), f"{label}: {outcome} {message}"
         assert re.search(HOSTILE[label][1], message), f"{label}: {message}"
-        assert seconds < 20, label
+        assert seconds < 60, label  # the first that is built waits for diffusers to be imported
     assert not canary.exists(), canary.read_text()
 
 
@@ -231,6 +231,39 @@ def test_converted_to_one_file_it_is_the_same_model(tmp_path: Path) -> None:
     pictures = []
     for place in (tmp_path / "folder", tmp_path / "one.safetensors"):
         model = load_generator(str(place))
+        space = model.spaces["noise"]
+        pictures.append(model.render(space.sample((1,)), space))
+    assert torch.equal(*pictures)
+
+
+OLD = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+
+
+def test_older_names_are_read(tmp_path: Path) -> None:
+    """As folders of earlier versions have them: a prefix and places of the text encoder, attention of the autoencoder,
+    the words in two files, a schedule without what was not yet told."""
+    pipelines.save_pipeline(tmp_path / "new", "lcm")
+    shutil.copytree(tmp_path / "new", tmp_path / "old")
+    vae, text = (
+        tmp_path / "old" / name for name in (UNET_FILE.replace("unet", "vae"), "text_encoder/model.safetensors")
+    )
+    state = load_file(vae)
+    for new, old in OLD.items():
+        state = {key.replace(new, old): tensor for key, tensor in state.items()}
+    assert any(".proj_attn." in key for key in state)
+    save_file(state, vae)
+    state = {f"text_model.{key}": tensor for key, tensor in load_file(text).items()}
+    save_file(state | {"text_model.embeddings.position_ids": torch.arange(77)[None]}, text)
+    words, merges = pipelines.word_table()
+    folder = tmp_path / "old" / "tokenizer"
+    for file in folder.iterdir():
+        file.unlink()
+    (folder / "vocab.json").write_text(json.dumps(words))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges))
+    said(SCHEDULE, original_inference_steps=..., timestep_scaling=..., _name_or_path="x/y")(tmp_path / "old")
+    pictures = []
+    for name in ("new", "old"):
+        model = load_generator(str(tmp_path / name))
         space = model.spaces["noise"]
         pictures.append(model.render(space.sample((1,)), space))
     assert torch.equal(*pictures)

@@ -230,6 +230,11 @@ def test_tokens_are_those_of_transformers(made: dict[str, tuple[Any, Path]], tmp
         for text in texts:
             expected = theirs(text, padding="max_length", max_length=77, truncation=True)["input_ids"]
             assert ours(text, 77) == expected
+    (tmp_path / "special_tokens_map.json").write_text('{"pad_token": "<|endoftext|>"}')
+    assert read_word_table(tmp_path)["pad"] == "<|endoftext|>", "of older settings the map counts more"
+    newer = {"pad_token": "!", "added_tokens_decoder": {}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(newer))
+    assert read_word_table(tmp_path)["pad"] == "!"
     assert ours.left_out("a cat", 77) == "" and ours.left_out("the " * 74 + "blue hat", 77) == "hat"
 
 
