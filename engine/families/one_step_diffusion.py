@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import ModelError
 from engine.families.declaration import Assembled, Details, Family, Network, Option
+from engine.settings import LIMITS
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +89,8 @@ def assemble(networks: Mapping[str, nn.Module], details: Details) -> Assembled:
         kind = dtype if weights.is_floating_point() else None
         weights.data = weights.to(device, kind, copy=True)  # where they lay decides the last bits of a product
     _check_width(generator, reader, details)
+    low, high = LIMITS["denoising_steps"]
+    draws = {steps: denoising.denoising(schedule, steps).draws for steps in range(int(low) + 1, int(high) + 1)}
 
     @lru_cache(maxsize=_KEPT_TEXTS)
     def read(text: str) -> Told:
@@ -100,7 +103,7 @@ def assemble(networks: Mapping[str, nn.Module], details: Details) -> Assembled:
         factor=generator.factor,
         multiple=generator.multiple,
         usual_steps=denoising.usual_steps(schedule),
-        draws_of=lambda steps: denoising.denoising(schedule, steps).draws,
+        draws_of=draws.__getitem__,
         read=read,
         device=device,
     )
@@ -148,6 +151,13 @@ def _check_width(generator: Any, reader: Reader, details: Details) -> None:
         raise ModelError(
             f"{details.name}: its text encoders make {found} numbers a token and its U-Net takes {wanted}; they are of "
             "different models."
+        )
+    pooled = generator.unet.config.projection_class_embeddings_input_dim
+    told = 6 * (generator.unet.config.addition_time_embed_dim or 0) + reader.pooled_width
+    if (pooled is None) != (reader.pooled_width == 0) or (pooled is not None and pooled != told):
+        raise ModelError(
+            f"{details.name}: its U-Net is told {pooled or 'no'} numbers of the whole text and the size, and its text "
+            f"encoders make {told}; they are of different models."
         )
 
 

@@ -186,6 +186,13 @@ class Reader(nn.Module):
         self.encoders, self.words = nn.ModuleList(encoders), nn.ModuleList(words)
         self._penultimate = penultimate
 
+    @property
+    def pooled_width(self) -> int:
+        """How many numbers the vector of a whole text has; 0 where no encoder makes one."""
+        last = self.encoders[-1]
+        assert isinstance(last, TextEncoder)
+        return int(last.text_projection.out_features) if hasattr(last, "text_projection") else 0
+
     @torch.no_grad()
     def read(self, text: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Told:
         """What the model is told of a text. Of a longer one than it reads the rest is left out."""

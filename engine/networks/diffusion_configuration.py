@@ -21,6 +21,7 @@ from engine.system.fields import (
     one_of,
     only,
     or_none,
+    shown,
     table,
     text,
     whole,
@@ -151,7 +152,7 @@ NOT_OF_THE_NETWORK = ("architectures", "_name_or_path", "dtype", "torch_dtype", 
 
 _SCHEDULE = {
     **_MADE_BY,
-    "num_train_timesteps": whole(2, 100_000),
+    "num_train_timesteps": whole(50, 100_000),
     "beta_start": number(0, 0.5, above=True),
     "beta_end": number(0, 0.5, above=True),
     "beta_schedule": one_of(("scaled_linear", "linear")),
@@ -195,12 +196,12 @@ _EULER_TABLE: Field = table(_EULER, needed=(*_NEEDED, "timestep_spacing"))
 _LCM_TABLE: Field = table(_LCM, needed=_NEEDED)
 
 
-def SCHEDULE(value: Any, place: str) -> dict[str, Any]:  # noqa: N802 (a field of the table, as those above)
+def _schedule(value: Any, place: str) -> dict[str, Any]:
     """scheduler_config.json of a model of few steps; FieldError says what makes it one of many."""
     told = value.get("_class_name") if isinstance(value, dict) else None
     if isinstance(told, str) and told not in SAMPLERS:
         raise FieldError(
-            f"it is a {text_shown(told)}, of models that take tens of steps; models of one to four steps come with "
+            f"it is a {shown(told)}, of models that take tens of steps; models of one to four steps come with "
             f"{', '.join(SAMPLERS)}"
         )
     if told == "LCMScheduler":
@@ -211,15 +212,13 @@ def SCHEDULE(value: Any, place: str) -> dict[str, Any]:  # noqa: N802 (a field o
     spacing = value.get("timestep_spacing", "linspace") if isinstance(value, dict) else "trailing"
     if isinstance(spacing, str) and spacing != "trailing":
         raise FieldError(
-            f"its timestep_spacing is {text_shown(spacing)!r}, so it is a model of tens of steps, through which no "
+            f"its timestep_spacing is {shown(spacing)!r}, so it is a model of tens of steps, through which no "
             "gradient fits; a distilled one such as SD-Turbo says 'trailing'"
         )
     return dict(_EULER_TABLE(value, place))
 
 
-def text_shown(name: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in name[:40])
-
+SCHEDULE: Field = _schedule
 
 # Of each part the library and class that an index names: (unet, vae, ...). None: a part that is not used here.
 _TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
@@ -266,12 +265,8 @@ def _part(library: str, classes: tuple[str, ...]) -> Field:
         # A scheduler that is none of ours is answered by what it says of itself.
         if pair[0] != library or (pair[1] not in classes and place != "scheduler"):
             raise FieldError(
-                f"its {place} is {text_shown(pair[1])} of {text_shown(pair[0])}, expected {' or '.join(classes)} of "
-                f"{library}"
+                f"its {place} is {shown(pair[1])} of {shown(pair[0])}, expected {' or '.join(classes)} of {library}"
             )
         return pair
 
     return read
-
-
-TOKENIZER_CONFIGURATION = ("pad_token", "model_max_length")

@@ -46,6 +46,7 @@ class TinyGenerator:
     domain_likeness: float | None = None
 
     draft_resolution = 0
+    left_out = None
 
     def render(self, latents: Tensor, space: str | LatentSpace, *, draft: bool = False) -> Tensor:
         """[N, 12] -> [N, 3, 32, 32] in [-1, 1]."""

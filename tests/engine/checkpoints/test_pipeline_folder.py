@@ -113,6 +113,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "text of another kind": (said(TEXT, model_type="evil"), "model_type is 'evil'"),
     "text with an activation": (said(TEXT, hidden_act="evil"), "hidden_act is 'evil'"),
     "times without end": (said(SCHEDULE, num_train_timesteps=10**9), "num_train_timesteps is 1000000000"),
+    "noise alone": (said(SCHEDULE, num_train_timesteps=99_999, beta_start=0.5, beta_end=0.5), "division|domain"),
     "times of its own": (said(SCHEDULE, trained_betas=[0.1] * 9), "trained_betas is a list of 9, expected null"),
     "words without end": (
         written("tokenizer/tokenizer.json", json.dumps({"model": {"type": "BPE", "vocab": {"a": 10**9}}})),
