@@ -70,6 +70,7 @@ class Services:
         """Queues a run for a tab. Raises NotPossibleError while the tab's last one goes on."""
         if not session.begin(run):
             raise BusyError(BUSY)
+        run.owner = session
         self.queue.submit(run)
         self.last_runs.follow(session.token, session.tab, run)
         self.outputs.follow((session.token, session.tab), run)
@@ -83,6 +84,7 @@ class Services:
             return self.start(session, run)
         if self.outputs.store is None:
             raise NotPossibleError(NOT_KEPT)
+        run.owner = session
         run.at_turn = partial(self._take_turn, session, run)
         if not session.line_up(run):
             raise NotPossibleError(QUEUE_FULL)
@@ -105,6 +107,7 @@ class Services:
         if session.run is None:
             raise NotPossibleError("There is no run to continue.")
         session.run.reopen()
+        session.run.owner = session
         self.queue.submit(session.run, before=next(iter(session.upcoming), None))
         self.last_runs.follow(session.token, session.tab, session.run)
         self.outputs.follow((session.token, session.tab), session.run)

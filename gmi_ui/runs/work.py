@@ -120,7 +120,8 @@ class Work:
         self._moment = Moment(0, Phase.WAITING)
         self._last_seen = self._paused_at = time.monotonic()
         self._doing = "", time.monotonic()  # what is prepared, and since when
-        self.at_turn: Callable[[], None] | None = None  # what its turn begins with, on the worker
+        self.at_turn: Callable[[], None] | None = None  # what its turn begins with, on the worker, where it is lined up
+        self.owner: object = self  # whose other works it never has to give way to
 
     # --- for the page
 

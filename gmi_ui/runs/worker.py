@@ -91,9 +91,13 @@ class RunQueue:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether somebody waits for the worker."""
+        """Whether somebody else waits for the worker than whose work is being carried out."""
+        return self._is_wanted_besides(self._current)
+
+    def _is_wanted_besides(self, work: Work | None) -> bool:
+        owner = None if work is None else work.owner
         with self._changed:
-            return any(not work.is_over for work in self._waiting)
+            return any(not other.is_over and other.owner is not owner for other in self._waiting)
 
     def _work(self) -> None:
         while True:
@@ -112,7 +116,8 @@ class RunQueue:
                     self._current = None
 
     def _carry_out(self, work: Work, begun: int) -> None:
-        if work.unseen_for > ABANDONED_AFTER:
+        is_lined_up = work.at_turn is not None and not self._is_wanted_besides(work)
+        if work.unseen_for > ABANDONED_AFTER and not is_lined_up:  # whoever lines up runs may close the page
             work.stop(ABANDONED)
         if work.is_stopping:
             return

@@ -1,5 +1,6 @@
 """Runs that are lined up: shown in turn, exchanged and taken out by the page that they are of, and by no other."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from gmi_ui.components.head.functions import queue_functions
 from gmi_ui.history.outputs import Outputs
 from gmi_ui.jobs.generating import GENERATE
 from gmi_ui.notices import NotPossibleError
+from gmi_ui.runs import worker
 from gmi_ui.runs.run import Run
 from gmi_ui.runs.work import Phase
 from gmi_ui.services import NOT_KEPT, QUEUE_FULL, Services
@@ -126,6 +128,41 @@ def test_where_nothing_is_kept_none_takes_another_s_place() -> None:
         services.line_up(session, run_of("two"))
     assert str(refused.value) == NOT_KEPT and session.run is one
     one.stop()
+
+
+def test_a_paused_run_does_not_give_way_to_those_behind_it_but_to_others(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "HELD_AT_MOST", 0.1)
+    monkeypatch.setattr(worker, "PATIENCE", 0.02)
+    one, two = lined_up(services, services.sessions.get(OURS), "one", "two")
+    one.pause()
+    time.sleep(0.5)
+    assert one.moment.phase is Phase.PAUSED
+    services.start(services.sessions.get(THEIRS), run_of("their own", steps=2))
+    wait_for_end(one)
+    assert one.moment.notice == worker.HELD_TOO_LONG
+    two.stop()
+
+
+@pytest.mark.parametrize("is_wanted", [False, True])
+def test_runs_go_on_when_their_page_is_closed_unless_somebody_else_waits(
+    services: Services, monkeypatch: pytest.MonkeyPatch, is_wanted: bool
+) -> None:
+    one, two = lined_up(services, services.sessions.get(OURS), "one", "two")
+    if is_wanted:
+        services.start(services.sessions.get(THEIRS), run_of("their own", steps=2))
+    monkeypatch.setattr(worker, "ABANDONED_AFTER", 0.2)
+    if is_wanted:
+        for run in (one, two):
+            wait_for_end(run)
+            assert run.moment.notice == worker.ABANDONED
+    else:
+        time.sleep(0.6)
+        assert one.moment.phase is Phase.RUNNING
+        one.stop()
+        wait_for_phase(two, Phase.RUNNING)
+        two.stop()
 
 
 def test_a_stopped_run_goes_on_before_those_behind_it(services: Services) -> None:
