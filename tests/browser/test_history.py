@@ -97,20 +97,6 @@ def search(page: Page, words: str) -> None:
     page.fill('[data-role="words"]', words)
 
 
-def test_runs_are_drawn_like_and_unlike_chosen_pictures(visit: Callable[..., Page], store: Store) -> None:
-    page = visit()
-    run(page, store, "violet")
-    for how, told in (("unlike", "Unlike 2 pictures seen before."), ("like", "Like 2 pictures")):
-        to_tab(page, "history")
-        search(page, "violet")
-        for place in (0, 1):
-            page.locator(".history-pick").nth(place).check()
-        page.click(f'[data-go-by="{how}"]')
-        expect(page.locator("#unlike-these")).to_contain_text(told)
-        expect(page.locator("#particle-grid .notice")).to_contain_text(f"pictures {how} those from your history")
-    run(page, store, "violet")
-
-
 def test_what_was_made_is_found_liked_restored_deleted_and_back(visit: Callable[..., Page], store: Store) -> None:
     page = visit()
     run(page, store, "blue")
@@ -353,3 +339,20 @@ def test_others_who_may_use_the_studio_see_no_history(
     expect(page.locator(".history-bar")).to_be_hidden()
     expect(page.locator(".history-place")).to_be_hidden()
     page.wait_for_selector(f".results:is({AT_REST})", state="attached")
+
+
+def test_runs_are_drawn_like_and_unlike_chosen_pictures(visit: Callable[..., Page], store: Store) -> None:
+    page = visit()
+    run(page, store, "lilac")
+    to_tab(page, "history")
+    search(page, "lilac")
+    count(page, "6 pictures")
+    for how, told in (("unlike", "Unlike 2 pictures seen before."), ("like", "Like 2 pictures")):
+        for place in (0, 1):
+            page.locator(".history-pick").nth(place).check()
+        page.click(f'[data-go-by="{how}"]')
+        expect(page.locator("#unlike-these")).to_contain_text(told)
+        expect(page.locator("#particle-grid .notice")).to_contain_text(f"pictures {how} those from your history")
+        to_tab(page, "history")
+    to_tab(page, "generate")
+    run(page, store, "lilac")

@@ -260,9 +260,8 @@ def test_pictures_of_a_persons_own_can_be_what_runs_are_to_be_unlike(tab: Tab, t
         paths.append(str(tmp_path / f"{shade}.png"))
         Image.new("RGB", (40, 40), (shade, 90, 20)).save(paths[-1])
     for count in (1, 2):  # the second beside the first
-        changes = tab.wiring.give_unwanted(TOKEN, [paths[count - 1]], tab[REST])
-        tab[REST] = changes[tab.components[REST]]
-        assert f"Unlike {count} picture" in changes[tab.layout.seen]
+        changes = tab.take(tab.wiring.give_unwanted(TOKEN, [paths[count - 1]], tab[REST]))
+        assert f"Unlike {count} picture" in changes[tab.layout.seen]["value"]
     run = tab.run()
     seen = run.tasks[OURS].problem.seen
     assert seen is not None and len(seen) == 2 and made(run).prompt == "a picture of my own"
