@@ -11,9 +11,13 @@ from gmi_ui.studio import Server
 
 
 def set_number(page: Page, field: str, value: object) -> None:
-    """Types into a control's number box."""
+    """Types into a control's number box, again where a model's own value comes in on top of it."""
     box = page.locator(f"#control-{field} input[type=number]")
-    box.fill(str(value))
+    for _ in range(5):
+        box.fill(str(value))
+        page.evaluate("() => new Promise((done) => setTimeout(() => requestAnimationFrame(done), 100))")
+        if box.input_value() == str(value):
+            break
 
 
 def choose(page: Page, control: str, text: str) -> None:
