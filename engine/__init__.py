@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from engine.pictures.png_files import save_png
     from engine.settings import (
         PRESETS,
+        CrowdSettings,
         EditSettings,
         FlowSettings,
         GenerateSettings,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PRESETS",
+    "CrowdSettings",
     "EditSettings",
     "FlowSettings",
     "GenerateSettings",
@@ -65,6 +67,7 @@ __all__ = [
 
 _HOMES = {
     "PRESETS": "engine.settings",
+    "CrowdSettings": "engine.settings",
     "EditSettings": "engine.settings",
     "FlowSettings": "engine.settings",
     "GenerateSettings": "engine.settings",

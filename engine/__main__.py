@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from engine.commands import generate, models, pictures, plot
+from engine.commands import generate, models, pictures, plot, several
 from engine.commands.shared import RunError, quicken
 from engine.errors import ModelError, PictureError, SaveError, is_out_of_memory
 from engine.settings import SettingsError
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if getattr(options, "quick", False):
         quicken(options)
     try:
+        several.check_alone(options, generate.carry_out)
         return options.command(options) or 0
     except KeyboardInterrupt as error:
         told = str(error) or "What was already written is kept."

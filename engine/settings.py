@@ -70,6 +70,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "langevin": (0.0, 10.0),
     "chunk": (1, 1024),
 }
+MOST_AT_ALL = 4096  # pictures of a run that no page shows
 SCALES = (1, 2, 4)  # how many times as large a picture can be saved as it was made
 RANDOM_SEED = -1  # what people write who want another one each time
 _DRAWN_SEEDS = 2**31
@@ -161,6 +162,11 @@ def _whole_number(name: str, value: Any) -> None:
         low, high = LIMITS[name]
         raise SettingsError(f"{name}: expected a whole number from {plain(low)} to {plain(high)}, got {_shown(value)}.")
     _number(name, value)
+
+
+def _many(name: str, value: Any) -> None:
+    if type(value) is not int or not 1 <= value <= MOST_AT_ALL:
+        raise RangeError(name, value, 1, MOST_AT_ALL)
 
 
 def _flag(name: str, value: Any) -> None:
@@ -698,6 +704,18 @@ class GenerateSettings(RunSettings):
         if beside.get("beside") is not None:  # before anything recurses any deeper
             raise SettingsError("beside: expected the settings of one other run, got a run beside another.")
         return super().from_dict({**values, "beside": cls.from_dict(beside)})
+
+
+@dataclass(frozen=True)
+class CrowdSettings(GenerateSettings):
+    """Those of a run of more pictures than a page shows or remakes: up to MOST_AT_ALL."""
+
+    checks: ClassVar[Mapping[str, Check]] = _GENERATE_CHECKS | {"n": _many}
+
+    @classmethod
+    def of(cls, settings: GenerateSettings, n: int) -> Self:
+        """The same run with so many pictures."""
+        return cls(**{**vars(settings), "n": n})
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 import argparse
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from engine.bulk.prompts import alternatives, read_prompts, slug
-from engine.commands import output
+from engine.commands import output, several
 from engine.commands.progress import show_search
 from engine.commands.shared import (
     Models,
@@ -25,12 +26,20 @@ from engine.commands.shared import (
 from engine.commands.video import Camera
 from engine.families import family_of_folder
 from engine.models.table import family_of, first_settings, list_models
-from engine.settings import CodeOrder, FlowSettings, GenerateSettings, SettingsError
+from engine.settings import (
+    LIMITS,
+    MOST_AT_ALL,
+    CodeOrder,
+    CrowdSettings,
+    FlowSettings,
+    GenerateSettings,
+    SettingsError,
+)
 
 if TYPE_CHECKING:
     from engine.pictures.examples import Examples
 
-FLOW_OPTIONS = ("step_size", "diversity", "codebook", "code_order")  # not given: the preset's
+FLOW_OPTIONS = ("step_size", "diversity", "codebook", "code_order", "chunk")  # not given: the preset's
 
 
 def add_commands(commands: Any) -> None:
@@ -39,7 +48,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(command=_generate)
+    parser.set_defaults(command=carry_out)
     parser.add_argument(
         "prompt",
         nargs="?",
@@ -50,7 +59,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a file with one prompt a line, each with its alternatives, in place of PROMPT; -: the standard input",
     )
-    add_run_options(parser)
+    add_run_options(parser, most=MOST_AT_ALL)
     add_generate_options(parser)
     parser.add_argument(
         "--baseline",
@@ -97,6 +106,9 @@ def add_generate_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{side}", type=int, default=0, help=f"of a diffusion model: the pictures' {side} in pixels (its own)"
         )
+    parser.add_argument(
+        "--chunk", type=int, metavar="N", help="pictures whose gradients are in memory at once (all; of over 64: 16)"
+    )
     add_towards_options(parser)
     parser.add_argument(
         "--unlike",
@@ -120,11 +132,13 @@ def settings_of(options: argparse.Namespace) -> GenerateSettings:
     row = next((row for row in list_models() if row.name == options.model), None)
     name = row.family if row else family_of_folder(options.model)
     family, settings = family_of(name, row), first_settings(options.model, name, row)
+    if not 1 <= options.n <= LIMITS["n"][1]:
+        settings = CrowdSettings.of(settings, options.n)
     settings = replace(
         settings,
+        n=options.n,
         prompt=options.prompt,
         prompt_model=options.prompt_model or settings.prompt_model,
-        n=options.n,
         seed=options.seed,
         space=options.space,
         truncation_psi=options.truncation,
@@ -209,19 +223,28 @@ class Given(NamedTuple):
         return replace(settings, unlike=unlike, like=like)
 
 
+def carry_out(options: argparse.Namespace) -> None:
+    """The whole command, by one process or several."""
+    with several.together():
+        options.seed = several.agreed(lambda: options.seed)  # one may have been drawn
+        _generate(options)
+
+
 def _generate(options: argparse.Namespace) -> None:
-    prompts = prompts_of(options)  # wrong options are said before torch is imported
+    prompts = several.agreed(partial(prompts_of, options))  # wrong options are said before torch is imported
     options.prompt = prompts[0]
     given = Given.by(options)
     each = [given.settings(argparse.Namespace(**{**vars(options), "prompt": prompt})) for prompt in prompts]
     if len(each) > 1 and options.video is not None:
         raise SettingsError("video: of one prompt at a time; leave out --video, or the other prompts.")
+    if options.n > LIMITS["n"][1] and options.video is not None:
+        raise SettingsError(f"video: of at most {LIMITS['n'][1]:.0f} pictures; leave out --video, or make fewer.")
     camera = Camera.asked_for(options)
     options.prompt_model = each[0].prompt_model
     models: Models | None = None
     for number, settings in enumerate(each):
         place = options.out if len(each) == 1 else options.out / f"{number:02d}-{slug(settings.prompt)}"
-        folder = output.run_folder(place, overwrite=options.overwrite)
+        folder = several.agreed(partial(output.run_folder, place, overwrite=options.overwrite))
         models = models or load_models(options)
         if len(each) > 1:
             print(f'prompt {number + 1} of {len(each)}: "{settings.prompt}", into {folder}', file=sys.stderr)

@@ -15,6 +15,7 @@ from engine.commands.progress import show_bar
 from engine.commands.video import Camera, add_video_options
 from engine.models.table import PUBLIC_PREFIX
 from engine.settings import (
+    LIMITS,
     OF_THE_MODEL,
     PRESETS,
     RANDOM_SEED,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from engine.models.loading import GeneratorModel, PromptModel
     from engine.pictures.examples import Examples
     from engine.tasks import Task
+
+SAVED_TOGETHER = 32  # pictures that one process writes in a row
 
 WithTowards = TypeVar("WithTowards", GenerateSettings, EditSettings)
 
@@ -63,16 +66,16 @@ def add_model_options(parser: argparse.ArgumentParser, *, prompt_model: str | No
     parser.add_argument("--threads", type=int, help="processor threads (all cores but one)")
 
 
-def add_run_options(parser: argparse.ArgumentParser, *, video: bool = True) -> None:
+def add_run_options(parser: argparse.ArgumentParser, *, video: bool = True, most: int = int(LIMITS["n"][1])) -> None:
     """How many pictures, from which seed, where to, by which numbers; the numbers not given are the preset's.
 
-    video: whether the command can film its run.
+    video: whether the command can film its run. most: pictures.
     """
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures and run.json")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the run that the folder holds (else this one gets a new name)"
     )
-    parser.add_argument("--n", type=int, default=RunSettings.n, help="how many pictures (%(default)s)")
+    parser.add_argument("--n", type=int, default=RunSettings.n, help=f"how many pictures (%(default)s; up to {most:,})")
     parser.add_argument(
         "--seed", type=_seed, default=RunSettings.seed, help="picture i is of seed + i; -1: a random one (%(default)s)"
     )
@@ -241,6 +244,7 @@ def run_tasks(
     makes a video of the whole run; parts: what else run.json says. Raises as `carry_out`, and SaveError.
     """
     from engine.pictures import png_files
+    from engine.system import processes
 
     if told := png_files.left_out_of(_metadata(tasks["ours"], models, extra, (0,), 0)):
         print(f"note: {told}", file=sys.stderr)
@@ -249,7 +253,7 @@ def run_tasks(
     def save(place: Path, task: "Task", step: "Step") -> None:
         nonlocal is_saved
         if not is_saved:
-            output.clear_run(folder)  # not before there is something else to keep
+            processes.agreed(lambda: output.clear_run(folder))  # not before there is something else to keep
             is_saved = True
         _save(place, task, models, extra, step, scale)
 
@@ -281,8 +285,9 @@ def run_tasks(
         png_files.THREADS: threads_in_use(),
         **parts,
     }
-    files.save_file(folder / output.REPORT, json.dumps(values, indent=2, allow_nan=False).encode() + b"\n")
-    if camera:
+    report = json.dumps(values, indent=2, allow_nan=False).encode() + b"\n"
+    processes.agreed(lambda: files.save_file(folder / output.REPORT, report))
+    if camera and processes.number() == 0:
         camera.save(ours.prompt)
 
 
@@ -327,17 +332,25 @@ def _settings_at(settings: RunSettings, step: "Step | None") -> RunSettings:
 def _save(
     folder: Path, task: "Task", models: Models, extra: Mapping[str, Any] | None, step: "Step", scale: int
 ) -> None:
-    """Writes 00.png, 01.png, ... of a step, `scale` times as large where that can be. Raises SaveError."""
-    from engine.pictures import picture_files, png_files
-    from engine.system import files
+    """Writes 00.png, 01.png, ... of a step, `scale` times as large where that can be. Raises SaveError.
 
-    pictures = [task.picture(step, index) for index in range(len(step.images))]
-    if not picture_files.can_be_enlarged(pictures[0], scale):
-        width, height = pictures[0].size
+    Each process writes its share. Pictures of more than a page can remake carry their own seed alone: those of the
+    others follow from that of the first and from their number.
+    """
+    from engine.pictures import picture_files, png_files
+    from engine.system import files, processes
+
+    seeds = step.particles.seeds
+    first = task.picture(step, 0)
+    if not picture_files.can_be_enlarged(first, scale):
+        width, height = first.size
         print(f"note: {scale} x {width} x {height} is too large; the pictures are saved as they are.", file=sys.stderr)
         scale = 1
     told = {**(extra or {}), **png_files.scale_extra(scale)}
-    for index, picture in enumerate(pictures):
-        metadata = _metadata(task, models, told, step.particles.seeds, index, step)
-        data = picture_files.encode_picture(picture_files.enlarged(picture, scale), metadata)
-        files.save_file(folder / f"{index:02d}.png", data)
+    is_crowd = len(seeds) > LIMITS["n"][1]
+    for rows in processes.own(processes.parts_of(len(seeds), SAVED_TOGETHER)):
+        for index in range(rows.start, rows.stop):
+            own, place = ((seeds[index],), 0) if is_crowd else (seeds, index)
+            metadata = _metadata(task, models, told, own, place, step)
+            picture = picture_files.enlarged(task.picture(step, index), scale)
+            files.save_file(folder / f"{index:02d}.png", picture_files.encode_picture(picture, metadata))

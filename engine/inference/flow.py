@@ -5,20 +5,22 @@
 A = log q(x|c), the particles' own density; B = log p(x); C = log p(c|x). A step costs one forward and one backward
 pass of the generator whatever the terms: their gradients meet at the images, and from there one sum travels on to the
 latents, or three side by side where they are normalised or repulsion gives way. Only parts that settle in turn cost
-more: each length of move that one tries is one more forward pass. N particles, D features.
+more: each length of move that one tries is one more forward pass. More particles than TOGETHER, and those of several
+processes, are worked on a part at a time (`crowd`). N particles, D features.
 """
 
 import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.inference import crowd
 from engine.inference.terms import (
     Batch,
     Coded,
@@ -34,6 +36,7 @@ from engine.inference.terms import (
 )
 from engine.latents.spaces import LatentSpace, normal_per_seed
 from engine.settings import CodeOrder, Divergence, FlowSettings, Schedule, plain
+from engine.system import processes
 
 # The moves that a code tries in its turn, in the length of its moves while all move together; the first of equals is
 # kept. Longer ones raise the text score further, by speckles.
@@ -50,6 +53,8 @@ RATIO_WEIGHTS = (0.1, 10.0)  # limits of the f-divergence's weights, whose mean 
 SMALLEST_NORM = 1e-18  # a shorter gradient has no direction; its square is still a float32
 FLAT = 1e-3  # of the longest gradient: shorter ones do not tell what is typical
 LONGEST_MOVE = 4.0  # times the typical one: where most particles are nearly satisfied, the others would fly away
+TOGETHER = 64  # particles whose pictures are held at once
+PART = 16  # particles of a part where there are more, if nobody says otherwise
 HIGHEST_MOBILITY = 100.0  # where a condition is flat, noise of its temperature knows no bounds
 
 
@@ -108,7 +113,7 @@ class Step:
     """One state of the particles, before they move on."""
 
     particles: Particles
-    images: Tensor  # [N, 3, H, W], nominally in [-1, 1], detached: what the terms looked at
+    images: Tensor  # [N, 3, H, W], nominally in [-1, 1], detached: what the terms looked at; none where `part` draws
     features: Tensor  # [N, D], detached, of the pictures as they are
     log_values: Mapping[str, Tensor]  # [N] per term in use; a second "text" is called "text 2"
     text_scores: Tensor | None  # [N], cosine of image and text features; None without words
@@ -119,11 +124,16 @@ class Step:
     stage: int = 1  # 2 in the second stage, in which parts of the latents settle in turn
     fits: Tensor | None = None  # [N] in [0, 1], the share of random captions that fit worse; None without captions
     draw: Callable[[], Tensor] | None = None
+    part: Callable[[int], Tensor] | None = None
 
     @property
     def pictures(self) -> Tensor:
         """What people see: `images`, or where those are drafts, larger ones, drawn when they are first asked for."""
         return self.images if self.draw is None else self.draw()
+
+    def picture(self, index: int) -> Tensor:
+        """What people see of one particle, [1, 3, H, W]: of many, whose pictures are not all kept, it is drawn now."""
+        return self.pictures[index : index + 1] if self.part is None else self.part(index)
 
 
 @runtime_checkable
@@ -189,26 +199,24 @@ def refine(
     last_good: Step | None = None
     started = time.perf_counter()
     while True:
-        chunk = _recomputed_chunk(len(particles), particles.step, settings)
-        generated = Stage(problem.render, particles.latents, chunk)
-        _check_finite(generated.output, "The generator's pictures", "step_size", settings, last_good)
-        batch = Batch(particles.latents, generated.output, step=particles.step, chunk=chunk)
-        terms = _evaluate(problem, batch, settings, last_good)
-        last_good = describe(problem, particles, batch, terms, settings, time.perf_counter() - started)
+        work = _Parts if _in_parts(len(particles)) else _Whole
+        state: _Parts | _Whole = work(problem, particles, settings, last_good)
+        terms = state.evaluate(settings, last_good)
+        last_good = state.describe(terms, settings, time.perf_counter() - started)
 
         new_settings = yield last_good
 
         started = time.perf_counter()
         if new_settings is not None and new_settings != settings:
             settings = new_settings
-            terms = _evaluate(problem, batch, settings, last_good)
+            terms = state.evaluate(settings, last_good)
         if particles.step >= settings.steps:
             return
-        drift = _drift(problem, batch, generated, terms, settings, last_good)
+        drift = state.drift(terms, settings, last_good)
         before = particles
-        particles = _advance(problem, particles, drift, terms, settings, chunk)
+        particles = _advance(problem, particles, drift, terms, settings, state.chunk)
         if particles.step >= settings.steps and isinstance(problem.space, Choosing):
-            look = _looked_at(problem, terms, particles.step, chunk)
+            look = _looked_at(problem, terms, particles.step, state.chunk)
             liked = None if problem.liked is None else problem.liked.features
             chosen = chosen_values(problem.space, particles.latents, look, seen=problem.seen, liked=liked)
             particles = Particles(chosen, particles.seeds, particles.step)
@@ -228,6 +236,128 @@ def contributions(problem: Problem, particles: Particles, settings: FlowSettings
     terms = _evaluate(problem, batch, settings, None)
     by_images, _ = batch.gradients([entry.log_value for entry in terms])
     return add_by_role(terms, by_images)
+
+
+# ---- one state of the particles --------------------------------------------------------------------------
+
+
+def _in_parts(n: int) -> bool:
+    return n > TOGETHER or processes.count() > 1
+
+
+class _Whole:
+    """A state whose pictures are held at once. chunk: how many particles' graph is in memory, None for all."""
+
+    def __init__(self, problem: Problem, particles: Particles, settings: FlowSettings, last_good: Step | None) -> None:
+        self.chunk = _recomputed_chunk(len(particles), particles.step, settings)
+        self._problem, self._particles = problem, particles
+        self._generated = Stage(problem.render, particles.latents, self.chunk)
+        _check_finite(self._generated.output, "The generator's pictures", "step_size", settings, last_good)
+        self._batch = Batch(particles.latents, self._generated.output, step=particles.step, chunk=self.chunk)
+
+    def evaluate(self, settings: FlowSettings, last_good: Step | None) -> list["Evaluated"]:
+        return _evaluate(self._problem, self._batch, settings, last_good)
+
+    def describe(self, terms: Sequence["Evaluated"], settings: FlowSettings, seconds: float) -> Step:
+        return describe(self._problem, self._particles, self._batch, terms, settings, seconds)
+
+    def drift(self, terms: Sequence["Evaluated"], settings: FlowSettings, last_good: Step) -> "Drift":
+        return _drift(self._problem, self._batch, self._generated, terms, settings, last_good)
+
+
+class _Parts:
+    """A state of more particles than are drawn at once: `crowd` does its work by parts of `chunk`."""
+
+    def __init__(self, problem: Problem, particles: Particles, settings: FlowSettings, last_good: Step | None) -> None:
+        self.chunk = settings.chunk or min(PART, -(-len(particles) // processes.count()))
+        self._problem, self._particles = problem, particles
+        self._draw_part = lru_cache(1)(self._drawn)
+        (self._features,) = self._features_by([problem.extractor])
+        _check_finite(self._features, "The features of the pictures", "step_size", settings, last_good)
+
+    def _features_by(self, extractors: Sequence[Extractor]) -> tuple[Tensor, ...]:
+        return crowd.features_of(self._problem.render, extractors, self._particles.latents, self.chunk)
+
+    def _fitted(self, term: Term) -> Term:
+        """Repulsion of all particles from all, for parts of them."""
+        if not isinstance(term, Repulsion):
+            return term
+        noisy = term.mollifying(self._particles.step)
+        return term.fitted(self._features, None if noisy is None else self._features_by([noisy])[0])
+
+    def evaluate(self, settings: FlowSettings, last_good: Step | None) -> list["Evaluated"]:
+        step, latents = self._particles.step, self._particles.latents
+        asked = [entry for entry in _weighted_terms(self._problem, settings, len(latents), step) if entry[2] != 0]
+        terms = [self._fitted(term) for _, term, _, _ in asked]
+        roles, weights = [role for role, *_ in asked], latents.new_tensor([weight for _, _, weight, _ in asked])
+        sums = None if step >= settings.steps else _sums(roles, weights, settings)
+        self._measured = crowd.measure(self._problem.render, terms, latents, self.chunk, sums=sums, step=step)
+        evaluated = []
+        for (role, _, weight, setting), term, value in zip(asked, terms, self._measured.values.unbind(1), strict=True):
+            _check_finite(value, f"The log-density of {term.name!r}", setting, settings, last_good)
+            evaluated.append(Evaluated(role, term, weight, setting, value))
+        return evaluated
+
+    def describe(self, terms: Sequence["Evaluated"], settings: FlowSettings, seconds: float) -> Step:
+        problem, latents = self._problem, self._particles.latents
+        features, none_kept = self._features, latents.new_empty((0, 3, 1, 1))
+        if problem.show is not None and self._particles.step >= settings.steps:
+            (features,) = crowd.features_of(problem.show, [problem.extractor], latents, self.chunk)
+        draw = cache(partial(problem.pictures, latents, self.chunk))
+        step = _described(problem, self._particles, none_kept, features, terms, settings, seconds)
+        return replace(step, draw=draw, part=self._picture)
+
+    def _picture(self, index: int) -> Tensor:
+        part, place = divmod(index, self.chunk)
+        return self._draw_part(part)[place : place + 1]
+
+    def _drawn(self, part: int) -> Tensor:
+        rows = slice(part * self.chunk, (part + 1) * self.chunk)
+        return self._problem.pictures(self._particles.latents[rows], None)
+
+    def drift(self, terms: Sequence["Evaluated"], settings: FlowSettings, last_good: Step) -> "Drift":
+        """As `_drift`: lengths at the images follow from the inner products there."""
+        _, products, moves, by_latents = self._measured
+        if not terms:
+            return _joined(self._problem, self._particles, terms, settings, {}, {}, {}, ())
+        for entry, squares in zip(terms, products.diagonal(dim1=1, dim2=2).unbind(1), strict=True):
+            what = f"The gradient of {entry.term.name!r}"
+            _check_finite(squares, what, entry.setting, settings, last_good)
+        roles: Iterable[str] = dict.fromkeys(entry.role for entry in terms)
+        weights = {role: _weights_of(role, terms, like=products) for role in roles}
+        raw = {role: _lengths(own.expand(len(products), -1), products) for role, own in weights.items()}
+        if not settings.normalise:
+            names = list(weights) if settings.conflict_free else ["all"]
+            by_role = dict(zip(names, moves.unbind(1), strict=True)) if weights else {}
+            return _joined(self._problem, self._particles, terms, settings, raw, raw, by_role, by_latents.unbind(1))
+        units = torch.stack([_units(squares.sqrt()) for squares in products.diagonal(dim1=1, dim2=2).unbind(1)], 1)
+        scaled = {role: own * units for role, own in weights.items()}
+        through = {role: _lengths(own, products) for role, own in scaled.items()}
+        by_role = {
+            role: torch.einsum("nk,nk...->n...", own, moves) for role, own in scaled.items() if through[role].any()
+        }
+        own_gradients = (by_latents / self._problem.space.scale).unbind(1)
+        return _joined(self._problem, self._particles, terms, settings, raw, through, by_role, own_gradients)
+
+
+def _sums(roles: Sequence["Role"], weights: Tensor, settings: FlowSettings) -> Tensor:
+    """Which sums of the terms' gradients go through the generator, [G, K]: each alone where they are normalised, those
+    of a role where repulsion gives way, else one of all."""
+    if settings.normalise:
+        return torch.eye(len(weights)).to(weights)
+    if not settings.conflict_free:
+        return weights[None]
+    return torch.stack([weights * weights.new_tensor([role == one for one in roles]) for role in dict.fromkeys(roles)])
+
+
+def _weights_of(role: str, terms: Sequence["Evaluated"], *, like: Tensor) -> Tensor:
+    """The weights of a role's terms, 0 for others: [K]."""
+    return like.new_tensor([entry.weight if entry.role == role else 0.0 for entry in terms])
+
+
+def _lengths(weights: Tensor, products: Tensor) -> Tensor:
+    """Lengths of sums of K vectors, by weights [N, K] and inner products [N, K, K]: [N]."""
+    return torch.einsum("nk,nkl,nl->n", weights, products, weights).clamp_min(0).sqrt()
 
 
 # ---- the terms of one step -------------------------------------------------------------------------------
@@ -326,7 +456,7 @@ def _drift(
     for entry, gradient in zip(terms, by_images, strict=True):
         what = f"The gradient of {entry.term.name!r}"
         _check_finite(gradient, what, entry.setting, settings, last_good)
-    raw = add_by_role(terms, by_images)
+    raw = {role: _norms(sums) for role, sums in add_by_role(terms, by_images).items()}
     if settings.normalise:
         by_images = [normalised(gradient) for gradient in by_images]
         # A prior pulls like a spring: its gradient, typically as long as a latent, stays small at the mean.
@@ -335,20 +465,41 @@ def _drift(
     if through_images and not (settings.normalise or settings.conflict_free):
         through_images = {"all": torch.stack(list(through_images.values())).sum(0)}
     moves = dict(zip(through_images, generated.pull_back(list(through_images.values())), strict=True))
-    mobility = batch.latents.new_ones(())
+    through = {role: _norms(sums) for role, sums in through_images.items()}
+    particles = Particles(batch.latents.detach(), (), batch.step)
+    return _joined(problem, particles, terms, settings, raw, through, moves, by_latents)
+
+
+def _joined(
+    problem: Problem,
+    particles: Particles,
+    terms: Sequence[Evaluated],
+    settings: FlowSettings,
+    raw: Mapping[str, Tensor],
+    through: Mapping[str, Tensor],
+    moves: dict[str, Tensor],
+    by_latents: Sequence[Tensor],
+) -> Drift:
+    """The moves of the roles as one, with what terms take from the latents directly: `by_latents`, each [N, *shape].
+
+    moves: through the generator; through, raw: lengths [N], at the images, of what went there, and of the same before
+    it was normalised.
+    """
+    latents, space = particles.latents, problem.space
+    mobility = latents.new_ones(())
     if settings.normalise:
         if "C" in moves:
-            gain = typical_norm(through_images["C"]).square() / (typical_norm(raw["C"]) * typical_norm(moves["C"]))
-            mobility = (problem.space.scale * gain).clamp_max(HIGHEST_MOBILITY)
+            gain = _typical(through["C"]).square() / (_typical(raw["C"]) * typical_norm(moves["C"]))
+            mobility = (space.scale * gain).clamp_max(HIGHEST_MOBILITY)
         # Only the generator's own gain is divided out: how long the sum of a role's terms is still counts.
-        moves = {role: normalised(move) * typical_norm(through_images[role]) for role, move in moves.items()}
-        if (turn := _turn(problem.space, batch.step, settings)) is not None:
+        moves = {role: normalised(move) * _typical(through[role]) for role, move in moves.items()}
+        if (turn := _turn(space, particles.step, settings)) is not None:
             moves = {role: concentrated(move, turn.moving) for role, move in moves.items()}
     for role, move in add_by_role(terms, by_latents).items():
         moves[role] = moves[role] + move if role in moves else move
     if settings.conflict_free and "A" in moves and "C" in moves:
         moves["A"] = without_opposition(moves["A"], moves["C"], kept=settings.kept_opposition)
-    still = torch.zeros_like(batch.latents)
+    still = torch.zeros_like(latents)
     prior = moves.pop("prior", still)
     velocity = prior + ratio_weights(terms, settings.divergence, like=still) * sum(moves.values(), still)
     return Drift(velocity, mobility)
@@ -370,8 +521,23 @@ def typical_norm(gradient: Tensor) -> Tensor:
 
     A gradient FLAT times as long as the longest is that of a particle whose condition is satisfied.
     """
-    norms = gradient.flatten(1).norm(dim=1)
+    return _typical(_norms(gradient))
+
+
+def _norms(gradient: Tensor) -> Tensor:
+    """[N, ...] -> [N]"""
+    return gradient.flatten(1).norm(dim=1)
+
+
+def _typical(norms: Tensor) -> Tensor:
+    """`typical_norm` of gradients of these lengths [N]."""
     return norms[norms >= FLAT * norms.amax()].quantile(0.5).clamp_min(SMALLEST_NORM)
+
+
+def _units(norms: Tensor) -> Tensor:
+    """What `normalised` multiplies gradients of these lengths by: [N]."""
+    typical = _typical(norms)
+    return LONGEST_MOVE / (norms / typical).clamp_min(LONGEST_MOVE) / typical
 
 
 def add_by_role(terms: Sequence[Evaluated], gradients: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -499,11 +665,17 @@ def _looked_at(
     problem: Problem, terms: Sequence[Evaluated], step: int, chunk: int | None
 ) -> Callable[[Tensor], Looked]:
     role = "C" if any(entry.role == "C" for entry in terms) else "B"
+    asked = [entry for entry in terms if entry.role == role]
 
     def look(latents: Tensor) -> Looked:
+        if chunk is not None and _in_parts(len(latents)):
+            terms_asked = [entry.term for entry in asked]
+            found = crowd.measure(problem.render, terms_asked, latents, chunk, sums=None, step=step).values
+            merit = found @ found.new_tensor([entry.weight for entry in asked])
+            return Looked(merit, lambda: crowd.features_of(problem.render, [problem.extractor], latents, chunk)[0])
         images = apply_in_chunks(problem.render, latents, chunk)
         batch = Batch(latents, images, step=step, chunk=chunk or len(latents))
-        values = [entry.weight * entry.term.log_value(batch) for entry in terms if entry.role == role]
+        values = [entry.weight * entry.term.log_value(batch) for entry in asked]
         merit = sum(values, latents.new_zeros(len(latents)))
         return Looked(merit, partial(batch.constant_features, problem.extractor))
 
@@ -651,13 +823,26 @@ def describe(
         features = apply_in_chunks(problem.extractor, draw(), chunk)
     else:
         features = batch.constant_features(problem.extractor)
+    step = _described(problem, particles, batch.images.detach(), features, terms, settings, seconds)
+    return replace(step, draw=draw)
+
+
+def _described(
+    problem: Problem,
+    particles: Particles,
+    images: Tensor,
+    features: Tensor,
+    terms: Sequence[Evaluated],
+    settings: FlowSettings,
+    seconds: float,
+) -> Step:
     text_scores = fits = None
     if problem.text is not None:
         text_scores = torch.cosine_similarity(features, problem.text[None])
         fits = None if problem.captions is None else share_of_worse(features, text_scores, problem.captions)
     return Step(
         particles=particles,
-        images=batch.images.detach(),
+        images=images,
         features=features,
         log_values=named_values(terms),
         text_scores=text_scores,
@@ -667,7 +852,6 @@ def describe(
         seconds=seconds,
         stage=settings.stage(particles.step) if isinstance(problem.space, Partwise) else 1,
         fits=fits,
-        draw=draw,
     )
 
 

@@ -35,7 +35,7 @@ def nearest_bandwidth(squares: Tensor, k: int = 3) -> Tensor:
     n = len(squares)
     if n < 2:
         return squares.new_ones(())
-    nearest = squares.sort(dim=1).values[:, min(k, n - 1)]  # column 0 is the particle itself
+    nearest = squares.kthvalue(min(k, n - 1) + 1, dim=1).values  # the first is the particle itself
     return nearest.quantile(0.5).clamp_min(SMALLEST_BANDWIDTH)
 
 

@@ -22,6 +22,9 @@ from engine.settings import Bandwidth, Estimator, MollifierSpace
 Extractor = Callable[[Tensor], Tensor]
 
 
+EVERY_ROW = slice(None)
+
+
 class Stage:
     """One function of the step, cut out of the rest of the graph: `output` is a leaf, [N, ...].
 
@@ -80,10 +83,20 @@ def apply_in_chunks(function: Callable[[Tensor], Tensor], inputs: Tensor, chunk:
 class Batch:
     """One step's latents and everything computed from them, each once; whatever it hands out is a leaf.
 
-    latents: [N, *latent_shape]; images: [N, 3, H, W], nominally in [-1, 1]; chunk: as in `Stage`.
+    latents: [N, *latent_shape]; images: [N, 3, H, W], nominally in [-1, 1]; chunk: as in `Stage`; rows: which
+    particles of all these are.
     """
 
-    def __init__(self, latents: Tensor, images: Tensor, *, step: int = 0, chunk: int | None = None) -> None:
+    def __init__(
+        self,
+        latents: Tensor,
+        images: Tensor,
+        *,
+        step: int = 0,
+        chunk: int | None = None,
+        rows: slice = EVERY_ROW,
+    ) -> None:
+        self.rows = rows
         self.latents = latents.detach().requires_grad_()
         self.images = images.detach().requires_grad_()
         self.step = step
@@ -191,46 +204,77 @@ class Repulsion(Estimated):
 
     def log_value(self, batch: Batch) -> Tensor:
         features = batch.features(self.extractor)
-        f = kernels.kernel_precision(features)
+        return self.fitted(features, self.noisy_features(batch)).log_value(batch)
+
+    def fitted(self, features: Tensor, noisy: Tensor | None = None) -> "FittedRepulsion":
+        """A for the features of all particles [N, D]; noisy: `noisy_features` of them."""
+        f, anchors = kernels.kernel_precision(features.detach()), noisy
+        if noisy is not None:
+            anchors = kernels.kernel_precision(noisy)
         if self.seen is not None:
-            f = torch.cat([f, kernels.kernel_precision(self.seen.detach())])
-        h = kernels.choose_bandwidth(kernels.squared_distances(f.detach(), f.detach()), self.bandwidth)
+            seen = kernels.kernel_precision(self.seen.detach())
+            f = torch.cat([f, seen])
+            if anchors is not None:  # of what was seen no pictures are kept: its features stand for all noisy copies'
+                anchors = torch.cat([anchors, seen[:, None].expand(-1, self.mollifier_samples, -1)])
+        squares = kernels.squared_distances(f, f)
+        h = kernels.choose_bandwidth(squares, self.bandwidth)
         if self.mollifier_space == "feature":
             h = kernels.mollified_bandwidth(h, self.mollifier)
-        anchors = self._noisy_features(batch)
-        log_kernel = (
-            kernels.log_kernel(f, f.detach(), h) if anchors is None else kernels.sampled_log_kernel(f, anchors, h)
-        )
-        kernel = log_kernel.detach().exp()
-        value = density.log_density(log_kernel, density.weights(kernel, self.estimator, self.eta))
+        kernel = (-squares / h if anchors is None else kernels.sampled_log_kernel(f, anchors, h)).exp()
+        score = None
         if self.estimator == "stein":
-            # Stein estimates the gradient alone; the value, which is only reported, is KDE's.
-            eta = density.choose_eta(kernel, self.eta)
-            score = density.stein_score(f.detach(), kernel, h, eta, anchors=anchors)
-            value = value.detach() + (score * (f - f.detach())).sum(1)
-        return value[: len(features)].to(features.dtype)
+            score = density.stein_score(f, kernel, h, density.choose_eta(kernel, self.eta), anchors=anchors)
+        alpha = density.weights(kernel, self.estimator, self.eta)
+        return FittedRepulsion(self.extractor, Fit(f if anchors is None else anchors, alpha, h), score, self.name)
 
-    def _noisy_features(self, batch: Batch) -> Tensor | None:
-        """Features [N + M, samples, D] that the image-space mollifier averages over; None without one.
+    def noisy_features(self, batch: Batch) -> Tensor | None:
+        """Features [N, samples, D] that the image-space mollifier averages over; None without one."""
+        noisy = self.mollifying(batch.step)
+        return None if noisy is None else batch.constant_features(noisy)
 
-        Of what was seen no pictures are kept: its features stand for all of its noisy copies'.
-        """
+    def mollifying(self, step: int) -> NoisyFeatures | None:
+        """What those features are computed by."""
         if self.mollifier_space == "feature" or self.mollifier == 0:
             return None
-        noisy = NoisyFeatures(self.extractor, self.mollifier, self.mollifier_samples, self.seed, batch.step)
-        features = kernels.kernel_precision(batch.constant_features(noisy))
-        if self.seen is None:
-            return features
-        seen = kernels.kernel_precision(self.seen.detach())[:, None].expand(-1, self.mollifier_samples, -1)
-        return torch.cat([features, seen])
+        return NoisyFeatures(self.extractor, self.mollifier, self.mollifier_samples, self.seed, step)
 
 
 class Fit(NamedTuple):
-    """A density sum_j alpha_j k(f, a_j). anchors: [M, D]; alpha: [M]; h: the kernel's bandwidth, []."""
+    """A density sum_j alpha_j k(f, a_j); k is averaged over S noisy versions of an anchor where there are some.
+
+    anchors: [M, D] or [M, S, D]; alpha: [M]; h: the kernel's bandwidth, [].
+    """
 
     anchors: Tensor
     alpha: Tensor
     h: Tensor
+
+    def log_density(self, f: Tensor) -> Tensor:
+        """log of the density at f: [N, D] -> [N]."""
+        log_kernel = kernels.log_kernel if self.anchors.dim() == 2 else kernels.sampled_log_kernel
+        return density.log_density(log_kernel(f, self.anchors, self.h), self.alpha)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedRepulsion:
+    """A of any of the particles that `fit` was made from. score: Stein's, [N, D], who gives the gradient alone.
+
+    The value, which is only reported, then is KDE's.
+    """
+
+    extractor: Extractor
+    fit: Fit
+    score: Tensor | None
+    name: str
+
+    def log_value(self, batch: Batch) -> Tensor:
+        features = batch.features(self.extractor)
+        f = kernels.kernel_precision(features)
+        value = self.fit.log_density(f)
+        if self.score is not None:
+            score = self.score[batch.rows][: len(f)]  # behind the particles comes what was seen
+            value = value.detach() + (score * (f - f.detach())).sum(1)
+        return value.to(features.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,15 +324,16 @@ class DataDensity(Estimated):
     def log_value(self, batch: Batch) -> Tensor:
         in_images = self.mollifier_space == "image" and self.mollifier > 0
         mollifier = 0.0 if in_images else self.mollifier
-        anchors, alpha, h = self.references.fit(self.estimator, self.bandwidth, self.eta, mollifier=mollifier)
+        fit = self.references.fit(self.estimator, self.bandwidth, self.eta, mollifier=mollifier)
         if in_images:
             noisy = NoisyFeatures(self.extractor, self.mollifier, self.mollifier_samples, self.seed, batch.step)
             features = batch.features(noisy)
-            log_kernel = kernels.sampled_log_kernel(anchors, kernels.kernel_precision(features), h).T
+            log_kernel = kernels.sampled_log_kernel(fit.anchors, kernels.kernel_precision(features), fit.h).T
+            value = density.log_density(log_kernel, fit.alpha)
         else:
             features = batch.features(self.extractor)
-            log_kernel = kernels.log_kernel(kernels.kernel_precision(features), anchors, h)
-        return density.log_density(log_kernel, alpha).to(features.dtype)
+            value = fit.log_density(kernels.kernel_precision(features))
+        return value.to(features.dtype)
 
 
 @dataclass(frozen=True)
@@ -434,7 +479,7 @@ class StyleLikelihood:
     name: str = "reference"
 
     def log_value(self, batch: Batch) -> Tensor:
-        errors = (self.head(batch.features(self.extractor)) - self.wanted) / self.deviation
+        errors = (self.head(batch.features(self.extractor)) - self.wanted[batch.rows]) / self.deviation
         return -errors.square().mean(1) / (2 * self.sigma**2)
 
 
@@ -528,8 +573,9 @@ class EditDirection:
     def log_value(self, batch: Batch) -> Tensor:
         latents = batch.latents
         styles = latents.flatten(1) if self.styles is None else self.styles(latents)
-        followed = (styles * self.direction).sum(1)
-        return followed if self.goal is None else -0.5 * (followed - self.goal).square()
+        direction = self.direction if self.direction.dim() == 1 else self.direction[batch.rows]
+        followed = (styles * direction).sum(1)
+        return followed if self.goal is None else -0.5 * (followed - self.goal[batch.rows]).square()
 
 
 @dataclass(frozen=True, eq=False)
@@ -540,4 +586,4 @@ class DistanceToStart:
     name: str = "identity"
 
     def log_value(self, batch: Batch) -> Tensor:
-        return -0.5 * (batch.latents - self.start).flatten(1).square().sum(1)
+        return -0.5 * (batch.latents - self.start[batch.rows]).flatten(1).square().sum(1)

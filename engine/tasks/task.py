@@ -119,7 +119,7 @@ class Task:
 
     def picture(self, step: Step, index: int) -> Picture:
         """What is saved of a result."""
-        return Picture(imaging.to_uint8(step.pictures[index : index + 1])[0])
+        return Picture(imaging.to_uint8(step.picture(index))[0])
 
     def figures(self, step: Step) -> dict[str, Any]:
         """What the report says of the results besides text scores and diversity: numbers by name, lists with one for

@@ -194,8 +194,8 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["generate", "x", "--n", "0"], "n: 0 is outside 1 to 64"),
-        (["generate", "x", "--n", "1000"], "n: 1000 is outside 1 to 64"),
+        (["generate", "x", "--n", "0"], "n: 0 is outside 1 to 4096"),
+        (["edit", "x.png", "x", "--n", "1000"], "n: 1000 is outside 1 to 64"),
         (["generate", "x", "--seed", "-2"], "seed: -2 is outside 0 to 4294967295"),
         (["generate", "x", "--steps", "0"], "steps: 0 is outside 1 to 1000"),
         (["generate", "x", "--step-size", "1e9"], "step_size: 1000000000.0 is outside"),

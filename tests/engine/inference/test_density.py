@@ -186,3 +186,25 @@ def test_stein_score_is_permutation_equivariant():
     h = torch.tensor(2.0).double()
     score = density.stein_score(f, kernel_matrix(f, 2.0), h, 0.1)
     torch.testing.assert_close(density.stein_score(f[order], kernel_matrix(f[order], 2.0), h, 0.1), score[order])
+
+
+@pytest.mark.parametrize("eta", ["positive", 1e-6])
+def test_many_anchors_are_solved_for_as_few_are(eta: str | float, monkeypatch: pytest.MonkeyPatch):
+    """By conjugate gradients, or where a tiny eta makes those slow, by elimination after all: alpha to 1e-6."""
+    f = numbers(300, 16)
+    kernel = kernel_matrix(f, float(kernels.nearest_bandwidth(kernels.squared_distances(f, f))))
+    if eta != "positive":
+        kernel = kernel_matrix(f, 500.0)  # nearly flat: as ill-conditioned as eta allows
+    expected = density.weights(kernel, "krr", eta)
+    monkeypatch.setattr(density, "DENSE", 100)
+    torch.testing.assert_close(density.weights(kernel, "krr", eta), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_conjugate_gradients_give_up_where_they_do_not_converge():
+    f = numbers(300, 16)
+    kernel = kernel_matrix(f, 500.0)
+    assert density._conjugate_gradients(density._add_to_diagonal(kernel, 1e-9), torch.ones_like(kernel[0])) is None
+    easy = density._add_to_diagonal(kernel, density.positive_eta(kernel))
+    found = density._conjugate_gradients(easy, torch.ones_like(kernel[0]))
+    assert found is not None
+    torch.testing.assert_close(easy @ found, torch.ones_like(found))

@@ -192,6 +192,18 @@ def test_a_run_ends_at_whole_values(pull: float, expected: list[int]):
     torch.testing.assert_close(steps[2].particles.latents[:, 1:], start[:, 1:], atol=1e-4, rtol=0)
 
 
+def test_a_crowd_ends_at_whole_values(monkeypatch: pytest.MonkeyPatch):
+    """As few particles do, whose pictures are all there."""
+    problem = replace(
+        toy_problem(space=Flags(LATENT)), liked=References(F.normalize(numbers(4, FEATURES, seed=6), dim=1))
+    )
+    whole = list(refine(problem, toy_particles(7), FlowSettings(steps=2)))[-1]
+    monkeypatch.setattr(flow, "TOGETHER", 6)
+    parts = list(refine(problem, toy_particles(7), FlowSettings(steps=2, chunk=3)))[-1]
+    assert whole.particles.latents[:, 0].abs().tolist() == [1.0] * 7
+    torch.testing.assert_close(parts.particles.latents, whole.particles.latents)
+
+
 def test_scores_are_those_of_pictures_without_augmentation():
     tower = ToyTower()
     problem = toy_problem(tower=tower)
@@ -265,6 +277,65 @@ def test_chunks_equal_the_whole(name: str, chunk: int):
     whole = list(refine(full_problem(), toy_particles(7), settings))
     chunked = list(refine(full_problem(), toy_particles(7), replace(settings, chunk=chunk)))
     torch.testing.assert_close(latents_of(chunked), latents_of(whole), rtol=1e-9, atol=1e-11)
+
+
+RAW_BUT_GIVING_WAY = replace(PRESETS["paper"], steps=4, conflict_free=True, divergence="hellinger")
+
+
+@pytest.mark.parametrize("name", [*PRESETS, "everything", "raw but giving way"])
+def test_a_crowd_in_parts_moves_as_the_whole(name: str, monkeypatch: pytest.MonkeyPatch):
+    """Where no pictures are kept: lengths at the images follow from inner products, moves from each term's own."""
+    named = {"everything": EVERYTHING, "raw but giving way": RAW_BUT_GIVING_WAY}
+    settings = named.get(name) or replace(PRESETS[name], steps=4)
+    problem = replace(full_problem(), seen=F.normalize(numbers(2, FEATURES, seed=9), dim=1))
+    whole = list(refine(problem, toy_particles(7), settings))
+    monkeypatch.setattr(flow, "TOGETHER", 6)
+    parts = list(refine(problem, toy_particles(7), replace(settings, chunk=3)))
+    torch.testing.assert_close(latents_of(parts), latents_of(whole), rtol=1e-8, atol=1e-10)
+    for one, other in zip(parts, whole, strict=True):
+        torch.testing.assert_close(one.log_values, other.log_values, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(one.features, other.features)
+        torch.testing.assert_close(one.pictures, other.pictures)
+        assert len(one.images) == 0
+        assert torch.equal(one.picture(5), one.pictures[5:6])
+
+
+def test_of_a_crowd_no_more_than_a_part_is_drawn_at_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(flow, "TOGETHER", 6)
+    generator = ToyGenerator()
+    steps = list(refine(toy_problem(generator=generator), toy_particles(7), FlowSettings(steps=2, chunk=2)))
+    assert max(generator.forward_sizes) == 2
+    generator.forward_sizes.clear()
+    steps[-1].picture(2), steps[-1].picture(3), steps[-1].picture(6)
+    assert generator.forward_sizes == [2, 1]  # neighbours are drawn together
+
+
+def test_settings_sent_to_a_crowd_take_effect_before_its_next_move(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(flow, "TOGETHER", 6)
+    still = FlowSettings(steps=1, diversity=0.0, condition_weight=0.0)
+    run = refine(toy_problem(), toy_particles(7), still)
+    first = next(run)
+    longer = FlowSettings(steps=2, chunk=4)
+    second = run.send(longer)
+    expected = list(refine(toy_problem(), toy_particles(7), longer))[1]
+    assert second.total == 2 and "repulsion" in second.log_values
+    torch.testing.assert_close(second.particles.latents, expected.particles.latents)
+    assert not torch.equal(first.particles.latents, second.particles.latents)
+
+
+def test_a_crowd_whose_terms_are_no_numbers_stops_with_the_last_good_step(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(flow, "TOGETHER", 6)
+    passes = 0
+
+    def breaking(latents: Tensor) -> Tensor:
+        nonlocal passes
+        passes += 1
+        return ToyGenerator()(latents) * (math.nan if passes > 12 else 1.0)
+
+    problem = toy_problem(generator=breaking)
+    with pytest.raises(DivergenceError, match="no longer consist of numbers") as caught:
+        list(refine(problem, toy_particles(7), FlowSettings(steps=9, chunk=3)))
+    assert caught.value.last_good is not None and caught.value.last_good.step == 1
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
