@@ -13,7 +13,7 @@ import torch
 
 from engine.latents.spaces import seeded
 from engine.settings import FlowSettings
-from experiments import filling, options, samplers, score_estimates, sentences, stationary, unconditional
+from experiments import filling, options, profile, samplers, score_estimates, sentences, stationary, unconditional
 from experiments.unconditional import Bench, Seen
 from tests.engine.tiny import write_filler
 from training import points
@@ -256,3 +256,14 @@ def test_holes_are_filled_by_every_method(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(SystemExit):
         monkeypatch.setattr(sys, "argv", ["filling", "--quick", "--model", "avatars", "--out", str(out)])
         filling.main()
+
+
+def test_a_part_that_has_become_slower_is_named() -> None:
+    before = {"forward": 0.1, **dict.fromkeys(profile.PARTS[1:], 0.2), "without repulsion": 0.5, "step": 0.6}
+    recorded = {"avatars": profile.ratios(before)}
+    assert recorded["avatars"]["with / without repulsion"] == pytest.approx(1.2)
+    on_half_the_speed = {name: 2 * value for name, value in before.items()}
+    assert profile.slower({"avatars": profile.ratios(on_half_the_speed)}, recorded) == []
+    found = {"avatars": profile.ratios(before | {"kernel": 0.3}), "emblems": profile.ratios(before)}
+    (told,) = profile.slower(found, recorded)
+    assert told.startswith("avatars: kernel is at 3.00 of its unit, 1.50 times")
