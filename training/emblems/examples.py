@@ -145,8 +145,13 @@ def draw_z(count: int, generator: torch.Generator) -> Tensor:
 # ---- things and their captions ---------------------------------------------------------------------------
 
 
-def concepts(facts: Sequence[pool.Facts], *, held_out: bool, least: int = COMMON_EMOJI) -> list[Concept]:
-    """All things with the drawings for training, or with those held out; least: hands that have drawn a thing."""
+def concepts(
+    facts: Sequence[pool.Facts], *, held_out: bool, least: int = COMMON_EMOJI, hands: int = 1
+) -> list[Concept]:
+    """All things with the drawings for training, or with those held out.
+
+    least: sets that have drawn a thing, held out or not; hands: how many of HANDS must have, of these drawings.
+    """
     emoji: dict[str, dict[str, int]] = defaultdict(dict)
     icons: dict[str, dict[tuple[str, bool], int]] = defaultdict(dict)
     sets: dict[str, set[str]] = defaultdict(set)
@@ -171,7 +176,7 @@ def concepts(facts: Sequence[pool.Facts], *, held_out: bool, least: int = COMMON
         solid = next((icons[name][which] for which in SOLID if which in icons[name]), UNTOLD)
         drawings = (*(emoji[name].get(origin, UNTOLD) for origin in HANDS[:-1]), solid)
         common = sum(origin in HANDS for origin in by) >= least or len(by) >= COMMON_ICON
-        if common and max(drawings) > UNTOLD:
+        if common and sum(row > UNTOLD for row in drawings) >= max(1, hands):
             own = [tag for tag in tags[name] if told[tag] == 1 and tag not in sets]
             found.append(Concept(drawings, tuple(dict.fromkeys((name, *sorted(names[name]), *sorted(own))))))
     return found
@@ -213,10 +218,15 @@ def avatar_captions_of(count: int, rng: np.random.Generator) -> Iterator[tuple[s
         yield text, own[i], traits.settle(traits.from_gaussian(both[None]))[0]
 
 
-def make(data: pool.Pool, *, held_out: bool, avatars: int, captions: int, least: int = COMMON_EMOJI) -> Examples:
-    """Captions of all things and of so many avatars; `captions` of each drawing of a thing. least: as of `concepts`."""
+def make(
+    data: pool.Pool, *, held_out: bool, avatars: int, captions: int, least: int = COMMON_EMOJI, hands: int = 1
+) -> Examples:
+    """Captions of all things and of so many avatars; `captions` of each drawing of a thing. least, hands: as of
+    `concepts`.
+    """
     seed = HELD_OUT_SEED if held_out else SEED
-    things, rng = concepts(data.facts, held_out=held_out, least=least), random.Random(seed)
+    things = concepts(data.facts, held_out=held_out, least=least, hands=hands)
+    rng = random.Random(seed)
     rows = sorted({row for thing in things for row in thing.drawings if row > UNTOLD})
     place = {row: number for number, row in enumerate(rows)} | {UNTOLD: UNTOLD}
     told = [
@@ -292,9 +302,10 @@ def main() -> None:
     parser.add_argument("--avatars", type=int, default=AVATARS)
     parser.add_argument("--captions", type=int, default=CAPTIONS_A_DRAWING, help="of each drawing of a thing")
     parser.add_argument("--sets", type=int, default=COMMON_EMOJI, help="of emoji that have a thing, at least")
+    parser.add_argument("--hands", type=int, default=1, help="of the four that must have drawn a thing")
     arguments = parser.parse_args()
-    data = pool.open_pool()
-    examples = make(data, held_out=False, avatars=arguments.avatars, captions=arguments.captions, least=arguments.sets)
+    counts = {"avatars": arguments.avatars, "captions": arguments.captions}
+    examples = make(pool.open_pool(), held_out=False, least=arguments.sets, hands=arguments.hands, **counts)
     write(examples, FOLDER)
     print(f"{len(examples)} captions, {len(examples.drawings)} things in {len(examples.glyphs)} drawings")
 
