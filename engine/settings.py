@@ -68,9 +68,9 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "mollifier": (0.0, 10.0),
     "mollifier_samples": (1, 64),
     "langevin": (0.0, 10.0),
-    "chunk": (1, 1024),
+    "chunk": (1, 4096),
 }
-MOST_AT_ALL = 4096  # pictures of a run that no page shows
+MOST_AT_ALL = int(LIMITS["chunk"][1])  # pictures of a run that no page shows
 SCALES = (1, 2, 4)  # how many times as large a picture can be saved as it was made
 RANDOM_SEED = -1  # what people write who want another one each time
 _DRAWN_SEEDS = 2**31
@@ -384,8 +384,8 @@ class FlowSettings:
     # alone, see `flow._moved`; repulsion adds its own entropy.
     langevin: float = 0.0
     divergence: Divergence = "kl"  # between the generated and the wanted distribution
-    # Particles whose graph is in memory at once; None: all. The same chunk gives the same pictures, another one
-    # others like them: see `terms.Stage`.
+    # Particles whose graph is in memory at once; None: all, or of more than a page shows a few. The same chunk gives
+    # the same pictures, another one others like them: see `terms.Stage`.
     chunk: int | None = None
     codebook: float = 1.0  # weight of the pull to the nearest code, where latents are code vectors
     detail_steps: int = 0  # in how many of the steps, the last ones, codes settle in turn while the rest still moves

@@ -64,9 +64,9 @@ def measure(
         with torch.enable_grad():
             log_values = [term.log_value(batch) for term in terms]
         by_images, by_latents = batch.gradients(log_values)
-        gradients = torch.stack(by_images, 1)  # [R, K, 3, H, W]
+        gradients = torch.stack(by_images, 1)  # [R, K, ...]
         flat = gradients.flatten(2)
-        cotangents = [(row.view(-1, 1, 1, 1) * gradients).sum(1) for row in sums.to(gradients)]
+        cotangents = [torch.einsum("k,rk...->r...", row, gradients) for row in sums.to(gradients)]
         used = [number for number, cotangent in enumerate(cotangents) if cotangent.any()]
         moves = part.new_zeros((len(part), len(sums), *part.shape[1:]))
         if used:

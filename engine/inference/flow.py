@@ -199,7 +199,7 @@ def refine(
     last_good: Step | None = None
     started = time.perf_counter()
     while True:
-        work = _Parts if _in_parts(len(particles)) else _Whole
+        work = _Parts if _in_parts(len(particles), settings) else _Whole
         state: _Parts | _Whole = work(problem, particles, settings, last_good)
         terms = state.evaluate(settings, last_good)
         last_good = state.describe(terms, settings, time.perf_counter() - started)
@@ -213,10 +213,11 @@ def refine(
         if particles.step >= settings.steps:
             return
         drift = state.drift(terms, settings, last_good)
-        before = particles
-        particles = _advance(problem, particles, drift, terms, settings, state.chunk)
+        before, is_crowd = particles, isinstance(state, _Parts)
+        look = _looked_at(problem, terms, particles.step, state.chunk, is_crowd=is_crowd)
+        particles = _advance(problem, particles, drift, settings, look)
         if particles.step >= settings.steps and isinstance(problem.space, Choosing):
-            look = _looked_at(problem, terms, particles.step, state.chunk)
+            look = _looked_at(problem, terms, particles.step, state.chunk, is_crowd=is_crowd)
             liked = None if problem.liked is None else problem.liked.features
             chosen = chosen_values(problem.space, particles.latents, look, seen=problem.seen, liked=liked)
             particles = Particles(chosen, particles.seeds, particles.step)
@@ -241,8 +242,11 @@ def contributions(problem: Problem, particles: Particles, settings: FlowSettings
 # ---- one state of the particles --------------------------------------------------------------------------
 
 
-def _in_parts(n: int) -> bool:
-    return n > TOGETHER or processes.count() > 1
+def _in_parts(n: int, settings: FlowSettings) -> bool:
+    """Whether no more pictures are held than those of a part; a `chunk` of all particles holds them all."""
+    if processes.count() > 1:
+        return True
+    return n > TOGETHER and (settings.chunk is None or settings.chunk < n)
 
 
 class _Whole:
@@ -613,9 +617,8 @@ def _advance(
     problem: Problem,
     particles: Particles,
     drift: Drift,
-    terms: Sequence[Evaluated],
     settings: FlowSettings,
-    chunk: int | None,
+    look: Callable[[Tensor], "Looked"],
 ) -> Particles:
     """The particles one step on: all parts of their latents together, or one in its turn.
 
@@ -638,7 +641,6 @@ def _advance(
         return torch.where(turn.moving, settled, moved)
 
     ends = map(end, TURN_LENGTHS if settings.normalise else (1.0,))
-    look = _looked_at(problem, terms, particles.step, chunk)
     likeliest = _likeliest(ends, lambda latents: look(latents).merit)
     return Particles(likeliest, particles.seeds, particles.step + 1)
 
@@ -662,13 +664,13 @@ class Looked(NamedTuple):
 
 
 def _looked_at(
-    problem: Problem, terms: Sequence[Evaluated], step: int, chunk: int | None
+    problem: Problem, terms: Sequence[Evaluated], step: int, chunk: int | None, *, is_crowd: bool
 ) -> Callable[[Tensor], Looked]:
     role = "C" if any(entry.role == "C" for entry in terms) else "B"
     asked = [entry for entry in terms if entry.role == role]
 
     def look(latents: Tensor) -> Looked:
-        if chunk is not None and _in_parts(len(latents)):
+        if chunk is not None and is_crowd:
             terms_asked = [entry.term for entry in asked]
             found = crowd.measure(problem.render, terms_asked, latents, chunk, sums=None, step=step).values
             merit = found @ found.new_tensor([entry.weight for entry in asked])

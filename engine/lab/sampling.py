@@ -19,12 +19,12 @@ from engine.lab.settings import LabSettings
 from engine.lab.targets import Target
 from engine.latents.spaces import SphereSpace, seeded
 from engine.samplers import rejection, stein, transport
-from engine.settings import Estimator, FlowSettings
+from engine.settings import MOST_AT_ALL, Estimator, FlowSettings
 
 # Eq. 6 as it is written, in the plane: no term is normalised, none gives way.
 RAW_FLOW = FlowSettings(
     step_schedule="constant", diversity=1.0, diversity_gain=1.0, data_weight=1.0, conflict_free=False,
-    normalise=False, constrain=False,
+    normalise=False, constrain=False, chunk=MOST_AT_ALL,
 )  # fmt: skip
 # Of a sampler's usual step. A flow's is a share of the bandwidth h: 2 / h is the steepest that log k can be curved, so
 # it goes a tenth of the way to the nearest example whatever h is.

@@ -82,7 +82,7 @@ def test_a_crowd_of_pictures(tmp_path: Path) -> None:
         (["--n", "4097"], "n: 4097 is outside 1 to 4096"),
         (["--n", "0"], "n: 0 is outside 1 to 4096"),
         (["--n", "65", "--video", "run.webp"], "video: of at most 64 pictures"),
-        (["--chunk", "0"], "chunk: 0 is outside 1 to 1024"),
+        (["--chunk", "0"], "chunk: 0 is outside 1 to 4096"),
     ],
 )
 def test_numbers_that_cannot_be(

@@ -310,6 +310,23 @@ def test_of_a_crowd_no_more_than_a_part_is_drawn_at_once(monkeypatch: pytest.Mon
     assert generator.forward_sizes == [2, 1]  # neighbours are drawn together
 
 
+def test_a_chunk_of_all_particles_keeps_a_crowd_together(monkeypatch: pytest.MonkeyPatch):
+    """As for points of the plane, which cost nothing each."""
+    monkeypatch.setattr(flow, "TOGETHER", 6)
+    generator = ToyGenerator()
+    steps = list(refine(toy_problem(generator=generator), toy_particles(7), FlowSettings(steps=2, chunk=7)))
+    assert set(generator.forward_sizes) == {7} and len(steps[0].images) == 7
+
+
+def test_a_crowd_of_points_needs_no_pictures(monkeypatch: pytest.MonkeyPatch):
+    problem = replace(toy_problem(), render=lambda latents: latents[:, :2], extractor=lambda points: points, text=None)
+    problem = replace(problem, conditions=((Realism(lambda points: -points.square().sum(1)), 1.0),))
+    whole = list(refine(problem, toy_particles(7), FlowSettings(steps=2)))
+    monkeypatch.setattr(flow, "TOGETHER", 6)
+    parts = list(refine(problem, toy_particles(7), FlowSettings(steps=2, chunk=3)))
+    torch.testing.assert_close(latents_of(parts), latents_of(whole))
+
+
 def test_settings_sent_to_a_crowd_take_effect_before_its_next_move(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(flow, "TOGETHER", 6)
     still = FlowSettings(steps=1, diversity=0.0, condition_weight=0.0)
