@@ -23,7 +23,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("__init__", "__main__"),
     ),
     "gmi_ui": (
-        ("listening", "notices", "temporary", "theme", "tokens", "window"),
+        ("languages", "listening", "notices", "temporary", "theme", "tokens", "window"),
         ("guard", "preferences"),
         ("models",),
         ("runs",),

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from gmi_ui.components.html_component import html_component, read_file
+from gmi_ui.languages import NAMES
 
 _HERE = Path(__file__).parent
 CSS = _HERE / "head.css"
@@ -15,12 +16,13 @@ CSS = _HERE / "head.css"
 def head(server_functions: Sequence[Callable[..., Any]]) -> gr.HTML:
     """Its value says which tab to show, see `tabs.common.switched_to`.
 
-    server_functions: `functions.queue_functions`.
+    server_functions: those of `functions`.
     """
     return html_component(
         read_file(_HERE, "head.html"),
-        read_file(_HERE, "head.js"),
+        read_file(_HERE, "head.js", "languages.js"),
         value={},
+        languages=dict(NAMES),
         elem_id="studio-head",
         server_functions=server_functions,
     )

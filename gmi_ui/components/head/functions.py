@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from gmi_ui.components.history.functions import answered, folder_in, state_of
+from gmi_ui.languages import words_of
 from gmi_ui.models.library import GIGABYTE
 from gmi_ui.notices import NotPossibleError
 from gmi_ui.preferences import Preferences
@@ -105,7 +106,12 @@ def preference_functions(services: Services) -> list[Callable[..., Any]]:
 
         return answered(outputs, request, choose, shows=False)
 
-    return [preferences_state, preferences_choose]
+    def language_words(request: dict) -> dict[str, Any]:
+        """What stands for the page's English texts in another language."""
+        language = request.get("language") if is_ours(request) else None
+        return {"words": dict(words_of(language if isinstance(language, str) else ""))}
+
+    return [preferences_state, preferences_choose, language_words]
 
 
 def is_ours(request: object) -> bool:

@@ -126,7 +126,9 @@ async function showPreferences() {
   const { form, dialog } = preferences;
   const state = await server.preferences_state(request());
   form.elements.theme.value = localStorage.getItem("studio-theme") ?? "";
-  for (const label of form.querySelectorAll("label")) label.hidden = !state?.is_private && !label.contains(form.elements.theme);
+  fillLanguages();
+  const own = [form.elements.theme, form.elements.language]; // of this browser
+  for (const label of form.querySelectorAll("label")) label.hidden = !state?.is_private && !own.some((one) => label.contains(one));
   if (state?.is_private) fill(state);
   tell(state?.is_private ? "" : "Others may use this studio too: what concerns all of them is chosen where it is started.");
   form.dataset.ours = state?.is_private ? "yes" : "";
@@ -137,7 +139,8 @@ preferences.form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const { elements } = preferences.form;
   window.studio.chooseTheme(elements.theme.value);
-  if (!preferences.form.dataset.ours) return preferences.dialog.close();
+  const isSpokenAnew = chooseLanguage(elements.language.value);
+  if (!preferences.form.dataset.ours) return isSpokenAnew ? location.reload() : preferences.dialog.close();
   const threads = elements.threads.value.trim();
   const chosen = {
     keeps: elements.keeps.checked,
@@ -148,6 +151,7 @@ preferences.form.addEventListener("submit", async (event) => {
   };
   const answer = await server.preferences_choose(request({ chosen }));
   if (!answer || answer.message) return tell(answer?.message ?? "The studio does not answer. Is it still running?", answer?.kind ?? "error");
+  if (isSpokenAnew) return location.reload();
   fill(answer);
   tell("Applied.");
   for (const task of ["history", "models"]) document.dispatchEvent(new CustomEvent("studio:wake", { detail: { task } }));
