@@ -31,7 +31,7 @@ from gmi_ui.components import (
     version_history,
     workspace_view,
 )
-from gmi_ui.components.head.functions import preference_functions, queue_functions
+from gmi_ui.components.head.functions import language_words, preference_functions, queue_functions
 from gmi_ui.guard import Gate, Guard, Names
 from gmi_ui.history.outputs import CHOICE, Outputs, chosen_folder
 from gmi_ui.listening import LOOPBACK, OptionsError, Place, free_place, without_proxies
@@ -106,7 +106,7 @@ def build(
     os.environ["GRADIO_TEMP_DIR"] = str(upload_folder())  # gradio has no other way to be told
     services = Services.around(models, kept=kept, outputs=outputs, preferences=preferences)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
-        switch = head.head([*queue_functions(services), *preference_functions(services)])
+        switch = head.head([*queue_functions(services), *preference_functions(services), language_words])
         token = gr.Textbox(visible="hidden", elem_id="token", show_label=False)
         around = Page(page, services, token, switch)
         with gr.Tabs(elem_id="studio-tabs"):

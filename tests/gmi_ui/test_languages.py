@@ -7,9 +7,11 @@ import pytest
 
 import gmi_ui
 from gmi_ui import languages
+from gmi_ui.components.head.functions import language_words
 
 ROOT = Path(gmi_ui.__file__).parent
 OTHERS = [code for code in languages.NAMES if code != languages.ENGLISH]
+TOKEN = "0123456789abcdef" * 2
 GRADIOS_OWN = {"number input for {}", "range slider for {}"}
 IN_ENGINE = ("tasks", "families")
 
@@ -47,3 +49,14 @@ def test_what_is_listed_is_said_somewhere() -> None:
 @pytest.mark.parametrize("code", ["en", "xx", "", "../de", "de.json"])
 def test_other_names_have_no_list(code: str) -> None:
     assert languages.words_of(code) == {}
+
+
+@pytest.mark.parametrize(
+    "request_", [None, [], {"language": "de"}, {"token": TOKEN, "language": ["de"]}, {"token": TOKEN}]
+)
+def test_nonsense_gets_no_words(request_: object) -> None:
+    assert language_words(request_) == {"words": {}}  # type: ignore[arg-type]
+
+
+def test_a_page_gets_the_words_of_its_language() -> None:
+    assert language_words({"token": TOKEN, "language": "de"})["words"]["Generate"] == "Erzeugen"

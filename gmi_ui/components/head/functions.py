@@ -106,12 +106,13 @@ def preference_functions(services: Services) -> list[Callable[..., Any]]:
 
         return answered(outputs, request, choose, shows=False)
 
-    def language_words(request: dict) -> dict[str, Any]:
-        """What stands for the page's English texts in another language."""
-        language = request.get("language") if is_ours(request) else None
-        return {"words": dict(words_of(language if isinstance(language, str) else ""))}
+    return [preferences_state, preferences_choose]
 
-    return [preferences_state, preferences_choose, language_words]
+
+def language_words(request: dict) -> dict[str, Any]:
+    """What stands for the page's English texts in another language."""
+    language = request.get("language") if is_ours(request) else None
+    return {"words": dict(words_of(language if isinstance(language, str) else ""))}
 
 
 def is_ours(request: object) -> bool:
