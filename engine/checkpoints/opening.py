@@ -58,7 +58,7 @@ from engine.system.folders import cache_folder, models_folder
 WEIGHT_SUFFIXES = (".safetensors", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin")
 INDEX_SUFFIXES = (".safetensors.index.json", ".bin.index.json")
 MAX_FILES = 256
-READERS_VERSION = 4  # of what the readers make of a file: what the cache keeps of another is made anew
+READERS_VERSION = 5  # of what the readers make of a file: what the cache keeps of another is made anew
 
 _OF_TRAINING = re.compile(
     r"(?i)(^|[_.-])(optim|optimizer|scheduler|scaler|rng_state|training_args)([_.-]|\d|$)|^state_dict(_|$)"

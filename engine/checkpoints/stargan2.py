@@ -8,7 +8,7 @@ from engine.checkpoints.checkpoint import Parts, is_state_dict, tensors_of
 from engine.checkpoints.wrapping import without_wrappers
 
 FORMAT = "StarGAN v2 file"
-_ROLES = ("generator", "mapping_network", "style_encoder", "discriminator")
+_ROLES = ("generator", "mapping_network", "style_encoder", "discriminator", "fan")
 _NEEDED = _ROLES[:3]
 
 
@@ -17,7 +17,7 @@ def matches(value: Any) -> bool:
 
 
 def read(value: dict[str, Any]) -> Parts:
-    """All networks but `fan`, the detector of facial landmarks, which only cuts out faces."""
+    """All networks; `fan`, which sees where the parts of a face are, is in files of the high-pass variant alone."""
     networks = {
         role: tensors_of(without_wrappers(value[role]), role) for role in _ROLES if is_state_dict(value.get(role))
     }

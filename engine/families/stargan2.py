@@ -40,6 +40,12 @@ def _discriminator(state: State) -> nn.Module:
     return stargan2.discriminator_from_shapes(state)
 
 
+def _fan(state: State) -> nn.Module:
+    from engine.networks import fan
+
+    return fan.fan_from_shapes(state)
+
+
 def assemble(networks: Mapping[str, nn.Module], details: Details) -> Assembled:
     """The networks together; the classes are the names of the domains.
 
@@ -51,7 +57,7 @@ def assemble(networks: Mapping[str, nn.Module], details: Details) -> Assembled:
     roles = ("generator", "mapping_network", "style_encoder")
     if missing := [role for role in roles if role not in networks]:
         raise ModelError(f"{details.name} lacks its {' and '.join(missing)}; to translate pictures it needs all three.")
-    parts: dict[str, Any] = {role: networks[role] for role in (*roles, "discriminator") if role in networks}
+    parts: dict[str, Any] = {role: networks[role] for role in (*roles, "discriminator", "fan") if role in networks}
     translator = stargan2.Translator(**parts)
 
     def synthesize(decoded: Tensor, space: LatentSpace) -> Tensor:
@@ -70,6 +76,7 @@ FAMILY = Family(
         "mapping_network": Network(_mapping_network, has_keys("shared.0.weight unshared.0.0.weight")),
         "style_encoder": Network(_style_encoder, has_keys("shared.0.weight shared.1.conv1.weight unshared.0.weight")),
         "discriminator": Network(_discriminator),
+        "fan": Network(_fan, has_keys("conv1.conv.weight m0.b2_plus_1.conv1.weight l0.weight")),
     },
     assemble=assemble,
     purpose="Redraws a picture in another domain",

@@ -5,8 +5,8 @@ A style comes from a latent (mapping network) or from a reference picture (style
 domain. Attribute names equal the keys of the published `*_nets_ema.ckpt`, a dict of these state dicts; pictures are
 [N, 3, H, W], in [-1, 1] and never clamped; N samples, S numbers of a style, K domains.
 
-The high-pass variant (CelebA-HQ) has no shortcuts in its decoder; where face heatmaps are given, it hands fine
-detail of the source picture past the bottleneck instead.
+The high-pass variant (CelebA-HQ) has no shortcuts in its decoder; where masks of a face are given (see `fan`), it hands
+fine detail of the source picture past the bottleneck instead.
 
 Speed. A 3x3 convolution after repeated pixels, or before the mean of 2 x 2 pixels, is one strided 4x4 convolution
 with less than half of the multiplications (see `derived`); 1x1 convolutions run on the smaller side of a resampling;
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from engine.networks.derived import Derived, convolve_doubled, count_keys, double, doubling_kernel, shape_of
+from engine.networks.fan import FaceAlignmentNetwork
 
 SLOPE = 0.2
 EPSILON = 1e-5
@@ -251,39 +252,37 @@ class Generator(nn.Module):
             raise ValueError(f"expected styles of shape [{len(images)}, {self.style_dim}], got {list(styles.shape)}")
         if masks is not None and not self.high_pass:
             raise ValueError("only the high-pass variant takes masks: leave them out")
-        detail: dict[int, Tensor] = {}
-        return self._drawn(self._encoded(images, detail), styles, detail, masks)
+        content, detail = self.encoded(images, masks)
+        return self.draw(content, styles, detail)
 
     def content(self, images: Tensor) -> Tensor:
         """What the generator keeps of pictures [N, 3, H, W]: features [N, C, h, w] before any style."""
-        return self._encoded(images, {})
+        return self.encoded(images)[0]
 
-    def draw(self, content: Tensor, styles: Tensor) -> Tensor:
-        """Features as `content` gives them, and styles [N, S] -> images [N, 3, H, W]: `forward` without masks."""
-        return self._drawn(content.contiguous(memory_format=torch.channels_last), styles, {}, None)
-
-    def _encoded(self, images: Tensor, detail: dict[int, Tensor]) -> Tensor:
-        """The bottleneck; `detail` gets what enters each block, by its height."""
+    def encoded(self, images: Tensor, masks: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, dict[int, Tensor]]:
+        """The content of pictures, and what goes past it where masks are given (see `forward`): by height."""
         x = self.from_rgb(_channels_last(images, self.img_size))
+        detail = {}
         for block in self.encode:
-            detail[x.shape[2]] = x
+            if masks is not None and x.shape[2] in MASKED_SIZES:
+                detail[x.shape[2]] = self._handed_on(x, masks)
             x = block(x)
-        return x
+        return x, detail
 
-    def _drawn(
-        self, x: Tensor, styles: Tensor, detail: Mapping[int, Tensor], masks: tuple[Tensor, Tensor] | None
-    ) -> Tensor:
+    def draw(self, content: Tensor, styles: Tensor, detail: Mapping[int, Tensor] | None = None) -> Tensor:
+        """What `encoded` gives, and styles [N, S] -> images [N, 3, H, W]. detail: of each picture, or one for all."""
+        x = content.contiguous(memory_format=torch.channels_last)
         for block in self.decode:
             x = block(x, styles)
-            if masks is not None and x.shape[2] in MASKED_SIZES:
-                x = x + self._handed_on(detail[x.shape[2]], masks)
+            if detail and x.shape[2] in detail:
+                x = x + detail[x.shape[2]]
         result: Tensor = self.to_rgb(x)
         return result
 
-    def _handed_on(self, detail: Tensor, masks: tuple[Tensor, Tensor]) -> Tensor:
-        size = detail.shape[2]
+    def _handed_on(self, features: Tensor, masks: tuple[Tensor, Tensor]) -> Tensor:
+        size = features.shape[2]
         mask = masks[0] if size == MASKED_SIZES[0] else masks[1]
-        passed: Tensor = self.hpf(F.interpolate(mask, size=size, mode="bilinear") * detail)
+        passed: Tensor = self.hpf(F.interpolate(mask, size=size, mode="bilinear") * features)
         return passed
 
 
@@ -375,7 +374,10 @@ class Discriminator(nn.Module):
 
 
 class Translator(nn.Module):
-    """The networks that translate pictures together; released files lack the discriminator."""
+    """The networks that translate pictures together; released files lack the discriminator.
+
+    fan: of the high-pass variant, which without it is blind to fine detail of a face.
+    """
 
     def __init__(
         self,
@@ -383,6 +385,7 @@ class Translator(nn.Module):
         mapping_network: MappingNetwork,
         style_encoder: StyleEncoder,
         discriminator: Discriminator | None = None,
+        fan: FaceAlignmentNetwork | None = None,
     ) -> None:
         """Raises ValueError for networks that do not belong together."""
         super().__init__()
@@ -395,8 +398,13 @@ class Translator(nn.Module):
             if len(found) > 1:
                 raise ValueError(f"its networks differ in their {what}: {' and '.join(map(str, sorted(found)))}")
         self.generator, self.mapping_network = generator, mapping_network
-        self.style_encoder, self.discriminator = style_encoder, discriminator
+        self.style_encoder, self.discriminator, self.fan = style_encoder, discriminator, fan
         self.img_size, self.num_domains = generator.img_size, mapping_network.num_domains
+
+    def encoded(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        """Content of pictures [N, 3, H, W] and their faces' fine detail, as `Generator.encoded` gives them."""
+        fan = self.fan if self.generator.high_pass else None
+        return self.generator.encoded(images, None if fan is None else fan(images))
 
     def style_features(self, images: Tensor) -> Tensor:
         """What the style encoder sees before it asks for a domain: images [N, 3, H, W] -> [N, D]."""

@@ -1,6 +1,6 @@
 """Translate: a picture redrawn in another domain in different ways, in styles from latents or from references."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -151,12 +151,13 @@ def translate(
     begin = square(picture, side)
     like = next(translator.parameters())
     with torch.no_grad():
-        content = translator.generator.content(begin.image(like))[0]
+        encoded, detail = translator.encoded(begin.image(like))
+        content = encoded[0]
         chosen = references.pictures if references and settings.references else ()
         # In an order that what the model sees decides: so a saved picture's references are as good as the files.
         seen = sorted((square(one, side) for one in chosen), key=lambda one: Picture(one.pixels).sha256)
         given = translator.styles_of(torch.cat([one.image(like) for one in seen]), domain) if seen else None
-    space = _space(settings, translator, domain, content, given)
+    space = _space(settings, translator, domain, (content, detail), given)
     seeds = particle_seeds(settings.seed, settings.n)
     latents = space.sample(seeds)
     conditions = _conditions(translator, domain, space, len(seeds))
@@ -172,7 +173,7 @@ def translate(
         decoded = space.decode(moved)
         styles, features = decoded[:, :style_dim], decoded[:, style_dim:]
         shown = features.unflatten(1, content.shape) if features.shape[1] else content.expand(len(moved), -1, -1, -1)
-        return translator.generator.draw(shown, styles)
+        return translator.generator.draw(shown, styles, detail)
 
     problem = Problem(
         render=render,
@@ -194,23 +195,35 @@ def repelling_features(translator: Translator) -> Extractor:
 
 
 def what_is_missing(translator: Translator) -> str:
-    """What a person should know of a model without a discriminator; "" of others."""
-    if translator.discriminator is not None:
-        return ""
-    return (
-        "This model comes without its discriminator, as released files do. So nothing tells how well a result fits its "
-        "domain; results differ by what the style encoder sees. Say in words what they should show to have a condition."
-    )
+    """What a person should know of a model that lacks a network; "" of others."""
+    told = []
+    if translator.discriminator is None:
+        told.append(
+            "This model comes without its discriminator, as released files do. So nothing tells how well a result fits "
+            "its domain; results differ by what the style encoder sees. Say in words what they should show to have a "
+            "condition."
+        )
+    if translator.generator.high_pass and translator.fan is None:
+        told.append(
+            "This model comes without `fan`, the network that sees where eyes, nose and mouth are, but was trained "
+            "with it: their fine detail is not handed on from your picture, and faces are less like it."
+        )
+    return " ".join(told)
 
 
 @torch.no_grad()
 def _space(
-    settings: TranslateSettings, translator: Translator, domain: int, content: Tensor, given: Tensor | None
+    settings: TranslateSettings,
+    translator: Translator,
+    domain: int,
+    encoded: tuple[Tensor, Mapping[int, Tensor]],
+    given: Tensor | None,
 ) -> TranslationSpace:
+    content, detail = encoded
     styles = _drawn(translator, domain, content) if given is None else _near(translator, domain, given)
 
     def draw(features: Tensor, latents: Tensor) -> Tensor:
-        return translator.generator.draw(features, styles.decode(settings.style_scale * latents))
+        return translator.generator.draw(features, styles.decode(settings.style_scale * latents), detail)
 
     unit = 0.0
     if settings.content_scale > 0:

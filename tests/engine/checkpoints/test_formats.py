@@ -390,8 +390,8 @@ def test_rosinalitys_files_with_and_without_average(tmp_path: Path) -> None:
 def test_stargans_networks_and_the_rest() -> None:
     part = {"module.a": torch.ones(1)}
     needed = {"generator": part, "mapping_network": part, "style_encoder": part}
-    parts = stargan2.read({**needed, "fan": part, "discriminator": part})
-    assert set(parts.networks) == {*needed, "discriminator"} and parts.notes == ("not used: fan",)
+    parts = stargan2.read({**needed, "fan": part, "discriminator": part, "step": 5})
+    assert set(parts.networks) == {*needed, "discriminator", "fan"} and parts.notes == ("not used: step",)
     assert all(state.keys() == {"a"} for state in parts.networks.values())
     assert stargan2.read(needed).notes == ()
     for name in needed:

@@ -15,7 +15,7 @@ from engine.inference.terms import Batch, DomainLogit, StyleLikelihood
 from engine.latents.translation import DrawnStyles, GivenStyles, TranslationSpace, equal_effect, nearest_latents
 from engine.models.clip import PromptModel
 from engine.models.loading import GeneratorModel, load_generator, load_prompt_model
-from engine.networks.stargan2 import Translator
+from engine.networks.stargan2 import MappingNetwork, StyleEncoder, Translator
 from engine.pictures.examples import examples_of
 from engine.pictures.picture_files import Picture
 from engine.settings import FlowSettings, GenerateSettings, SettingsError, TranslateSettings
@@ -23,6 +23,7 @@ from engine.tasks.start_metadata import translate_extras, translated_from
 from engine.tasks.translation import what_is_missing
 from tests.engine.tiny import write_translator
 from tests.engine.toys import scores_of
+from tests.goldens import golden
 
 SETTINGS = TranslateSettings(n=3, seed=4, domain="short", flow=FlowSettings(steps=3, step_size=0.2))
 
@@ -203,6 +204,42 @@ def test_without_a_discriminator_it_works_and_says_what_is_missing(
     assert "domain" not in step.log_values and step.diversity > 0
     assert "domain_logits" not in task.figures(step)
     assert "without its discriminator" in what_is_missing(bare.network)
+
+
+def write_released(place: Path, *, fan: bool) -> Path:
+    """A file as CelebA-HQ's was released: the high-pass variant, of the golden's 128 px, and no discriminator."""
+    about = golden("starganv2_fan_tiny")
+    state = {role: about.group(f"state.{role}") for role in ("generator", *(("fan",) if fan else ()))}
+    state["mapping_network"] = MappingNetwork(3, 5, 2, hidden=4).state_dict()
+    state["style_encoder"] = StyleEncoder([2] * 6, 5, 2).state_dict()
+    torch.save(state, place)
+    return place
+
+
+def test_detail_of_the_face_is_handed_on_where_the_file_has_fan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: tuple[GeneratorModel, PromptModel], picture: Picture
+) -> None:
+    """A run begins at what the reference draws, its masks included; a file without `fan` works, and says so."""
+    monkeypatch.setenv("GMI_CACHE", str(tmp_path / "cache"))
+    settings = replace(SETTINGS, domain="1")
+    whole = load_generator(str(write_released(tmp_path / "100000_nets_ema.ckpt", fan=True)))
+    translator = whole.network
+    assert isinstance(translator, Translator) and translator.fan is not None
+    assert "`fan`" not in what_is_missing(translator) and "discriminator" in what_is_missing(translator)
+    task = tasks.translate(settings, picture, whole, models[1])
+    first, *_, last = task.steps()
+    styles = task.problem.space.decode(first.particles.latents)[:, :5]
+    image = task.begin.image(styles)
+    with torch.no_grad():
+        masks = tuple(mask.expand(3, -1, -1, -1) for mask in translator.fan(image))
+        expected = translator.generator(image.expand(3, -1, -1, -1), styles, masks)
+    torch.testing.assert_close(first.images, expected, rtol=1e-4, atol=1e-4)
+    assert last.images.isfinite().all() and not torch.equal(last.images, first.images)
+    bare = load_generator(str(write_released(tmp_path / "no_fan.ckpt", fan=False)))
+    assert isinstance(bare.network, Translator) and bare.network.fan is None
+    assert "comes without `fan`" in what_is_missing(bare.network)
+    plain = next(iter(tasks.translate(settings, picture, bare, models[1]).steps()))
+    assert plain.images.shape == first.images.shape
 
 
 def test_words_are_a_further_condition(models: tuple[GeneratorModel, PromptModel], picture: Picture) -> None:
