@@ -35,6 +35,7 @@ from engine.inference.flow import pairwise_diversity
 from engine.metrics.frechet import frechet_distance
 from engine.metrics.kernel import kernel_distance
 from engine.networks.mini_tower import MiniTower
+from engine.networks.stargan2 import Translator
 from engine.pictures.examples import examples_of
 from engine.pictures.picture_files import Picture
 from engine.settings import TranslateSettings
@@ -47,7 +48,8 @@ from training.translate import triples
 from training.translate.figures import HeldOut, agreeing, of_domain, seen_rightly
 
 RESULTS = Path(__file__).parent / "results" / "translation.json"
-METHODS = ("plain", "no repulsion", "gmi")
+BARE = "no discriminator"  # the flow as of released files, which lack it
+METHODS = ("plain", "no repulsion", "gmi", BARE)
 PARTS = ("latents", "references", "curve")
 OTHERS = len(triples.DOMAINS) - 1  # that a face is not in
 STEP_SIZES, STEP_COUNTS = (0.02, 0.04, 0.08, 0.16, 0.32), (10, 30)
@@ -79,6 +81,9 @@ class Bench:
 
     def __init__(self, faces: int, drawn: int) -> None:
         self.model, self.prompt_model = engine.load_generator("hairstyles"), engine.load_prompt_model("clip-mini")
+        whole = self.model.network
+        parts = whole.generator, whole.mapping_network, whole.style_encoder
+        self.bare = replace(self.model, network=Translator(*parts).eval())
         self.judge: MiniTower = judges.load_avatars()
         self.triples = HeldOut.draw(max(faces, drawn), self.model.resolution)
         self.of_faces, self.of_results = (
@@ -96,15 +101,16 @@ class Bench:
             others = [number for number in range(len(triples.DOMAINS)) if number != self.face_domains[face]]
             yield from (Asked(face, number, False) for number in others[:domains])
 
-    def run(self, asked: Asked, settings: TranslateSettings) -> tuple[Tensor, float]:
-        """Results [n, 3, H, W] in [-1, 1], and how long they took."""
+    def run(self, asked: Asked, settings: TranslateSettings, *, bare: bool = False) -> tuple[Tensor, float]:
+        """Results [n, 3, H, W] in [-1, 1], and how long they took. bare: without the discriminator."""
         picture, references = Picture(self.triples.pixels[0][asked.face]), None
         settings = replace(settings, domain=triples.DOMAINS[asked.domain], seed=settings.seed + 100 * asked.face)
         if asked.by_reference:
             references = examples_of([Picture(self.triples.pixels[1][asked.face])])
             settings = replace(settings, references=references.sha256)
         began = time.perf_counter()
-        task = tasks.translate(settings, picture, self.model, self.prompt_model, references=references)
+        model = self.bare if bare else self.model
+        task = tasks.translate(settings, picture, model, self.prompt_model, references=references)
         *_, step = task.steps()
         return step.pictures.clamp(-1, 1), time.perf_counter() - began
 
@@ -135,12 +141,12 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def settings_of(method: str, n: int, steps: int | None, step_size: float | None = None) -> TranslateSettings:
-    """ "no repulsion" is ours without it."""
+    """ "no repulsion" is ours without it, BARE ours with another model."""
     settings = TranslateSettings(model="hairstyles", n=n, seed=1)
     flow = settings.flow
     flow = replace(flow, steps=steps or flow.steps, step_size=step_size or flow.step_size)
     settings = replace(settings, flow=flow)
-    return settings if method == "gmi" else tasks.baseline(replace(settings, baseline=method))  # type: ignore[arg-type]
+    return settings if method in ("gmi", BARE) else tasks.baseline(replace(settings, baseline=method))  # type: ignore[arg-type]
 
 
 def compare(bench: Bench, arguments: argparse.Namespace, *, by_reference: bool) -> dict[str, dict[str, float]]:
@@ -149,7 +155,8 @@ def compare(bench: Bench, arguments: argparse.Namespace, *, by_reference: bool) 
     shown = []
     for asked in bench.ask(arguments.faces, arguments.domains, by_reference=by_reference):
         for method in arguments.methods:
-            images, seconds = bench.run(asked, settings_of(method, arguments.n, arguments.steps))
+            chosen = settings_of(method, arguments.n, arguments.steps)
+            images, seconds = bench.run(asked, chosen, bare=method == BARE)
             found[method].append(bench.measure(asked, images, seconds))
             first = [bench.triples.images(which)[asked.face] for which in ((0, 1) if by_reference else (0,))]
             shown.append(torch.cat([torch.stack(first), images])[:8])

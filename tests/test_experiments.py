@@ -13,7 +13,17 @@ import torch
 
 from engine.latents.spaces import seeded
 from engine.settings import FlowSettings
-from experiments import filling, options, profile, samplers, score_estimates, sentences, stationary, unconditional
+from experiments import (
+    filling,
+    options,
+    profile,
+    samplers,
+    score_estimates,
+    sentences,
+    stationary,
+    translation,
+    unconditional,
+)
 from experiments.unconditional import Bench, Seen
 from tests.engine.tiny import write_filler
 from training import points
@@ -267,3 +277,25 @@ def test_a_part_that_has_become_slower_is_named() -> None:
     found = {"avatars": profile.ratios(before | {"kernel": 0.3}), "emblems": profile.ratios(before)}
     (told,) = profile.slower(found, recorded)
     assert told.startswith("avatars: kernel is at 3.00 of its unit, 1.50 times")
+
+
+@pytest.mark.parametrize("part", translation.PARTS)
+def test_translations_are_measured_by_every_method(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --quick: a row for each method, or for the model alone and every step size; other parts' numbers stay."""
+    out = tmp_path / "quick-numbers.json"
+    out.write_text('{"of another run": 5}')
+    given = ["translation", "--quick", "--part", part, "--out", str(tmp_path / "numbers.json")]
+    monkeypatch.setattr(sys, "argv", given)
+    translation.main()
+    found = json.loads(out.read_text())
+    assert found["of another run"] == 5
+    rows = found[part]["rows"] if part == "curve" else found[part]
+    if part == "curve":
+        expected = ["the model alone", *(f"2 steps of {size:g}" for size in translation.STEP_SIZES)]
+    else:
+        expected = list(translation.METHODS)
+    assert list(rows) == expected
+    for row in rows.values():
+        assert math.isfinite(row["frechet"]) and math.isfinite(row["kernel"]) and 0 <= row["kept"] <= 1
+        assert (row["taken"] is None) == (part != "references")
+    assert len({row["frechet"] for row in rows.values()}) == len(rows)  # none is another's pictures
