@@ -123,6 +123,14 @@ class Opening:
         self._services.find(version, model, restored.settings.prompt_model, task=self._task)
         return version
 
+    def square(self, session: Session, number: int, across: float, down: float, share: float) -> PictureVersion:
+        """A square of a version as a picture of its own; see `picture_files.square_at`. Raises NotPossibleError."""
+        from engine.pictures.picture_files import square_at, square_of
+
+        version = session.workspace.find(number)
+        part = square_of(version.picture, square_at(version.picture, across, down, share))
+        return self.add(session, part, version.text, parent=version, made_from=version.made_from)
+
     def go_to(self, session: Session, number: int) -> PictureVersion:
         """An earlier picture, with the run that was made from it. Raises NotPossibleError."""
         version = session.workspace.find(number)

@@ -264,7 +264,19 @@ def workspace_functions(services: Services, task: str) -> list[Callable[..., Any
         version = session and told(session, lambda: session.workspace.find(int(request["number"])))
         return {"png": base64.b64encode(version.mask).decode()} if version and version.mask else {}
 
-    return [version_picture, go_to_version, start_from_example, put_mask, mask_of_version]
+    def cut_square(request: dict) -> bool:
+        """Makes a square of a version the current picture."""
+        session = session_of(services, request, task)
+        if session is None:
+            return False
+
+        def place() -> list[float]:
+            return [float(request[name]) for name in ("across", "down", "share")]
+
+        return told(session, lambda: opening.square(session, int(request["number"]), *place())) is not None
+
+    functions = [version_picture, go_to_version, start_from_example, put_mask, mask_of_version]
+    return [*functions, cut_square] if task == "translate" else functions  # others look for what they edit
 
 
 def restored_bytes(data: bytes) -> RunSettings:

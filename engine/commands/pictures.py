@@ -115,6 +115,11 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", type=Path, help="the picture")
     parser.add_argument("--to", default=default.domain, metavar="DOMAIN", help="what it becomes (the model's first)")
     parser.add_argument(
+        "--square",
+        metavar="LEFT,TOP,SIDE",
+        help="the part of the picture that is translated, in pixels (the largest square in its middle)",
+    )
+    parser.add_argument(
         "--reference",
         type=Path,
         action="append",
@@ -272,7 +277,7 @@ def _inpaint(options: argparse.Namespace) -> None:
 
 def _translate(options: argparse.Namespace) -> None:
     settings = _translate_settings(options)
-    picture, references = _read_picture(options), None
+    picture, references = _square(_read_picture(options), options.square), None
     if options.reference:
         from engine.pictures.examples import read_examples
 
@@ -300,6 +305,19 @@ def _translate(options: argparse.Namespace) -> None:
     if references:
         about["references"] = [_facts(reference) for reference in references.pictures]
     run_tasks(made, models, options.out, scale=options.scale, camera=camera, extra=extra, **about)
+
+
+def _square(picture: "Picture", asked: str | None) -> "Picture":
+    """Of `--square`. Raises SettingsError for what is no three whole numbers, PictureError for what is not inside."""
+    if asked is None:
+        return picture
+    from engine.pictures.picture_files import Box, square_of
+
+    try:
+        left, top, side = (int(part) for part in asked.split(","))
+    except ValueError:
+        raise SettingsError(f"square: expected LEFT,TOP,SIDE in pixels, such as 40,0,256, got {asked!r}.") from None
+    return square_of(picture, Box(left, top, side))
 
 
 def _invert(options: argparse.Namespace) -> None:

@@ -191,6 +191,24 @@ def whole_square(width: int, height: int) -> Box:
     return Box((width - side) // 2, (height - side) // 2, side)
 
 
+def square_of(picture: Picture, box: Box) -> Picture:
+    """That square of a picture, with its name, profile and transparency. Raises PictureError where it is not inside."""
+    right, bottom = box.left + box.side, box.top + box.side
+    if min(box.left, box.top) < 0 or box.side < 1 or right > picture.width or bottom > picture.height:
+        raise PictureError(
+            f"{picture.name} has {picture.width} x {picture.height} pixels: there is no square of {box.side} at "
+            f"{box.left}, {box.top} in it. Choose a smaller one, or another place."
+        )
+    return replace(cropped(picture, box.left, box.top, right, bottom), icc_profile=picture.icc_profile)
+
+
+def square_at(picture: Picture, across: float, down: float, share: float) -> Box:
+    """The square of `share` of a picture's shorter side; across, down: 0 at the left and top edges, 1 at the others."""
+    across, down, share = (min(max(value, 0.0), 1.0) for value in (across, down, share))
+    side = max(1, round(share * min(picture.size)))
+    return Box(round(across * (picture.width - side)), round(down * (picture.height - side)), side)
+
+
 def cut(pixels: NDArray[Any], box: Box) -> NDArray[Any]:
     """The box of an array [H, W, ...] -> [side, side, ...]; beyond the edges the border pixels go on."""
     height, width = pixels.shape[:2]

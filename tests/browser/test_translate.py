@@ -75,6 +75,37 @@ def test_a_picture_is_translated_beside_the_model_alone(page: Page, studio: Serv
     expect(page.locator("#translate-grid .viewer-before")).to_have_attribute("src", re.compile("^data:image/jpeg"))
 
 
+def test_a_smaller_square_is_chosen_by_hand_and_by_keys(page: Page, studio: Server) -> None:
+    """Dragged on the picture, or by sliders; the whole picture is there to be returned to."""
+    drop(page, "translate", "mine.png", png_bytes(80, 40))
+    workspace = page.locator("#translate-workspace")
+    expect(workspace.locator("figure").last).to_be_hidden()
+    workspace.locator("summary").click()
+    frame = workspace.locator(".workspace-square")
+    expect(frame).to_be_visible()
+    workspace.locator("[name=share]").fill("50")
+    sheet = workspace.locator(".workspace-sheet").bounding_box()
+    assert sheet is not None
+    page.mouse.move(sheet["x"] + sheet["width"] / 2, sheet["y"] + sheet["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(sheet["x"] + sheet["width"] - 1, sheet["y"] + sheet["height"] / 2, steps=4)
+    page.mouse.up()
+    expect(workspace.locator("[name=across]")).to_have_value("100")
+    drawn = frame.bounding_box()
+    assert drawn is not None and drawn["x"] + drawn["width"] == pytest.approx(sheet["x"] + sheet["width"], abs=1)
+    assert drawn["width"] == pytest.approx(sheet["width"] / 4, abs=1)
+    workspace.locator("[name=down]").focus()
+    page.keyboard.press("Home")
+    workspace.locator("[data-role=cut]").click()
+    expect(page.locator("#translate-version-history .version-card")).to_have_count(2)
+    kept = studio.services.sessions.get(page.evaluate("window.studio.token"), "translate").workspace.current
+    assert kept is not None and kept.picture.size == (20, 20)
+    expect(frame).to_be_hidden()
+    run(page, "translate")
+    page.locator("#translate-version-history .version-card").first.click()
+    expect(workspace.locator(".workspace-own")).to_have_js_property("naturalWidth", 80)
+
+
 def test_the_style_of_a_result_is_taken(page: Page, studio: Server) -> None:
     drop(page, "translate", "mine.png", png_bytes())
     run(page, "translate")

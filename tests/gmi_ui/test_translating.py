@@ -24,6 +24,7 @@ from gmi_ui.pictures.workspace import PictureVersion
 from gmi_ui.runs.job import DIVERSITY, OWN_PICTURES, TEXT
 from gmi_ui.runs.run import BASELINE, OURS, Run
 from gmi_ui.runs.work import Phase
+from gmi_ui.server_functions import workspace_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session
 from gmi_ui.studio import build
@@ -135,6 +136,27 @@ def test_a_model_without_a_discriminator_says_what_takes_its_place(tmp_path: Pat
 def test_without_a_picture_there_is_no_run(services: Services, wiring: TranslateWiring) -> None:
     with pytest.raises(NotPossibleError, match="no picture yet"):
         wiring.new_run(services.sessions.get(TOKEN, "translate"), settings())
+
+
+def test_a_square_of_the_picture_becomes_one_of_its_own(services: Services, wiring: TranslateWiring) -> None:
+    """From which runs begin, and the whole one can be returned to; what is none is told, and nothing changes."""
+    session = services.sessions.get(TOKEN, "translate")
+    whole = session.workspace.add(picture(), "mine.png")
+    page = {function.__name__: function for function in workspace_functions(services, "translate")}
+    place = {"token": TOKEN, "number": whole.number, "across": 1, "down": 0, "share": 0.5}
+    assert page["cut_square"](place) is True
+    version = session.workspace.current
+    assert version is not None and (version.parent, version.text) == (whole.number, "mine.png")
+    np.testing.assert_array_equal(version.picture.pixels, whole.picture.pixels[:16, 24:])
+    run = wiring.new_run(session, settings())
+    services.start(session, run)
+    wait_for_end(run)
+    assert run.tasks[OURS].begin.picture is version.picture  # type: ignore[attr-defined]
+    for damaged in ({"number": 99}, {"share": "x"}, {"across": "nan"}, {"down": None}):
+        assert page["cut_square"]({**place, **damaged}) is False
+        assert session.workspace.current is version and session.newest_notice
+    assert page["cut_square"]({**place, "token": "short"}) is False
+    assert "cut_square" not in {function.__name__ for function in workspace_functions(services, "edit")}
 
 
 def test_a_model_that_translates_nothing_is_refused(services: Services, wiring: TranslateWiring) -> None:

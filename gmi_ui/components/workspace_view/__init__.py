@@ -15,9 +15,12 @@ CSS = _HERE / "workspace_view.css"
 
 def workspace_view(task: str, server_functions: Sequence[Callable[..., Any]]) -> gr.HTML:
     """server_functions: `server_functions.workspace_functions`."""
+    square = ("square.html", "square.js") if task == "translate" else ()
     return html_component(
-        read_file(_HERE, "workspace_view.html").replace("[[also]]", ALSO.get(task, "")),
-        read_file(_HERE, "workspace_view.js"),
+        read_file(_HERE, "workspace_view.html")
+        .replace("[[also]]", ALSO.get(task, ""))
+        .replace("[[square]]", read_file(_HERE, *square[:1])),
+        read_file(_HERE, "workspace_view.js", *square[1:]),
         elem_id=f"{task}-workspace",
         server_functions=server_functions,
         task=task,

@@ -45,7 +45,8 @@ function paint(frame) {
   const { start, inversion } = content;
   const model = part("workspace-model");
   model.hidden = !start;
-  workspace.classList.toggle("is-exact", state === "found" && !inversion); // one picture says it all
+  const isAlone = props.task === "translate" || (state === "found" && !inversion);
+  workspace.classList.toggle("is-alone", isAlone); // one picture says it all
   if (start) model.src = `data:image/jpeg;base64,${start.cell}`;
   model.alt = "The picture as the model draws it";
   part("workspace-status").textContent = statusText(state, content);

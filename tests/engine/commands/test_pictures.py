@@ -165,6 +165,26 @@ def test_translate(picture: Path, mask: Path, tmp_path: Path, guided: bool, caps
     assert "error: to: translator does not know 'purple'; choose one of long, short." in capsys.readouterr().err
 
 
+def test_a_square_of_the_picture_is_translated(
+    picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = write_translator(tmp_path / "translator"), tmp_path / "out"
+    options = [*RUN[: RUN.index("--inversion-steps")], "--model", model, "--out", out]
+    with Image.open(picture) as opened:
+        width, height = opened.size
+        part = np.asarray(opened.convert("RGB"))[2:18, 1:17]
+    assert run("translate", picture, "--square", "1,2,16", *options) == 0
+    assert png_files.read_metadata(out / "00.png")["extra"]["text"] == "mine.jpg"
+    told = json.loads((out / "run.json").read_text())["picture"]
+    assert told["sha256"] == picture_files.Picture(part).sha256
+    for asked, said in (
+        ("1,2", "expected LEFT,TOP,SIDE in pixels"),
+        (f"{width},0,9", f"has {width} x {height} pixels"),
+    ):
+        assert run("translate", picture, "--square", asked, *options) == 2
+        assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["edit", "inpaint", "invert", "directions", "generate"])
 def test_what_a_translator_cannot_do_is_said(
     picture: Path, mask: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]

@@ -30,6 +30,8 @@ from engine.pictures.picture_files import (
     read_picture,
     redrawn,
     resized,
+    square_at,
+    square_of,
     whole_square,
 )
 
@@ -754,3 +756,21 @@ def test_a_fifo_is_no_picture(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(PictureError, match="no ordinary file"):
         read_picture(tmp_path / "pipe.png")
+
+
+def test_squares_of_a_picture_by_place_and_share() -> None:
+    """Shares of the shorter side, places from edge to edge; beyond them is no square."""
+    pixels = np.arange(6 * 10 * 3, dtype=np.uint8).reshape(6, 10, 3)
+    transparency = Transparency(pixels, np.full((6, 10), 9, np.uint8))
+    picture = Picture(pixels, "mine.png", b"profile", transparency)
+    assert square_at(picture, 0.5, 0.5, 1.0) == whole_square(10, 6) == Box(2, 0, 6)
+    assert square_at(picture, 1.0, 0.0, 0.5) == Box(7, 0, 3) and square_at(picture, -5, 9, 1e-9) == Box(0, 5, 1)
+    part = square_of(picture, Box(7, 1, 3))
+    np.testing.assert_array_equal(part.pixels, pixels[1:4, 7:])
+    assert (part.name, part.icc_profile) == ("mine.png", b"profile")
+    assert part.transparency is not None and part.transparency.alpha.shape == (3, 3)
+    for outside in (Box(8, 0, 3), Box(0, 4, 3), Box(-1, 0, 2), Box(0, 0, 0)):
+        with pytest.raises(
+            PictureError, match=r"mine.png has 10 x 6 pixels: there is no square of \d at -?\d, \d in it"
+        ):
+            square_of(picture, outside)
