@@ -113,8 +113,8 @@ def check_translation(
     """The model's networks. Raises SettingsError where it translates nothing, or settings and references do not fit."""
     if not isinstance(generator.network, Translator):
         raise SettingsError(
-            f"model: {generator.name} draws pictures of its own and translates none. Choose a StarGAN v2 model, such "
-            f"as {TranslateSettings.model}."
+            f"model: {generator.name} translates no pictures. Choose a StarGAN v2 model, such as "
+            f"{TranslateSettings.model}."
         )
     find_domain(settings, generator)
     if settings.references and references is None:

@@ -264,7 +264,9 @@ def test_what_does_not_fit_is_said(
     with pytest.raises(SettingsError, match="expected nothing, or the hash of pictures"):
         replace(SETTINGS, references="model")
     avatars = load_generator("avatars", assets=tiny_assets)
-    with pytest.raises(SettingsError, match="avatars draws pictures of its own and translates none"):
+    with pytest.raises(
+        SettingsError, match="avatars translates no pictures. Choose a StarGAN v2 model, such as hairstyles"
+    ):
         tasks.translate(SETTINGS, picture, avatars, models[1])
     with pytest.raises(
         SettingsError, match="works on pictures and draws none of its own. Choose another model, or translate"
