@@ -209,16 +209,18 @@ def main() -> None:
     arguments = options.parse(parser, QUICK)
     engine.set_threads(None)
     bench = Bench(arguments.faces, arguments.drawn)
-    found: dict[str, object] = {} if arguments.part == "curve" else {"faces": arguments.faces, "n": arguments.n}
+    kept = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}
+    counts = {name: getattr(arguments, name) for name in ("faces", "n")}
+    if arguments.part != "curve" and any(kept.get(name) != value for name, value in counts.items()):
+        kept = {name: value for name, value in kept.items() if name not in PARTS[:2]}  # tables of other counts
     for part in PARTS[:2] if arguments.part == "all" else (arguments.part,):
         if part == "curve":
-            found[part] = curve(bench, arguments)
-        else:
-            rows = compare(bench, arguments, by_reference=part == "references")
-            found[part] = rows
-            print(f"By {part}:\n\n{table(rows)}\n", flush=True)
-    kept = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}
-    options.write_numbers(arguments.out, kept | found)
+            kept[part] = curve(bench, arguments)
+            continue
+        rows = compare(bench, arguments, by_reference=part == "references")
+        kept |= counts | {part: kept.get(part, {}) | rows}  # other methods' rows stay
+        print(f"By {part}:\n\n{table(rows)}\n", flush=True)
+    options.write_numbers(arguments.out, kept)
 
 
 if __name__ == "__main__":
