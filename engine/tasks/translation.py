@@ -142,8 +142,9 @@ def translate(
 
     The particles begin where the plain model ends: each at a style of its own, or, with references, at that of one of
     them, and at the picture's own content. Without a discriminator, which released files lack, nothing says how good a
-    result is: they repel each other by what the style encoder sees. With a prompt they repel each other, as of the
-    other tasks, by what the prompt model sees. references: those that the settings name. Raises SettingsError.
+    result is, and others are the features in which they repel each other, see `repelling_features`. With a prompt
+    these are, as of the other tasks, the prompt model's. references: those that the settings name. Raises
+    SettingsError.
     """
     translator = check_translation(settings, generator, references)
     domain, side = find_domain(settings, generator), translator.img_size
@@ -162,8 +163,7 @@ def translate(
     latents = space.sample(seeds)
     conditions = _conditions(translator, domain, space, len(seeds))
     conditions.append((DistanceToStart(latents), IDENTITY_WEIGHT * settings.identity))
-    extractor = repelling_features(translator)
-    text = None
+    extractor, text = repelling_features(translator, prompt_model, with_references=given is not None), None
     if settings.prompt:
         extractor, text = prompt_model.image_features, prompt_model.text_features([settings.prompt])[0]
         likelihood = TextLikelihood(extractor, text, logit_scale=prompt_model.logit_scale)
@@ -188,10 +188,17 @@ def translate(
     return made(settings, problem, Particles(latents, seeds), generator, begin, seen, translator, domain)
 
 
-def repelling_features(translator: Translator) -> Extractor:
-    """In which features results differ: the discriminator's, or, of a model without one, the style encoder's."""
-    judge = translator.discriminator
-    return translator.style_features if judge is None else judge.features
+def repelling_features(
+    translator: Translator, prompt_model: "PromptModel", *, with_references: bool = False
+) -> Extractor:
+    """In which features results differ: the discriminator's, or, of a model without one, the style encoder's.
+
+    With references these are what the results are held to, and apart in them they would differ in nothing else: then
+    the prompt model's.
+    """
+    if (judge := translator.discriminator) is not None:
+        return judge.features
+    return prompt_model.image_features if with_references else translator.style_features
 
 
 def what_is_missing(translator: Translator) -> str:
@@ -200,8 +207,8 @@ def what_is_missing(translator: Translator) -> str:
     if translator.discriminator is None:
         told.append(
             "This model comes without its discriminator, as released files do. So nothing tells how well a result fits "
-            "its domain; results differ by what the style encoder sees. Say in words what they should show to have a "
-            "condition."
+            "its domain; results differ by what the style encoder sees, in the styles of pictures by what the prompt "
+            "model sees. Say in words what they should show to have a condition."
         )
     if translator.generator.high_pass and translator.fan is None:
         told.append(

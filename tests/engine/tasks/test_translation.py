@@ -204,6 +204,15 @@ def test_without_a_discriminator_it_works_and_says_what_is_missing(
     assert "domain" not in step.log_values and step.diversity > 0
     assert "domain_logits" not in task.figures(step)
     assert "without its discriminator" in what_is_missing(bare.network)
+    assert task.problem.extractor == bare.network.style_features
+    given = examples_of([noise(1)])
+    held = replace(SETTINGS, references=given.sha256)
+    task = tasks.translate(held, picture, bare, models[1], references=given)
+    assert task.problem.extractor == models[1].image_features  # the style encoder's are those of the condition
+    step = last_of(task)
+    assert {"domain", "text"}.isdisjoint(step.log_values) and "reference" in step.log_values and step.diversity > 0
+    judged = tasks.translate(held, picture, *models, references=given)
+    assert judged.problem.extractor == models[0].network.discriminator.features
 
 
 def write_released(place: Path, *, fan: bool) -> Path:
