@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_file_options(show)
     show.set_defaults(command=_show)
 
-    get = commands.add_parser("get", help="fetch a public model, or a prompt model of open_clip")
+    get = commands.add_parser("get", aliases=["download"], help="fetch a public model, or a prompt model of open_clip")
     get.add_argument("name", help=f"a name of the list, or {PUBLIC_PREFIX}ARCHITECTURE/TAG")
     get.add_argument("--accept-licence", action="store_true", help="accept the conditions of its licence, once")
     get.set_defaults(command=_get)
@@ -151,8 +151,15 @@ def _public_facts(model: PublicModel) -> list[tuple[str, str]]:
         ("conditions", model.conditions or "none"),
         ("paper", model.paper),
         ("state", f"here, in {here.folder}" if here else f"`python -m engine models get {model.name}` fetches it"),
-        *(("file", f"{file.url} (about {file.megabytes:g} MB)") for file in model.files),
+        *(("file", _file_fact(file)) for file in model.files),
     ]
+
+
+def _file_fact(file: PublicFile) -> str:
+    if file.text:
+        return f"{file.name}, written here"
+    may_miss = ", if it is there" if file.is_optional else ""
+    return f"{file.url} (about {file.megabytes:g} MB{may_miss})"
 
 
 def _print_facts(facts: Iterable[tuple[str, str]]) -> None:
@@ -292,7 +299,7 @@ def _get(options: argparse.Namespace) -> None:
         store.accept_licence(model)
     size = f"about {model.megabytes:.0f} MB; " if model.megabytes else ""
     print(f"{model.name}: {size}licence {model.licence}", file=sys.stderr)
-    entry = fetch_from(places, on_progress=_show_progress)
+    entry = fetch_from(places, on_progress=_reporter(model))
     print(f"{model.name} is in {entry.folder}, {entry.bytes / 1e6:.1f} MB.")
 
 
@@ -338,16 +345,31 @@ def family_of(folder: Path) -> str:
     return open_checkpoint(folder).family
 
 
-def _show_progress(file: PublicFile, progress: Progress) -> None:
+def _reporter(model: PublicModel) -> store.OnProgress:
+    """One bar for each file; for a folder of parts one for all, below the size of what is to come."""
+    is_told = False
+
+    def of_folder(_: PublicFile, progress: Progress) -> None:
+        nonlocal is_told
+        if not is_told:
+            is_told, total = True, progress.total or 0
+            here = f", {progress.done / 1e6:,.1f} MB of them here already" if progress.done else ""
+            print(f"{model.name}: {total / 1e6:,.1f} MB in all{here}", file=sys.stderr)
+        _show_progress(model.name, progress)
+
+    return of_folder if model.is_folder else lambda file, progress: _show_progress(file.name, progress)
+
+
+def _show_progress(name: str, progress: Progress) -> None:
     done, total = progress.done / 1e6, progress.total
     if total is None:
-        print(f"\r{file.name}  {done:.1f} MB  {progress.speed / 1e6:.1f} MB/s ", end="", file=sys.stderr, flush=True)
+        print(f"\r{name}  {done:.1f} MB  {progress.speed / 1e6:.1f} MB/s ", end="", file=sys.stderr, flush=True)
         return
     share = progress.done / total if total else 1.0
     bar = ("#" * round(BAR_WIDTH * share)).ljust(BAR_WIDTH, ".")
     left = f"{progress.seconds_left:.0f} s left" if progress.seconds_left else ""
     end = "\n" if progress.done == total else ""
-    line = f"\r{file.name} [{bar}] {done:.1f}/{total / 1e6:.1f} MB  {progress.speed / 1e6:.1f} MB/s  {left:<12}"
+    line = f"\r{name} [{bar}] {done:.1f}/{total / 1e6:.1f} MB  {progress.speed / 1e6:.1f} MB/s  {left:<12}"
     print(line, end=end, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Fetching one file: resumed where a connection broke, checked before it takes its name. Needs no torch.
+"""Fetching a file: resumed where a connection broke, checked before it takes its name. Needs no torch.
 
 Only https, except from this machine itself. Proxies are those of the environment (HTTPS_PROXY, NO_PROXY);
 GMI_MODEL_MIRROR names a server that keeps the same files under `<mirror>/<host>/<path>`.
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engine.errors import ModelError
 from engine.system.files import ABANDONED, beginning, delete_if_older, locked, replace, sha256_of, write_atomic
@@ -41,6 +41,7 @@ _REPORT_SECONDS = 0.2
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 _PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml")
 _PART = re.compile(r"\..+\.[0-9a-f]{12}\.part")
+_WAYS = "Is there a network, a proxy (HTTPS_PROXY)?"
 _LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
 
 
@@ -73,6 +74,29 @@ class Progress:
         if self.total is None or self.speed <= 0:
             return None
         return (self.total - self.done) / self.speed
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What a server says of a file before it is fetched: its bytes, its sha256, git's sha1 of it.
+
+    None and empty where it does not say. Model hubs say one of the hashes of every file.
+    """
+
+    size: int | None = None
+    sha256: str = ""
+    git_sha1: str = ""
+
+    def differs(self, path: Path, sha256: str) -> str:
+        """In what a file with that sha256 is another one, in words; empty where it is the one. Raises OSError."""
+        size = path.stat().st_size
+        if self.size is not None and size != self.size:
+            return f"has {size:,} bytes, expected {self.size:,}"
+        if self.sha256 and sha256 != self.sha256:
+            return f"has the sha256 {sha256[:12]}…, expected {self.sha256[:12]}…"
+        if self.git_sha1 and (found := git_sha1_of(path)) != self.git_sha1:
+            return f"has git's sha1 {found[:12]}…, expected {self.git_sha1[:12]}…"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +138,7 @@ def download(
     *,
     max_bytes: int,
     sha256: str | None = None,
+    remote: Remote | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     cancel: threading.Event | None = None,
     patience: Patience | None = None,
@@ -121,8 +146,10 @@ def download(
     """Fetches `url` into `target`, whole or not at all; returns the file's sha256.
 
     A broken connection is taken up where it ended, also by a later call. Raises DownloadError for a file that is too
-    large, too long for the disk, a web page, or does not have the given sha256; Cancelled when `cancel` is set.
+    large, too long for the disk, a web page, or does not have the given sha256 or is not what `remote` says; Cancelled
+    when `cancel` is set.
     """
+    remote = remote or Remote(sha256=sha256 or "")
     address = mirrored(url)
     check_address(address)
     address = _sendable(address)
@@ -132,9 +159,9 @@ def download(
         with locked(_lock_of(target, url), lambda: _check_cancel(cancel)) as is_alone:
             if not is_alone and target.is_file():  # another studio fetched it meanwhile
                 found = sha256_of(target)
-                if sha256 in (None, found):
+                if not remote.differs(target, found):
                     return found
-            return _fetch_alone(address, url, target, max_bytes, sha256, on_progress, cancel, patience)
+            return _fetch_alone(address, url, target, max_bytes, remote, on_progress, cancel, patience)
     except OSError as error:
         raise DownloadError(f"{target} cannot be written: {error.strerror or error}.") from error
 
@@ -152,7 +179,7 @@ def _fetch_alone(
     url: str,
     target: Path,
     max_bytes: int,
-    sha256: str | None,
+    remote: Remote,
     on_progress: Callable[[Progress], None] | None,
     cancel: threading.Event,
     patience: Patience,
@@ -161,16 +188,93 @@ def _fetch_alone(
     part = _open_part(target, url)
     _fetch(address, part, max_bytes, on_progress or (lambda _: None), cancel, patience)
     found = sha256_of(part.path)
-    if sha256 is not None and found != sha256:
+    if difference := remote.differs(part.path, found):
         part.restart()
         raise DownloadError(
-            f"{target.name} from {_host(address)} has the sha256 {found[:12]}…, expected {sha256[:12]}…: it is "
-            "damaged or was exchanged. It was deleted; try again, or take it from another place."
+            f"{target.name} from {_host(address)} {difference}: it is damaged or was exchanged. It was deleted; try "
+            "again, or take it from another place."
         )
     os.chmod(part.path, 0o644)
     replace(part.path, target)
     part.about.unlink(missing_ok=True)
     return found
+
+
+def look_up(url: str, *, cancel: threading.Event | None = None, patience: Patience | None = None) -> Remote | None:
+    """What the server says of a file, without fetching it; None where it has no such file.
+
+    A hub tells length and hash beside its redirection to where the file lies: X-Linked-Size, X-Linked-ETag; of a small
+    file its ETag is git's sha1. Raises DownloadError and Cancelled as `download`.
+    """
+    address = mirrored(url)
+    check_address(address)
+    address = _sendable(address)
+    patience, cancel = patience or Patience(), cancel or threading.Event()
+    for failures in range(1, patience.tries + 1):
+        _check_cancel(cancel)
+        try:
+            return _look_up_once(address, cancel, patience)
+        except _MAY_PASS as error:
+            _check_cancel(cancel)
+            if failures == patience.tries:
+                raise DownloadError(f"{_host(address)} does not answer: {_reason(error)}. {_WAYS}") from error
+        _wait(failures, cancel, patience)
+    raise ValueError("Patience without a try.")
+
+
+def _look_up_once(address: str, cancel: threading.Event, patience: Patience) -> Remote | None:
+    headers = {"User-Agent": "gmi-studio", "Accept-Encoding": "identity", "Connection": "close"}
+    told: dict[str, str] = {}
+
+    def note(response: http.client.HTTPResponse) -> None:
+        for name, value in response.headers.items():
+            if name.lower().startswith(("x-linked-", "x-repo-")):
+                told.setdefault(name.lower(), value)
+
+    with _response(address, headers, cancel, patience, method="HEAD", on_answer=note) as response:
+        if response.status in (404, 410):
+            return None
+        if response.status in _RETRIED:
+            raise _Broken(f"it answers {response.status} {response.reason}")
+        if response.status in (401, 403):
+            raise DownloadError(
+                f"{_host(address)} answers {response.status} {response.reason}: whoever keeps the model there wants to "
+                "know who takes it. Open the model's page in a browser, fetch the files there, and open their folder."
+            )
+        if response.status != 200:
+            raise DownloadError(f"{_host(address)} answers {response.status} {response.reason}.")
+        tag = told.get("x-linked-etag", "")
+        if not tag and "x-repo-commit" in told:  # of other servers nobody knows what it is
+            tag = str(response.headers.get("ETag", ""))
+        tag = tag.removeprefix("W/").strip('"').lower()
+        length = told.get("x-linked-size", "")
+        if not length and response.headers.get("Content-Encoding", "identity") == "identity":
+            length = str(response.headers.get("Content-Length", ""))
+    return Remote(
+        _length(length),
+        sha256=tag if re.fullmatch("[0-9a-f]{64}", tag) else "",
+        git_sha1=tag if re.fullmatch("[0-9a-f]{40}", tag) else "",
+    )
+
+
+def check_room(folder: Path, needed: int, what: str) -> None:
+    """Raises DownloadError where the disk of a folder, which may not be there yet, has no room for so many bytes."""
+    place = next((one for one in (folder, *folder.parents) if one.is_dir()), folder)
+    free = shutil.disk_usage(place).free
+    if needed + SPARE_BYTES > free:
+        raise DownloadError(
+            f"{what} needs {(needed + SPARE_BYTES) / 1e6:,.0f} MB of disk, {folder} has {free / 1e6:,.0f} MB left. "
+            "Free some, or choose another folder (GMI_MODELS)."
+        )
+
+
+def git_sha1_of(path: Path) -> str:
+    """What git calls a file's content: the sha1 of "blob", its length, a zero, and its bytes. Raises OSError."""
+    found = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while data := file.read(CHUNK):
+            found.update(data)
+    return found.hexdigest()
 
 
 def mirrored(url: str) -> str:
@@ -229,10 +333,19 @@ def is_this_machine(host: str) -> bool:
 # ---- the part that has arrived ---------------------------------------------------------------------------
 
 
+def _part_of(target: Path, url: str) -> _Part:
+    name = f".{beginning(target.name)}.{_mark(url)}"
+    return _Part(target.with_name(f"{name}.part"), target.with_name(f"{name}.json"))
+
+
+def arrived(target: Path, url: str) -> int:
+    """How many bytes an earlier try left, which another one takes up."""
+    return _part_of(target, url).size
+
+
 def _open_part(target: Path, url: str) -> _Part:
     """The part of an earlier try, if it is of the same address; otherwise an empty one."""
-    name = f".{beginning(target.name)}.{_mark(url)}"
-    part = _Part(target.with_name(f"{name}.part"), target.with_name(f"{name}.json"))
+    part = _part_of(target, url)
     try:
         about = json.loads(part.about.read_bytes())
         part.validator, part.total = str(about["validator"]), about["total"]
@@ -278,16 +391,24 @@ def _fetch(
             failures = 1 if part.size > before else failures + 1
             if failures >= patience.tries:
                 raise DownloadError(_gave_up(address, part, error)) from error
-        wait = min(patience.first_wait * 2 ** (failures - 1), patience.longest_wait)
-        if cancel.wait(wait * random.uniform(0.75, 1.25)):  # so that many who broke off together do not return together
-            _check_cancel(cancel)
+        _wait(failures, cancel, patience)
+
+
+def _wait(failures: int, cancel: threading.Event, patience: Patience) -> None:
+    """Before the next try. Raises Cancelled."""
+    wait = min(patience.first_wait * 2 ** (failures - 1), patience.longest_wait)
+    if cancel.wait(wait * random.uniform(0.75, 1.25)):  # so that many who broke off together do not return together
+        _check_cancel(cancel)
 
 
 def _gave_up(address: str, part: _Part, error: Exception) -> str:
     of = f" of {part.total / 1e6:,.1f}" if part.total else ""
     kept = f" {part.size / 1e6:,.1f}{of} MB have arrived and are kept for the next try." if part.size else ""
-    reason = str(error) or type(error).__name__
-    return f"{_host(address)} does not deliver: {reason}.{kept} Is there a network, a proxy (HTTPS_PROXY)?"
+    return f"{_host(address)} does not deliver: {_reason(error)}.{kept} {_WAYS}"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _check_cancel(cancel: threading.Event) -> None:
@@ -412,15 +533,8 @@ def _too_large(size: int, max_bytes: int) -> DownloadError:
 
 def _check_disk(part: _Part, total: int | None, start: int) -> None:
     """Raises DownloadError before a byte is written that the disk has no room for."""
-    if total is None:
-        return
-    free = shutil.disk_usage(part.path.parent).free
-    needed = total - start + SPARE_BYTES
-    if needed > free:
-        raise DownloadError(
-            f"The file needs {needed / 1e6:,.0f} MB of disk, {part.path.parent} has {free / 1e6:,.0f} MB left. "
-            "Free some, or choose another folder (GMI_MODELS)."
-        )
+    if total is not None:
+        check_room(part.path.parent, total - start, "The file")
 
 
 def _web_page(address: str) -> DownloadError:
@@ -464,9 +578,15 @@ class _Meter:
 
 @contextmanager
 def _response(
-    address: str, headers: dict[str, str], cancel: threading.Event, patience: Patience
+    address: str,
+    headers: dict[str, str],
+    cancel: threading.Event,
+    patience: Patience,
+    *,
+    method: Literal["GET", "HEAD"] = "GET",
+    on_answer: Callable[[http.client.HTTPResponse], None] = lambda _: None,
 ) -> Iterator[http.client.HTTPResponse]:
-    """The answer behind all redirections. Setting `cancel` breaks the connection at once."""
+    """The answer behind all redirections, each of which `on_answer` is told. `cancel` breaks the connection at once."""
     for _ in range(MAX_REDIRECTS + 1):
         connection = _connect(address, patience.stall)
         try:
@@ -474,8 +594,9 @@ def _response(
             with _broken_by(cancel, connection.sock):
                 parts = urllib.parse.urlsplit(address)
                 target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-                connection.request("GET", target, headers=headers)
+                connection.request(method, target, headers=headers)
                 response = connection.getresponse()
+                on_answer(response)
                 if response.status not in (301, 302, 303, 307, 308):
                     yield response
                     return

@@ -1,13 +1,17 @@
 """The public models that can be fetched: one row each, facts only. Reading it needs no torch.
 
-No sha256 is published for any of them: the hash of the first download is recorded and later ones are compared with it.
-Sizes are about right; a download of more than half as much again is refused.
+A hub tells the hash of every file when it is fetched; elsewhere none is published: there the hash of the first download
+is recorded and later ones are compared with it. Sizes are about right; a download of more than half as much again is
+refused.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from engine.errors import ModelError, did_you_mean
@@ -19,6 +23,7 @@ _E4E = "https://huggingface.co/AIRI-Institute/HairFastGAN/resolve/main/pretraine
 _DALLE = "https://cdn.openai.com/dall-e/"
 _HEIBOX = "https://heibox.uni-heidelberg.de/d/"
 _DROPBOX = "https://www.dropbox.com/s/"
+_HUB = "https://huggingface.co/"
 
 LARGEST = 12 << 30  # bytes of a file whose size nobody tells beforehand
 
@@ -29,12 +34,19 @@ _NVIDIA_CONDITIONS = "research or evaluation only, not commercially"
 
 @dataclass(frozen=True)
 class PublicFile:
-    """One file: its name here, where it is, about how many megabytes it has (0: unknown), a published sha256."""
+    """One file: its name here, where it is, about how many megabytes it has (0: unknown), a published sha256.
+
+    A name with a slash is a path in a folder of several parts. instead: what to fetch where the server has no such
+    file; is_optional: it may be missing. text: what the file holds where we write it and nothing is fetched.
+    """
 
     name: str
     url: str
     megabytes: float
     sha256: str | None = None
+    instead: PublicFile | None = None
+    is_optional: bool = False
+    text: str = ""
 
     @property
     def max_bytes(self) -> int:
@@ -66,6 +78,11 @@ class PublicModel:
     @property
     def megabytes(self) -> float:
         return sum(file.megabytes for file in self.files)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it comes as a folder of parts, each in one of its own."""
+        return any("/" in file.name for file in self.files)
 
     @property
     def folder_name(self) -> str:
@@ -157,6 +174,131 @@ def _stargan2(name: str, key: str, megabytes: float, shows: str, *, classes: tup
     )
 
 
+# Megabytes of each part of a pipeline in 16 bits: two bytes for each of its numbers.
+_SD1 = {"unet": 1719.0, "vae": 167.0, "text_encoder": 246.0}
+_SD2 = {"unet": 1732.0, "vae": 167.0, "text_encoder": 681.0}
+_SDXL = {"unet": 5135.0, "vae": 167.0, "text_encoder": 246.0, "text_encoder_2": 1390.0}
+_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}  # of text encoders: model
+_SPECIAL = "special_tokens_map.json"
+_LICENCE_FILES = ("LICENSE.md", "LICENSE", "LICENSE.txt")
+_STABILITY = "Stability AI Community License"
+_STABILITY_CONDITIONS = (
+    "free for research, non-commercial use, and commercial use below 1 million US dollars of yearly revenue, above "
+    "which Stability AI sells a licence; its acceptable use policy forbids some uses; LICENSE in the folder says it all"
+)
+_OPENRAIL = "CreativeML Open RAIL++-M"
+_OPENRAIL_CONDITIONS = (
+    "commercial use is free; uses that harm or deceive others, which its Attachment A lists, are forbidden, and who "
+    "passes the model on passes these terms on"
+)
+
+
+def _pipeline(repository: str, parts: Mapping[str, float]) -> dict[str, PublicFile]:
+    """The files of a folder in diffusers' layout that are read, by name: of weights the 16-bit ones, else the whole."""
+
+    def file(name: str, megabytes: float = 0.1, **more: Any) -> PublicFile:
+        return PublicFile(name, f"{_HUB}{repository}/resolve/main/{name}", megabytes, **more)
+
+    files = [file("model_index.json"), file("scheduler/scheduler_config.json")]
+    for part, megabytes in parts.items():
+        stem = f"{part}/{_STEMS.get(part, 'model')}"
+        whole = file(f"{stem}.safetensors", 2 * megabytes)
+        files += [file(f"{part}/config.json"), file(f"{stem}.fp16.safetensors", megabytes, instead=whole)]
+    for number in ("", "_2") if "text_encoder_2" in parts else ("",):
+        words = f"tokenizer{number}/"
+        files += [file(f"{words}vocab.json", 1.1), file(f"{words}merges.txt", 0.6)]
+        files += [file(f"{words}{name}", is_optional=True) for name in ("tokenizer_config.json", _SPECIAL)]
+    files += [file(name, is_optional=True) for name in _LICENCE_FILES]
+    return {one.name: one for one in files}
+
+
+def _scheduler(**fields: Any) -> PublicFile:
+    """A scheduler's configuration where the folder that the rest is from is made for another."""
+    noise = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    return PublicFile("scheduler/scheduler_config.json", "", 0.001, text=json.dumps({**fields, **noise}, indent=1))
+
+
+def _diffusion(
+    name: str,
+    files: Mapping[str, PublicFile],
+    resolution: int,
+    steps: str,
+    terms: tuple[str, str],
+    *,
+    paper: str,
+) -> PublicModel:
+    draws = 4 * (resolution // 8) ** 2
+    return PublicModel(
+        name=name,
+        family="one_step_diffusion",
+        resolution=resolution,
+        files=tuple(files.values()),
+        licence=terms[0],
+        conditions=terms[1],
+        paper=paper,
+        shows=f"photographs and any other picture, from words, in {steps}",
+        latents=f"noise: N(0, 1), {draws:,} numbers",
+    )
+
+
+_XL_BASE = _pipeline("stabilityai/stable-diffusion-xl-base-1.0", _SDXL)
+_LIGHTNING = f"{_HUB}ByteDance/SDXL-Lightning/resolve/main/sdxl_lightning_1step_unet_x0.safetensors"
+_LCM_SDXL = f"{_HUB}latent-consistency/lcm-sdxl/resolve/main/"
+_XL_UNET, _UNET_CONFIG = "unet/diffusion_pytorch_model.fp16.safetensors", "unet/config.json"
+_DIFFUSION_MODELS = (
+    _diffusion(
+        "sd-turbo",
+        _pipeline("stabilityai/sd-turbo", _SD2),
+        512,
+        "1 to 4 steps",
+        (_STABILITY, _STABILITY_CONDITIONS),
+        paper="Sauer et al. 2023, Adversarial Diffusion Distillation",
+    ),
+    _diffusion(
+        "sdxl-turbo",
+        _pipeline("stabilityai/sdxl-turbo", _SDXL),
+        512,
+        "1 to 4 steps",
+        (_STABILITY, _STABILITY_CONDITIONS),
+        paper="Sauer et al. 2023, Adversarial Diffusion Distillation",
+    ),
+    _diffusion(
+        "lcm-dreamshaper-v7",
+        _pipeline("SimianLuo/LCM_Dreamshaper_v7", _SD1),
+        768,
+        "4 steps (1 to 4)",
+        ("MIT; of the model it was distilled from: CreativeML Open RAIL-M", _OPENRAIL_CONDITIONS),
+        paper="Luo et al. 2023, Latent Consistency Models",
+    ),
+    _diffusion(
+        "sdxl-lightning-1step",
+        {
+            **_XL_BASE,
+            _XL_UNET: PublicFile(_XL_UNET, _LIGHTNING, _SDXL["unet"]),
+            "scheduler/scheduler_config.json": _scheduler(
+                _class_name="EulerDiscreteScheduler", prediction_type="sample", timestep_spacing="trailing"
+            ),
+        },
+        1024,
+        "1 step",
+        (_OPENRAIL, _OPENRAIL_CONDITIONS),
+        paper="Lin et al. 2024, SDXL-Lightning: Progressive Adversarial Diffusion Distillation",
+    ),
+    _diffusion(
+        "lcm-sdxl",
+        {
+            **_XL_BASE,
+            _UNET_CONFIG: PublicFile(_UNET_CONFIG, f"{_LCM_SDXL}config.json", 0.1),
+            _XL_UNET: PublicFile(_XL_UNET, f"{_LCM_SDXL}diffusion_pytorch_model.fp16.safetensors", _SDXL["unet"]),
+            "scheduler/scheduler_config.json": _scheduler(_class_name="LCMScheduler", prediction_type="epsilon"),
+        },
+        1024,
+        "4 steps (1 to 4)",
+        (_OPENRAIL, _OPENRAIL_CONDITIONS),
+        paper="Luo et al. 2023, Latent Consistency Models",
+    ),
+)
+
 PUBLIC_MODELS: tuple[PublicModel, ...] = (
     _stylegan2_ada("stylegan2-ada-ffhq", "ffhq.pkl", 1024, 382, "faces"),
     _stylegan2_ada("stylegan2-ada-metfaces", "metfaces.pkl", 1024, 382, "painted and carved faces"),
@@ -246,6 +388,7 @@ PUBLIC_MODELS: tuple[PublicModel, ...] = (
         "cats, dogs and wild animals, one made the other",
         classes=("cat", "dog", "wild"),
     ),
+    *_DIFFUSION_MODELS,
 )
 
 

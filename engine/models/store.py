@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ModelError
-from engine.models.downloads import Patience, Progress, download
+from engine.models.downloads import Patience, download
+from engine.models.folder_downloads import OnProgress, fetch_folder
 from engine.models.public import PUBLIC_MODELS, PublicFile, PublicModel
 from engine.models.table import ModelKind, ModelRow
 from engine.system.files import locked, replace, sha256_of, write_atomic
@@ -36,7 +37,6 @@ LOCK = ".lock"  # held while a list is changed: two studios may share a folder
 _log = logging.getLogger(__name__)
 _set_aside_lists: list[DamagedList] = []
 
-OnProgress = Callable[[PublicFile, Progress], None]
 Check = Callable[[Path], str]  # opens what is in a folder and gives its family
 
 
@@ -95,9 +95,15 @@ def installed(folder: Path | None = None) -> Iterator[Installed]:
     """The public models that are here, complete, in the order of the table."""
     for model in PUBLIC_MODELS:
         place = (folder or models_folder()) / model.folder_name
-        files = [place / file.name for file in model.files]
-        if (place / INSTALLED).is_file() and all(file.is_file() for file in files):
-            yield Installed(model, place, sum(file.stat().st_size for file in files))
+        if (place / INSTALLED).is_file():
+            files = [place / name for name in _names(model, place)]
+            if files and all(file.is_file() for file in files):
+                yield Installed(model, place, sum(file.stat().st_size for file in files))
+
+
+def _names(model: PublicModel, place: Path) -> list[str]:
+    """The files of an installed model: of a folder of parts those that came, which may stand in for others."""
+    return list(_read(place / INSTALLED).get("sha256", ())) if model.is_folder else [file.name for file in model.files]
 
 
 def find_installed(name: str, folder: Path | None = None) -> Installed | None:
@@ -129,7 +135,9 @@ def fetch(
 
     check: opens a folder and gives its family, raising ModelError for what does not open. Raises LicenceError before
     anything is fetched, DownloadError, Cancelled, and ModelError for files that are not the model; what does not
-    open is deleted and its hash forgotten, so that another try fetches it anew.
+    open is deleted and its hash forgotten, so that another try fetches it anew. Progress is of a file, of a folder of
+    parts of the whole: its size is asked for, and reported, before anything is fetched; what the server says that its
+    files are stays, whether it opens or not.
     """
     root = folder or models_folder()
     if not is_accepted(model, root):
@@ -138,12 +146,21 @@ def fetch(
             f"If you accept them: `python -m engine models get {model.name} --accept-licence`."
         )
     place = root / model.folder_name
-    hashes = {}
-    for file in model.files:
-        hashes[file.name] = _fetch_file(file, place, root / "hashes.json", on_progress, cancel, patience)
+    if model.is_folder:
+        hashes = fetch_folder(model, place, on_progress, cancel, patience)
+    else:
+        hashes = {
+            file.name: _fetch_file(file, place, root / "hashes.json", on_progress, cancel, patience)
+            for file in model.files
+        }
     try:
         family = check(place)
-    except ModelError:
+    except ModelError as error:
+        if model.is_folder:
+            raise ModelError(
+                f"{model.name} came whole, but does not open: {error} It lies in {place}; `python -m engine models "
+                f"remove {model.name}` deletes it."
+            ) from error
         _discard(model, place, root / "hashes.json")
         raise
     if family != model.family:
@@ -152,7 +169,7 @@ def fetch(
             f"`python -m engine models remove {model.name}`."
         )
     _write(place / INSTALLED, {"name": model.name, "sha256": hashes, "licence": model.licence, "fetched": _now()})
-    return Installed(model, place, sum((place / file.name).stat().st_size for file in model.files))
+    return Installed(model, place, sum((place / name).stat().st_size for name in hashes))
 
 
 def remove(model: PublicModel, folder: Path | None = None) -> int:

@@ -191,11 +191,12 @@ class Library:
 
         def report(file: PublicFile, progress: Progress) -> None:
             nonlocal before, current, last
-            if file.name != current:
+            if file.name != current and not model.is_folder:
                 before, current = before + last, file.name
             last = progress.done
             done = before + progress.done
-            whole = progress.total if len(model.files) == 1 else max(total, done)
+            told = model.is_folder or len(model.files) == 1
+            whole = progress.total if told else max(total, done)
             transfer.tell(f"{file.name}: {_megabytes(done)}" + (f" of {_megabytes(whole)}" if whole else ""))
             transfer.share = min(done / whole, 1.0) if whole else None
             transfer.speed = progress.speed

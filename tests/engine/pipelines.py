@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,16 @@ def tiny_pipeline(name: str, **schedule: Any) -> Any:
 
 
 def save_pipeline(folder: Path, name: str, **how: Any) -> Any:
-    """Writes a tiny pipeline as diffusers does and as the Hub's folders are: the words in two files. Returns it."""
+    """Writes a tiny pipeline as diffusers does. Returns it."""
     made = tiny_pipeline(name)
     made.save_pretrained(folder, safe_serialization=True, **how)
     return made
+
+
+def keep_words_in_two_files(folder: Path) -> None:
+    """As in the folders that hubs have: vocab.json and merges.txt where today's transformers writes tokenizer.json."""
+    words, merges = word_table()
+    for tokens in folder.glob("tokenizer*"):
+        (tokens / "tokenizer.json").unlink()
+        (tokens / "vocab.json").write_text(json.dumps(words))
+        (tokens / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")

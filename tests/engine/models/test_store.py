@@ -89,10 +89,12 @@ def test_the_table_is_complete_and_consistent() -> None:
     assert len({model.name for model in PUBLIC_MODELS}) == len(PUBLIC_MODELS) >= 20
     for model in PUBLIC_MODELS:
         assert model.licence and model.paper and model.shows and model.latents
-        assert model.resolution & (model.resolution - 1) == 0
+        assert model.resolution % 32 == 0
+        assert len({file.name for file in model.files}) == len(model.files)
         for file in model.files:
-            assert urlsplit(file.url).scheme == "https"
-            assert Path(file.name).name == file.name
+            assert urlsplit(file.url).scheme == "https" or file.text
+            parts = file.name.split("/")
+            assert len(parts) <= 1 + model.is_folder and all(part == Path(part).name for part in parts)
             assert file.max_bytes > file.megabytes * 1e6
         if "non-commercial" in model.licence or "NC" in model.licence:
             assert "not commercially" in model.conditions
