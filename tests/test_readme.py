@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from engine.commands.models import places_of
+from engine.models.store import INSTALLED
 from tests.browser.helpers import free_port
 from tests.engine import pipelines
 from tests.gmi_ui.waiting import wait_until
@@ -34,8 +35,8 @@ INSTALLING = (
 )
 USUAL = "http://127.0.0.1:7860"
 FETCHING = "python -m engine models get"
-FROM_THE_HUB = "hf download"
-PIPELINE = "sd-turbo"  # the folder that a person fetches, which is a tiny one here
+PIPELINE = "sd-turbo"  # which a person fetches, and is a tiny one here
+MODELS = "models"  # the folder of the models that were fetched
 PLACEHOLDERS = {
     "FILE": str(ROOT / "assets/fashion/generator.safetensors"),
     "NETS": str(ROOT / "tests/data/checkpoints/stargan_100000_nets_ema.ckpt"),
@@ -58,9 +59,7 @@ def commands() -> list[str]:
     return list(dict.fromkeys(command for command in typed + inline if command))
 
 
-RUNNABLE = [
-    command for command in commands() if command not in INSTALLING and not command.startswith((FETCHING, FROM_THE_HUB))
-]
+RUNNABLE = [command for command in commands() if command not in INSTALLING and not command.startswith(FETCHING)]
 
 
 def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -95,7 +94,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mask[40:80, 30:100] = 255
     Image.fromarray(mask).save(path / "mask.png")
     if importlib.util.find_spec("diffusers") and importlib.util.find_spec("transformers"):
-        pipelines.save_pipeline(path / PIPELINE, "sd")
+        place = path / MODELS / PIPELINE
+        pipelines.save_pipeline(place, "sd")
+        files = [file.relative_to(place).as_posix() for file in place.rglob("*") if file.is_file()]
+        (place / INSTALLED).write_text(json.dumps({"name": PIPELINE, "sha256": dict.fromkeys(files, "")}))
     return path
 
 
@@ -167,6 +169,7 @@ def test_the_call_by_curl_works(studio: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", RUNNABLE, ids=[" ".join(command.split()[2:5]) for command in RUNNABLE])
 def test_every_command_runs(command: str, folder: Path) -> None:
     """One folder for all: what one writes another may read."""
+    environment = {}
     if "out/00.png" in command and not (folder / "out").exists():  # this test alone
         (folder / "out").mkdir()
         Image.fromarray(held_out(1).images[0]).save(folder / "out/00.png")
@@ -174,11 +177,12 @@ def test_every_command_runs(command: str, folder: Path) -> None:
         pytest.importorskip("dall_e", reason="pip install -r experiments/requirements.txt")
     if PIPELINE in command:
         pipelines.libraries()
+        environment = {"GMI_MODELS": str(folder / MODELS)}
     if "experiments.unconditional" in command and "avatars" not in command and not data.FOLDER.exists():
         pytest.skip("apt-get install dataset-fashion-mnist")
     before = {path for path in ROOT.glob("assets/**/*")} | {path for path in ROOT.glob("training/judges/**/*")}
     times = {path: path.stat().st_mtime_ns for path in before if path.is_file()}
-    done = run(quick(command), folder)
+    done = run(quick(command), folder, **environment)
     assert done.returncode == 0, done.stderr[-2000:]
     assert {path: path.stat().st_mtime_ns for path in times} == times, "a command wrote over what is shipped"
     if "--out" in command and "engine" in command:
@@ -197,5 +201,5 @@ def test_every_command_runs(command: str, folder: Path) -> None:
 @pytest.mark.parametrize("command", [command for command in commands() if command.startswith(FETCHING)])
 def test_models_to_be_fetched_are_known(command: str) -> None:
     """Tests need no network, so the names alone are looked up."""
-    places = places_of(shlex.split(command)[-1])
+    places = places_of(shlex.split(command)[5])
     assert places and all(place.licence and place.files for place in places)

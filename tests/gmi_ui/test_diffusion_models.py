@@ -8,14 +8,17 @@ import pytest
 import torch
 
 from engine.models import store
+from engine.models.downloads import Patience
 from engine.models.loading import load_generator, load_prompt_model
 from engine.models.table import list_models
 from engine.settings import GenerateSettings
 from gmi_ui.controls import DIFFUSION_FIELDS
+from gmi_ui.models.library import Library, Transfer
 from gmi_ui.models.models import Loaders, Models, engine_loaders
 from gmi_ui.runs.run import OURS
 from gmi_ui.services import Services
 from tests.engine import pipelines
+from tests.engine.models.hub import row_of, serving
 from tests.engine.tiny import write_assets
 from tests.gmi_ui.models.test_library import end_of
 from tests.gmi_ui.test_frames import frame_of
@@ -73,6 +76,36 @@ def test_a_folder_that_is_no_whole_pipeline_is_answered(services: Services, tmp_
     (tmp_path / "half/vae/diffusion_pytorch_model.safetensors").unlink()
     services.library.open(str(tmp_path / "half"))
     assert "vae/diffusion_pytorch_model.safetensors is missing" in end_of(services.library).message
+
+
+def test_a_pipeline_is_fetched_with_one_bar(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its conditions are asked for first; a try that broke off says so and the next one ends it."""
+    monkeypatch.setenv("GMI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("GMI_MODEL_MIRROR", raising=False)
+    pipelines.save_pipeline(tmp_path / "served", "sd", variant="fp16")
+    pipelines.keep_words_in_two_files(tmp_path / "served")
+    with serving(tmp_path / "served") as hub:
+        row = row_of(hub)
+        monkeypatch.setattr(store, "PUBLIC_MODELS", (row,))
+        library = Library(services.models, public=(row,))
+        library.patience = Patience(stall=2, tries=1, first_wait=0.01)
+        offer = library.state()["public"][0]
+        assert (offer["name"], offer["use"], offer["accepted"]) == (row.name, "Generate", False)
+        assert "1 million US dollars" in library.fetch(row.name)["conditions"]
+        hub.broken = {"unet/diffusion_pytorch_model.fp16.safetensors"}
+        library.fetch(row.name, accept=True)
+        failed = end_of(library)
+        assert failed.state == "failed" and "kept for the next try" in failed.message
+        shares: list[float] = []
+        monkeypatch.setattr(Transfer, "share", property(lambda _: None, lambda _, share: shares.append(share or 0.0)))
+        library.fetch(row.name)
+        ended = end_of(library)
+    assert ended.state == "done" and ended.message == "tiny-turbo is here. Choose it as model in Generate."
+    told = [share for share in shares if share]
+    assert told == sorted(told) and 0.3 < told[0] < 1 and told[-1] == 1
+    assert ("tiny-turbo", "tiny-turbo") in services.models.choices(task="generate")
 
 
 def test_generate_runs_it_with_the_controls_of_its_own(services: Services, opened: str) -> None:

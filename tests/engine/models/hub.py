@@ -6,8 +6,11 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from engine.models.public import PublicFile, PublicModel, public_model
 
 LARGE = ".safetensors"
 COMMIT = "0" * 40
@@ -110,3 +113,15 @@ def serving(folder: Path) -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def row_of(hub: Hub, name: str = "tiny-turbo") -> PublicModel:
+    """sd-turbo's row over that server."""
+    row = public_model("sd-turbo")
+    start = row.files[0].url.removesuffix(row.files[0].name)
+
+    def moved(file: PublicFile) -> PublicFile:
+        instead = moved(file.instead) if file.instead else None
+        return replace(file, url=file.url.replace(start, hub.address), instead=instead)
+
+    return replace(row, name=name, resolution=16, files=tuple(map(moved, row.files)))

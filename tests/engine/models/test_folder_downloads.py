@@ -26,7 +26,7 @@ from engine.models.store import Installed, accept_licence, fetch, find_installed
 from engine.networks.denoising import alpha_bars
 from engine.networks.diffusion_configuration import SCHEDULE
 from tests.engine import pipelines
-from tests.engine.models.hub import Hub, serving
+from tests.engine.models.hub import Hub, row_of, serving
 
 QUICK = Patience(stall=2, tries=2, first_wait=0.01)
 UNET = "unet/diffusion_pytorch_model.fp16.safetensors"
@@ -56,15 +56,7 @@ def hub(pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture
 def model(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> PublicModel:
-    """sd-turbo's row over that server."""
-    row = public_model("sd-turbo")
-    start = row.files[0].url.removesuffix(row.files[0].name)
-
-    def moved(file: PublicFile) -> PublicFile:
-        instead = moved(file.instead) if file.instead else None
-        return replace(file, url=file.url.replace(start, hub.address), instead=instead)
-
-    made = replace(row, name="tiny-turbo", resolution=16, files=tuple(map(moved, row.files)))
+    made = row_of(hub)
     for module in (public, store, models):
         monkeypatch.setattr(module, "PUBLIC_MODELS", (*PUBLIC_MODELS, made))
     accept_licence(made)
