@@ -43,6 +43,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "denoising_steps": (0, 4),
     "width": (0, 2048),
     "height": (0, 2048),
+    "start_strength": (0.1, 1.0),
     "candidates": (1, 1024),
     "strength": (-3.0, 3.0),
     "disentanglement": (0.0, 0.6),
@@ -521,6 +522,8 @@ _GENERATE_CHECKS: dict[str, Check] = _RUN_CHECKS | {
     "gradient_steps": _choice(*get_args(GradientSteps)),
     "width": _whole_number,
     "height": _whole_number,
+    "start_from": _hash_or_nothing,
+    "start_strength": _number,
     "start": _optional(_numbers),
     "spread": _number,
     "classes": _texts,
@@ -658,6 +661,10 @@ class GenerateSettings(RunSettings):
     gradient_steps: GradientSteps = "all"
     width: int = 0
     height: int = 0
+    # Of diffusion models: the sha256 of a picture, to whose encoding the noise is added, and the share of the
+    # time at which the steps then begin: at 1 nearly nothing of the picture is left.
+    start_from: str = ""
+    start_strength: float = 0.75
     # Real examples that attract: none, OF_THE_MODEL, or the content hash of a person's own pictures. Without a prompt
     # the model's are meant where none is named, as far as it has some.
     towards: str = ""

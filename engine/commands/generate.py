@@ -38,6 +38,7 @@ from engine.settings import (
 
 if TYPE_CHECKING:
     from engine.pictures.examples import Examples
+    from engine.pictures.picture_files import Picture
 
 FLOW_OPTIONS = ("step_size", "diversity", "codebook", "code_order", "chunk")  # not given: the preset's
 
@@ -109,6 +110,18 @@ def add_generate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chunk", type=int, metavar="N", help="pictures whose gradients are in memory at once (all; of over 64: 16)"
     )
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="PICTURE",
+        help="of a diffusion model: variations of this picture, whose size is taken where none is given",
+    )
+    parser.add_argument(
+        "--strength",
+        type=float,
+        default=default.start_strength,
+        help="how much noise is added to it: 1 leaves next to nothing of the picture (%(default)s)",
+    )
     add_towards_options(parser)
     parser.add_argument(
         "--unlike",
@@ -152,6 +165,7 @@ def settings_of(options: argparse.Namespace) -> GenerateSettings:
         gradient_steps=options.gradient_steps,
         width=options.width,
         height=options.height,
+        start_strength=options.strength,
     )
     settings = replace(settings.with_preset(options.preset), flow=family.flow(options.preset))
     chosen = {name: getattr(options, name) for name in FLOW_OPTIONS if getattr(options, name) is not None}
@@ -205,22 +219,33 @@ def _text_of(name: str) -> str:
 
 
 class Given(NamedTuple):
-    """The pictures that the options name: to go towards, to be unlike, and to be like."""
+    """The pictures that the options name: to go towards, to be unlike, to be like, and the one to begin at."""
 
     examples: "Examples | None"
     seen: "Examples | None"
     liked: "Examples | None"
+    picture: "Picture | None"
 
     @classmethod
     def by(cls, options: argparse.Namespace) -> "Given":
         """Raises PictureError, and SettingsError."""
-        return cls(read_towards(options), read_shown(options.unlike), read_shown(options.like))
+        shown = read_shown(options.unlike), read_shown(options.like)
+        return cls(read_towards(options), *shown, _picture_of(options.start_from))
 
     def settings(self, options: argparse.Namespace) -> GenerateSettings:
         """What the options ask for, with the hashes of these. Raises SettingsError."""
         settings = with_towards(settings_of(options), options, self.examples)
-        unlike, like = (found.sha256 if found else "" for found in (self.seen, self.liked))
-        return replace(settings, unlike=unlike, like=like)
+        unlike, like, start = (found.sha256 if found else "" for found in (self.seen, self.liked, self.picture))
+        return replace(settings, unlike=unlike, like=like, start_from=start)
+
+
+def _picture_of(path: Path | None) -> "Picture | None":
+    """Raises PictureError."""
+    if path is None:
+        return None
+    from engine.pictures import picture_files
+
+    return picture_files.read_picture(path)
 
 
 def carry_out(options: argparse.Namespace) -> None:
@@ -265,8 +290,7 @@ def run_one(
 
     warn_of_cut_words(settings.prompt, models)
     warn_of_doubts(settings.prompt, models)
-    examples, seen, liked = given
-    ours = tasks.generate(settings, *models, examples=examples, seen=seen, liked=liked, watch=show_search())
+    ours = tasks.generate(settings, *models, **given._asdict(), watch=show_search())
     if ours.aim:
         print(f"note: {ours.aim}", file=sys.stderr)
     sides = {"ours": ours} | ({"baseline": ours.baseline()} if settings.baseline else {})

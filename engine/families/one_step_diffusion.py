@@ -82,6 +82,7 @@ def assemble(networks: Mapping[str, nn.Module], details: Details) -> Assembled:
     if missing:
         raise ModelError(f"{details.name} holds no {' and no '.join(missing)}; give the whole folder of the pipeline.")
     unet, reader = networks["unet"], _reader(networks, details)
+    encoder = diffusion.Encoder(networks["vae"])
     schedule: Mapping[str, Any] = unet.schedule  # type: ignore[assignment]
     device, dtype = _place(details.device)
     generator = diffusion.Generator(unet, networks["vae"], schedule)
@@ -105,13 +106,16 @@ def assemble(networks: Mapping[str, nn.Module], details: Details) -> Assembled:
         usual_steps=denoising.usual_steps(schedule),
         draws_of=draws.__getitem__,
         read=read,
+        encode=encoder.encode,
         device=device,
     )
 
     def synthesize(decoded: Tensor, space: LatentSpace) -> Tensor:
         assert isinstance(space, NoiseSpace)
         told = read("") if space.told is None else space.told
-        images: Tensor = generator(decoded, told, steps=space.steps, last_only=space.gradient_steps == "last")
+        last_only = space.gradient_steps == "last"
+        begin = {"begin": space.begin, "strength": space.strength}
+        images: Tensor = generator(decoded, told, steps=space.steps, last_only=last_only, **begin)
         return images
 
     return Assembled(generator, generator.side, {"noise": space}, synthesize, left_out=reader.left_out)
@@ -178,7 +182,7 @@ _CONFIGURATION = "its config.json"
 FAMILY = Family(
     name="one_step_diffusion",
     label="one-step diffusion",
-    tasks=("generate",),
+    tasks=("generate", "inpaint"),
     networks={
         "unet": Network(
             _unet,

@@ -24,7 +24,8 @@ class NoiseSpace:
     """Noise [N, draws, C, h, w] of pictures of h x w times `factor` pixels, whose sides are multiples of `multiple`.
 
     draws_of: how many noises a sampler of so many steps takes. read: what the model is told of a text; told: that of
-    the text of this space. usual_steps: for how many the model is made.
+    the text of this space. usual_steps: for how many the model is made. encode: images [1, 3, H, W] to clean latents
+    [1, C, h, w]; begin: those of a picture that the noise is added to, strength: how much of it, 1 for all noise.
     """
 
     channels: int
@@ -35,9 +36,12 @@ class NoiseSpace:
     usual_steps: int
     draws_of: Callable[[int], int]
     read: Callable[[str], Any]
+    encode: Callable[[Tensor], Tensor]
     told: Any = None
     steps: int = 1
     gradient_steps: GradientSteps = "all"
+    begin: Tensor | None = None
+    strength: float = 1.0
     device: torch.device | str = "cpu"
     name: str = "noise"
 
@@ -57,6 +61,18 @@ class NoiseSpace:
             width=sides["width"],
             height=sides["height"],
         )
+
+    def beginning(self, image: Tensor, strength: float) -> Self:
+        """The space of pictures that begin at one, [1, 3, H, W] in [-1, 1] of this space's size: noise is added to it.
+
+        Noise in one direction then moves the picture less far than noise alone would (Meng et al. 2022, SDEdit).
+        """
+        return replace(self, begin=self.encode(image.to(self.device)), strength=strength)
+
+    def fitting(self, width: int, height: int) -> tuple[int, int]:
+        """The size in whole multiples, of about as many pixels as this space's, whose sides are as those given."""
+        scale = math.sqrt(self.width * self.height / (width * height))
+        return tuple(max(round(scale * side / self.multiple), 1) * self.multiple for side in (width, height))  # type: ignore[return-value]
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -6,8 +6,10 @@ answer to input_i x_i at time t_i,
     d_i = x_share_i x_i + out_share_i e_i            what the step takes the clean latent for
     x_(i+1) = kept_i x_i + clean_i d_i + noise_i n_i  and n_i fresh Gaussian noise, of all steps but the last
 
-and d_(K-1) is the result. The noise that a sampler draws is handed in from outside: it is part of a particle. Time
-counts down from the last of T; alpha_bar_t is the share of the signal's variance left at time t.
+and d_(K-1) is the result. x_0 is noise alone, or a clean latent that is given with noise added to it, as much as
+belongs to the time at which the steps then begin (Meng et al. 2022, SDEdit). The noise that a sampler draws is handed
+in from outside: it is part of a particle. Time counts down from the last of T; alpha_bar_t is the share of the signal's
+variance left at time t.
 """
 
 from __future__ import annotations
@@ -43,15 +45,21 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True)
 class Denoising:
-    """K moves. start: what the initial noise is multiplied with; draws: how much noise a particle has, 1 or K."""
+    """K moves. start: what the initial noise is multiplied with; draws: how much noise a particle has, 1 or K.
+
+    mixed: what a clean latent that the steps begin at is multiplied with, and then the initial noise.
+    """
 
     moves: tuple[Move, ...]
     start: float
     draws: int
+    mixed: tuple[float, float]
 
 
-def denoising(schedule: Mapping[str, Any], steps: int) -> Denoising:
+def denoising(schedule: Mapping[str, Any], steps: int, strength: float = 1.0) -> Denoising:
     """The moves of K = `steps` steps, of a scheduler's configuration, `_class_name` among its fields.
+
+    strength: the share of the time at which they begin, 1 for the last time, at which all is noise.
 
     Euler (Karras et al. 2022, Algorithm 2 without churn) with or without fresh noise, at times trailing from the last,
     or the multistep sampler of latent consistency models (Luo et al. 2023, Algorithm 3).
@@ -59,8 +67,8 @@ def denoising(schedule: Mapping[str, Any], steps: int) -> Denoising:
     sampler = SAMPLERS[schedule["_class_name"]]
     alphas = alpha_bars(schedule)
     if sampler == "lcm":
-        return _consistency(schedule, alphas, steps)
-    return _euler(schedule, alphas, steps, fresh=sampler == "euler_ancestral")
+        return _consistency(schedule, alphas, steps, strength)
+    return _euler(schedule, alphas, steps, strength, fresh=sampler == "euler_ancestral")
 
 
 def usual_steps(schedule: Mapping[str, Any]) -> int:
@@ -83,16 +91,19 @@ def trailing_times(count: int, steps: int) -> list[int]:
     return [round(count - step * count / steps) - 1 for step in range(steps)]
 
 
-def consistency_times(count: int, grid: int, steps: int) -> list[int]:
-    """The times of a consistency model: of the `grid` ones it was distilled at, `steps` evenly from the last one."""
-    spacing = count // grid
-    known = [spacing * (index + 1) - 1 for index in range(grid)][::-1]
-    return [known[step * grid // steps] for step in range(steps)]
+def consistency_times(count: int, grid: int, steps: int, strength: float = 1.0) -> list[int]:
+    """The times of a consistency model: of the `grid` ones it was distilled at, `steps` evenly from the last one.
+
+    strength: the share of those, from the first one on, that count.
+    """
+    spacing, kept = count // grid, max(int(grid * strength), steps)
+    known = [spacing * (index + 1) - 1 for index in range(kept)][::-1]
+    return [known[step * kept // steps] for step in range(steps)]
 
 
-def _euler(schedule: Mapping[str, Any], alphas: Tensor, steps: int, *, fresh: bool) -> Denoising:
+def _euler(schedule: Mapping[str, Any], alphas: Tensor, steps: int, strength: float, *, fresh: bool) -> Denoising:
     """x is the clean latent and sigma times noise."""
-    times = trailing_times(len(alphas), steps)
+    times = trailing_times(max(round(strength * len(alphas)), steps), steps)
     sigmas = [math.sqrt((1 - a) / a) for a in (float(alphas[time]) for time in times)] + [0.0]
     moves = []
     for time, sigma, following in zip(times, sigmas, sigmas[1:], strict=False):
@@ -105,12 +116,12 @@ def _euler(schedule: Mapping[str, Any], alphas: Tensor, steps: int, *, fresh: bo
             "sample": (0.0, 1.0),
         }[schedule["prediction_type"]]
         moves.append(Move(time, 1 / whole, x_share, out_share, down / sigma, 1 - down / sigma, up))
-    return Denoising(tuple(moves), sigmas[0], steps if fresh else 1)
+    return Denoising(tuple(moves), sigmas[0], steps if fresh else 1, (1.0, sigmas[0]))
 
 
-def _consistency(schedule: Mapping[str, Any], alphas: Tensor, steps: int) -> Denoising:
+def _consistency(schedule: Mapping[str, Any], alphas: Tensor, steps: int, strength: float) -> Denoising:
     """x is the clean latent times a, and noise times b, a^2 + b^2 = 1."""
-    times = consistency_times(len(alphas), schedule["original_inference_steps"], steps)
+    times = consistency_times(len(alphas), schedule["original_inference_steps"], steps, strength)
     moves = []
     for index, time in enumerate(times):
         a, b = _shares(alphas, time)
@@ -124,7 +135,7 @@ def _consistency(schedule: Mapping[str, Any], alphas: Tensor, steps: int) -> Den
         }[schedule["prediction_type"]]
         following = _shares(alphas, times[index + 1]) if index + 1 < steps else (1.0, 0.0)
         moves.append(Move(time, 1.0, skip + out * x_share, out * out_share, 0.0, *following))
-    return Denoising(tuple(moves), 1.0, steps)
+    return Denoising(tuple(moves), 1.0, steps, _shares(alphas, times[0]))
 
 
 def _shares(alphas: Tensor, time: int) -> tuple[float, float]:
@@ -133,14 +144,21 @@ def _shares(alphas: Tensor, time: int) -> tuple[float, float]:
 
 
 def denoised(
-    predict: Callable[[Tensor, int], Tensor], noise: Tensor, course: Denoising, *, last_only: bool = False
+    predict: Callable[[Tensor, int], Tensor],
+    noise: Tensor,
+    course: Denoising,
+    *,
+    begin: Tensor | None = None,
+    last_only: bool = False,
 ) -> Tensor:
     """The clean latents [N, C, h, w] that all steps make of noise [N, draws, C, h, w].
 
-    predict: latents and a time to what the network says, both [N, C, h, w]. last_only: gradients go through the network
-    of the last step alone; through those before they go past it, as if what it said there were a constant.
+    begin: [1, C, h, w], a clean latent that the noise is added to. predict: latents and a time to what the network
+    says, both [N, C, h, w]. last_only: gradients go through the network of the last step alone; through those before
+    they go past it, as if what it said there were a constant.
     """
-    x = course.start * noise[:, 0]
+    share, spread = course.mixed
+    x = course.start * noise[:, 0] if begin is None else share * begin + spread * noise[:, 0]
     for index, move in enumerate(course.moves):
         is_last = index + 1 == len(course.moves)
         with torch.set_grad_enabled(torch.is_grad_enabled() and (is_last or not last_only)):

@@ -13,7 +13,7 @@ import importlib
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ _BYTES = "words"
 
 State = Mapping[str, Tensor]
 Fields = Mapping[str, Any]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Told(NamedTuple):
@@ -200,7 +201,7 @@ class Reader(nn.Module):
         for encoder, words in zip(self.encoders, self.words, strict=True):
             assert isinstance(encoder, TextEncoder) and isinstance(words, Words)
             tokens = torch.tensor([words.tokenizer(text, encoder.length)], device=device)
-            penultimate, last, projected = _copied(encoder, device, dtype)(tokens)
+            penultimate, last, projected = _placed(encoder, device, dtype)(tokens)
             hidden.append(penultimate if self._penultimate else last)
             pooled = projected if projected is not None else pooled
         return Told(torch.cat(hidden, dim=-1), pooled)
@@ -215,12 +216,12 @@ class Reader(nn.Module):
         return max(ends, key=len)
 
 
-def _copied(encoder: TextEncoder, device: torch.device, dtype: torch.dtype) -> TextEncoder:
-    """The encoder itself where it is as wanted already."""
-    first = next(encoder.parameters())
+def _placed(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
+    """A copy; the network itself where it is as wanted already."""
+    first = next(network.parameters())
     if (first.device, first.dtype) == (device, dtype):
-        return encoder
-    return copy.deepcopy(encoder).to(device, dtype)
+        return network
+    return copy.deepcopy(network).to(device, dtype)
 
 
 # ---- the generator ---------------------------------------------------------------------------------------
@@ -275,10 +276,26 @@ class Generator(nn.Module):
             if isinstance(module, Recomputed):
                 module.is_on = is_on
 
-    def forward(self, noise: Tensor, told: Told, *, steps: int, last_only: bool = False) -> Tensor:
-        """noise: [N, draws, C, h, w], draws as `denoising` says for `steps`; images [N, 3, H, W], nominally [-1, 1]."""
+    def forward(
+        self,
+        noise: Tensor,
+        told: Told,
+        *,
+        steps: int,
+        last_only: bool = False,
+        begin: Tensor | None = None,
+        strength: float = 1.0,
+    ) -> Tensor:
+        """noise: [N, draws, C, h, w], draws as `denoising` says for `steps`; images [N, 3, H, W], nominally [-1, 1].
+
+        begin, strength: of `denoising`, a picture as `Encoder` encodes it and how much noise is added to it.
+        """
         latents = denoised(
-            lambda x, time: self._predict(x, time, told), noise, denoising(self.schedule, steps), last_only=last_only
+            lambda x, time: self._predict(x, time, told),
+            noise,
+            denoising(self.schedule, steps, strength),
+            begin=begin,
+            last_only=last_only,
         )
         dtype = next(self.decoder.parameters()).dtype
         images: Tensor = self.decoder(self.to_decoder((latents / self._scaling).to(dtype)))
@@ -301,6 +318,27 @@ class Generator(nn.Module):
             return_dict=False,
         )[0]
         return said.to(x.dtype)
+
+
+class Encoder(nn.Module):
+    """The autoencoder's half that encodes. As `Reader`, it stays on the CPU in the file's types; copies of it work."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.encoder, self.to_moments = vae.encoder, vae.quant_conv
+        self._scaling: float = vae.config.scaling_factor
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [N, 3, H, W] in [-1, 1] to the means of their latents [N, C, h, w], as the denoiser takes them."""
+        mean, _ = _placed(self, images.device, torch.float32)(images.float()).chunk(2, dim=1)
+        latents: Tensor = self._scaling * mean
+        return latents
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The mean and the logarithm of the variance, side by side: [N, 2 C, h, w]."""
+        moments: Tensor = self.to_moments(self.encoder(images))
+        return moments
 
 
 def guidance_embedding(scale: float, size: int) -> Tensor:

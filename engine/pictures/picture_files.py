@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from engine.errors import PictureError
 from engine.pictures.decoding import MAX_PIXELS, MAX_SIDE, Pixels, check_size, read_layers
@@ -224,6 +224,12 @@ def resized(pixels: Pixels, side: int) -> Pixels:
     if pixels.shape[0] == side:
         return pixels
     return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize((side, side), Image.Resampling.LANCZOS))
+
+
+def covering(pixels: Pixels, width: int, height: int) -> Pixels:
+    """A picture [H, W, 3] at another size, antialiased; of other proportions its middle: [height, width, 3]."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.array(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS))
 
 
 def can_be_enlarged(picture: Picture, scale: int) -> bool:

@@ -7,12 +7,16 @@ import torch
 from torch import Tensor
 
 from engine.inference.flow import Step
+from engine.inference.terms import Composed, KnownPixels, Term, TextLikelihood
 from engine.pictures import imaging, masks
 from engine.pictures.masks import Alpha, Mask
 from engine.pictures.picture_files import Box, Picture, resized
 from engine.settings import InpaintSettings
 from engine.tasks import inversion
 from engine.tasks.task import Task
+
+PROMPT_WEIGHT = 8.0  # in which the known pixels count `known_weight`
+KNOWN_ALONE = 16.0  # times as much do the known pixels count without a prompt, or repulsion would tear the seams
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,3 +82,16 @@ def canvas_of(settings: InpaintSettings, picture: Picture, mask: Mask, box: Box,
     alpha = masks.feather_mask(mask, settings.feather)
     hole = inversion.to_resolution(masks.cut_alpha(alpha, box), target)
     return Canvas(picture, alpha, box, hole, target)
+
+
+def conditions_of(
+    settings: InpaintSettings, canvas: Canvas, composed: Composed, text: Tensor | None, logit_scale: float
+) -> tuple[tuple[Term, float], ...]:
+    """What the rest of the picture and, if there are any, the words say of a hole, each with its weight."""
+    conditions: list[tuple[Term, float]] = []
+    if canvas.known.any():
+        weight = settings.known_weight * (KNOWN_ALONE if text is None else 1.0)
+        conditions.append((KnownPixels(canvas.target, canvas.known), weight))
+    if text is not None:
+        conditions.append((TextLikelihood(composed, text, logit_scale=logit_scale), PROMPT_WEIGHT))
+    return tuple(conditions)

@@ -22,7 +22,9 @@ from engine.latents.spaces import LatentSpace
 from engine.metrics.likeness import Likeness
 from engine.models.captions import caption_features
 from engine.models.memory import check_fits, free_bytes
+from engine.pictures import imaging
 from engine.pictures.examples import Examples
+from engine.pictures.picture_files import Picture, covering
 from engine.settings import LIMITS, OF_THE_MODEL, FlowSettings, GenerateSettings, SettingsError
 from engine.system.files import Watch
 from engine.tasks import inversion
@@ -45,6 +47,9 @@ from engine.tasks.towards import (
 )
 
 CANDIDATES_AT_ONCE = 32
+START_MISSING = (
+    "start_from: the picture that this run begins at is not here. Give the same file again, or leave it out."
+)
 STAGE_TEXTS = ("all codes together", "codes in turn")
 # Of runs without words, in which the usual step size .3, diversity .5 and weight of examples .5 then are a step of .1
 # and weights of 1. Chosen on fashion, with the seeds and pictures of `experiments.unconditional --split validation`:
@@ -162,15 +167,17 @@ def generate(
     examples: Examples | None = None,
     seen: Shown | None = None,
     liked: Shown | None = None,
+    picture: Picture | None = None,
     watch: Watch | None = None,
 ) -> Generation:
     """Pictures for a prompt: repulsion in CLIP features, C by CLIP and by the model's own discriminator ("realism").
 
     Without one: C is that realism. examples: a person's own pictures, where the settings name them (`towards`); seen:
-    those that the results are to be unlike (`unlike`); liked: those to be like (`like`). watch: told how far the search
+    those that the results are to be unlike (`unlike`); liked: those to be like (`like`); picture: the one that they
+    begin at (`start_from`). watch: told how far the search
     for starts is; may raise to end it. Raises SettingsError where the settings do not fit models and pictures.
     """
-    space = _space(settings, model, prompt_model)
+    space = _space(settings, model, prompt_model, picture)
     seeds = particle_seeds(settings.seed, settings.n)
     device = space.sample(seeds[:1]).device
     data = references(settings, model, prompt_model, examples, device=device, watch=watch)
@@ -204,19 +211,22 @@ def check(
     examples: Examples | None = None,
     seen: Shown | None = None,
     liked: Shown | None = None,
+    picture: Picture | None = None,
 ) -> None:
     """Raises SettingsError where the settings do not fit the models, as `generate` would; looks for no starts."""
     check_references(settings.towards, model, prompt_model, examples)
     check_shown("unlike", settings.unlike, seen, prompt_model)
     check_shown("like", settings.like, liked, prompt_model)
-    space = _space(settings, model, prompt_model)
+    space = _space(settings, model, prompt_model, picture)
     latents = start_latents(settings, space, particle_seeds(settings.seed, 1))
     for pin in settings.pinned:
         pinned_latent(pin, space, latents)
 
 
-def _space(settings: GenerateSettings, model: GeneratorLike, prompt_model: PromptModelLike) -> LatentSpace:
-    """The latent space that the settings name, with its classes, truncated."""
+def _space(
+    settings: GenerateSettings, model: GeneratorLike, prompt_model: PromptModelLike, picture: Picture | None = None
+) -> LatentSpace:
+    """The latent space that the settings name, with its classes, truncated; of noise, with where that begins."""
     if not model.spaces:
         raise SettingsError(
             f"model: {settings.model} works on pictures and draws none of its own. Choose another model, or "
@@ -227,19 +237,40 @@ def _space(settings: GenerateSettings, model: GeneratorLike, prompt_model: Promp
         raise SettingsError(f"space: {name!r} is unknown to {settings.model}; it has {', '.join(model.spaces)}.")
     space = with_classes(settings, model, model.spaces[name], prompt_model)
     if isinstance(space, NoiseSpace):
-        drawing = space.drawing(
-            settings.prompt,
-            steps=settings.denoising_steps,
-            gradient_steps=settings.gradient_steps,
-            width=settings.width,
-            height=settings.height,
+        return _noise_space(settings, space, model, picture)
+    if settings.start_from:
+        raise SettingsError(
+            f"start_from: {settings.model} begins at no picture; diffusion models do. Choose one, or leave the picture "
+            "out; Edit changes a picture by a model that finds it."
         )
-        sides = (drawing.width, drawing.height)
-        check_fits(model.family, *sides, settings.n, drawing.steps, lambda: free_bytes(space.device))
-        return drawing
     if settings.prompt and isinstance(space, ReadSpace):
         return space.saying(settings.prompt).truncated(settings.truncation_psi)
     return space.truncated(settings.truncation_psi)
+
+
+def _noise_space(
+    settings: GenerateSettings, space: NoiseSpace, model: GeneratorLike, picture: Picture | None
+) -> NoiseSpace:
+    """The noise of a diffusion model for these words, size and picture. Raises SettingsError."""
+    size = (settings.width, settings.height)
+    if settings.start_from:
+        if picture is None or picture.sha256 != settings.start_from:
+            raise SettingsError(START_MISSING)
+        if not any(size):
+            size = space.fitting(*picture.size)
+    drawing = space.drawing(
+        settings.prompt,
+        steps=settings.denoising_steps,
+        gradient_steps=settings.gradient_steps,
+        width=size[0],
+        height=size[1],
+    )
+    sides = (drawing.width, drawing.height)
+    check_fits(model.family, *sides, settings.n, drawing.steps, lambda: free_bytes(space.device))
+    if not settings.start_from or picture is None:
+        return drawing
+    pixels = covering(picture.pixels, *sides)
+    return drawing.beginning(imaging.from_uint8(pixels[None]), settings.start_strength)
 
 
 def _problem(

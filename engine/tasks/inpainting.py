@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.inference.flow import Particles, Problem, Step
-from engine.inference.terms import Composed, KnownPixels, Realism, Term, TextLikelihood
+from engine.inference.terms import Composed, Realism
 from engine.models.captions import caption_features
 from engine.networks.comodgan import Filler
 from engine.pictures import masks
@@ -17,7 +17,8 @@ from engine.pictures.picture_files import Picture
 from engine.settings import InpaintSettings
 from engine.system.files import Watch
 from engine.tasks import inversion
-from engine.tasks.canvas import Inpainting, canvas_of
+from engine.tasks.canvas import Inpainting, canvas_of, conditions_of
+from engine.tasks.denoised_inpainting import noise_space_of, repaint
 from engine.tasks.edit_spaces import WEditSpace, start_after
 from engine.tasks.filling import fill
 from engine.tasks.inversion import Renderer, Start
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
     from engine.models.clip import PromptModel
     from engine.models.loading import GeneratorModel
 
-PROMPT_WEIGHT = 8.0  # in which the known pixels count `known_weight`
 PROMPT_TOLERANCE = 0.05  # of `inversion.posterior`, where a prompt asks for more than the surroundings suggest
-KNOWN_ALONE = 16.0  # times as much do the known pixels count without a prompt, or repulsion would tear the seams
 STARTS_TRIED = 4  # draws for each particle of an inpainting with a prompt, of which the one that fits best begins
 STARTS_AT_ONCE = 8
 SEED_STRIDE = 1_000_003  # from one such draw to the next: far enough that particles never share one
@@ -56,11 +55,11 @@ def look_around(
     steps: int | None = None,
     watch: Watch | None = None,
 ) -> Iterator[Start]:
-    """Searches for what `inpaint` begins at, as `inversion.invert`; yields nothing where the model fills holes itself.
+    """Searches for what `inpaint` begins at, as `inversion.invert`; yields nothing where nothing has to be found.
 
     mask: as `prepare_mask` returned it.
     """
-    if isinstance(generator.network, Filler):
+    if isinstance(generator.network, Filler) or noise_space_of(generator) is not None:
         return iter(())
     return inversion.invert(picture, generator, prompt_model=prompt_model, mask=mask, steps=steps, watch=watch)
 
@@ -78,13 +77,15 @@ def inpaint(
     """Ways to fill the mask so that the rest fits: the known pixels are a likelihood, the prompt, if any, another.
 
     mask: as `prepare_mask` returned it; start: the last one that `look_around` found; None where the model fills holes
-    by itself, see `engine.tasks.filling`. The particles begin at draws of the posterior given the known pixels, and
-    repel each other by what differs in the hole alone. watch: as for `edit`. Raises PictureError for a mask that does
-    not fit the picture.
+    by itself, see `engine.tasks.filling`, or begins at noise, see `engine.tasks.denoised_inpainting`. The particles
+    begin at draws of the posterior given the known pixels, and repel each other by what differs in the hole alone.
+    watch: as for `edit`. Raises PictureError for a mask that does not fit the picture.
     """
     masks.check_mask(mask, picture.size)
     if isinstance(generator.network, Filler):
         return fill(settings, picture, mask, generator, prompt_model)
+    if (noise := noise_space_of(generator)) is not None:
+        return repaint(settings, picture, mask, noise, generator, prompt_model)
     assert start is not None and start.box is not None
     renderer = Renderer(generator, start.noise)
     canvas = canvas_of(settings, picture, mask, start.box, start.target)
@@ -103,18 +104,12 @@ def inpaint(
         latents = space.sample(seeds)
     else:
         latents = _fitting_draws(space, seeds, lambda moves: composed(render(moves)) @ text, watch)
-    conditions: list[tuple[Term, float]] = []
-    if known.any():
-        weight = settings.known_weight * (KNOWN_ALONE if text is None else 1.0)
-        conditions.append((KnownPixels(canvas.target, known), weight))
-    if text is not None:
-        conditions.append((TextLikelihood(composed, text, logit_scale=prompt_model.logit_scale), PROMPT_WEIGHT))
     problem = Problem(
         render=render,
         space=space,
         extractor=composed,
         text=text,
-        conditions=tuple(conditions),
+        conditions=conditions_of(settings, canvas, composed, text, prompt_model.logit_scale),
         realism=None if generator.discriminator is None else Realism(generator.discriminator),
         seed=settings.seed,
         captions=None if text is None else caption_features(prompt_model),

@@ -339,7 +339,7 @@ class GenerateWiring(Wiring):
             try:
                 generator, prompt_model = models.generator(chosen.model), models.prompt_model(chosen.prompt_model)
                 sets = self._services.examples
-                shown = {"seen": sets.find(chosen.unlike), "liked": sets.find(chosen.like)}
+                shown: Any = {"seen": sets.find(chosen.unlike), "liked": sets.find(chosen.like)}
                 tasks.check(chosen, generator, prompt_model, examples=sets.pictures(chosen.towards), **shown)
             except SettingsError as error:
                 whose = "" if chosen is settings else f"{shown_name(chosen.model)}: "

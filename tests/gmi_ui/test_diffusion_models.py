@@ -58,7 +58,7 @@ def opened(services: Services, tmp_path: Path) -> str:
     services.library.open(str(folder))
     said = end_of(services.library).message
     assert said.startswith("sdxl-turbo/: one-step diffusion, 16 px, diffusers folder, StableDiffusionXLPipeline")
-    assert "Choose it as model in Generate." in said and "licence" in said
+    assert "Choose it as model in Generate or Inpaint." in said and "licence" in said
     return str(folder)
 
 
@@ -66,9 +66,10 @@ def test_it_is_listed_with_its_size_and_memory(services: Services, opened: str) 
     row = next(row for row in services.library.state()["here"] if row["source"] == "own")
     weights = sum(file.stat().st_size for file in Path(opened).rglob("*.safetensors"))
     assert (row["label"], row["resolution"], row["size"], row["usable"]) == ("sdxl-turbo", 16, weights, True)
-    assert row["use"] == "Generate" and row["needed"] > weights
+    assert row["use"] == "Generate, Inpaint" and row["needed"] > weights
     assert ("sdxl-turbo", opened) in services.models.choices(task="generate")
-    assert all(name != opened for _, name in services.models.choices(task="inpaint"))
+    assert ("sdxl-turbo", opened) in services.models.choices(task="inpaint")
+    assert all(name != opened for _, name in services.models.choices(task="edit"))
 
 
 def test_a_folder_that_is_no_whole_pipeline_is_answered(services: Services, tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_a_pipeline_is_fetched_with_one_bar(
         library = Library(services.models, public=(row,))
         library.patience = Patience(stall=2, tries=1, first_wait=0.01)
         offer = library.state()["public"][0]
-        assert (offer["name"], offer["use"], offer["accepted"]) == (row.name, "Generate", False)
+        assert (offer["name"], offer["use"], offer["accepted"]) == (row.name, "Generate, Inpaint", False)
         assert "1 million US dollars" in library.fetch(row.name)["conditions"]
         hub.broken = {"unet/diffusion_pytorch_model.fp16.safetensors"}
         library.fetch(row.name, accept=True)
@@ -102,7 +103,7 @@ def test_a_pipeline_is_fetched_with_one_bar(
         monkeypatch.setattr(Transfer, "share", property(lambda _: None, lambda _, share: shares.append(share or 0.0)))
         library.fetch(row.name)
         ended = end_of(library)
-    assert ended.state == "done" and ended.message == "tiny-turbo is here. Choose it as model in Generate."
+    assert ended.state == "done" and ended.message == "tiny-turbo is here. Choose it as model in Generate or Inpaint."
     told = [share for share in shares if share]
     assert told == sorted(told) and 0.3 < told[0] < 1 and told[-1] == 1
     assert ("tiny-turbo", "tiny-turbo") in services.models.choices(task="generate")
@@ -122,7 +123,7 @@ def test_generate_runs_it_with_the_controls_of_its_own(services: Services, opene
     assert chosen.flow.chunk == 1
     assert set(run.moment.sides) == {"ours", "baseline"}
     frame = frame_of(services, tab.session)
-    assert list(frame["sides"]["ours"]["leads_to"]) == ["generate"]
+    assert list(frame["sides"]["ours"]["leads_to"]) == ["generate", "inpaint"]
     assert run.moment.sides[OURS].step.images.shape == (2, 3, 16, 32)
 
     tab["width"] = 30

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,8 +17,10 @@ from engine.__main__ import main
 from engine.families import family_of_folder, find_family
 from engine.inference.flow import Particles, Step
 from engine.models.loading import GeneratorModel, PromptModel, load_generator, load_prompt_model
-from engine.settings import GenerateSettings, SettingsError
-from engine.tasks import generate
+from engine.pictures.picture_files import Picture
+from engine.settings import GenerateSettings, InpaintSettings, SettingsError
+from engine.tasks import generate, inpaint, look_around, prepare_mask
+from engine.tasks.denoised_inpainting import smoothly_filled
 from tests.engine import pipelines
 
 FAMILY = find_family("one_step_diffusion")
@@ -131,6 +134,110 @@ def test_a_finished_picture_leads_to_more_like_it(model: GeneratorModel, words: 
     assert torch.allclose(first.images[0], last.images[0], atol=1e-5)
 
 
+def test_variations_of_a_picture(model: GeneratorModel, words: PromptModel) -> None:
+    """Of its proportions; the less noise the more it matters which picture it was."""
+    picture = Picture(np.tile(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], (32, 1, 3)))
+    other = Picture(255 - picture.pixels)
+    differences, particles = {}, set()
+    for strength in (0.1, 1.0):
+        firsts = []
+        for given in (other, picture):
+            chosen = settings(steps=2, start_from=given.sha256, start_strength=strength)
+            task = generate(chosen, model, words, picture=given)
+            steps = list(task.steps())
+            assert steps[0].images.shape == (3, 3, 12, 24)
+            assert not torch.equal(steps[0].images, steps[-1].images)
+            firsts.append(steps[0].images)
+            particles.add(tuple(task.particles.latents.flatten().tolist()))
+        differences[strength] = (firsts[0] - firsts[1]).abs().mean()
+    assert len(particles) == 1, "the same noise, of which less or more is added"
+    assert differences[0.1] > 2 * differences[1.0] > 0
+    again = GenerateSettings.from_dict(json.loads(json.dumps(chosen.to_dict())))
+    assert again == chosen
+    for missing in (None, other):
+        with pytest.raises(SettingsError, match="start_from: the picture that this run begins at is not here"):
+            generate(chosen, model, words, picture=missing)
+
+
+def test_other_models_begin_at_no_picture(words: PromptModel, tiny_assets: Path) -> None:
+    avatars = load_generator("avatars", assets=tiny_assets)
+    chosen = GenerateSettings("a red hat", n=1, start_from="ab" * 32)
+    with pytest.raises(SettingsError, match="start_from: .* begins at no picture; diffusion models do"):
+        generate(chosen, avatars, words)
+
+
+def circle(size: tuple[int, int]) -> tuple[Picture, np.ndarray]:
+    """A picture of colours that change all over, and a mask of a disc in it."""
+    height, width = size
+    rows, columns = np.mgrid[:height, :width]
+    pixels = np.stack([rows * 255 // height, columns * 255 // width, (rows + columns) % 256], axis=-1).astype(np.uint8)
+    mask = (rows - height / 2) ** 2 + (columns - width / 2) ** 2 < (min(size) / 4) ** 2
+    return Picture(pixels), mask
+
+
+@pytest.mark.parametrize(("name", "prompt"), [("sd", "a red hat"), ("sd", ""), ("sdxl", "the house"), ("lcm", "a dog")])
+def test_holes_are_filled_and_nothing_else_changes(
+    name: str, prompt: str, folders: dict[str, Path], words: PromptModel
+) -> None:
+    """Bit for bit, also of a picture that is larger and of other proportions than the model's."""
+    model = load_generator(str(folders[name]))
+    picture, mask = circle((48, 60))
+    chosen = InpaintSettings(prompt=prompt, n=2).with_preset("robust")
+    chosen = replace(chosen, flow=replace(chosen.flow, steps=3))
+    mask = prepare_mask(chosen, mask, picture)
+    assert list(look_around(picture, mask, model, words)) == []
+    task = inpaint(chosen, picture, mask, None, model, words)
+    steps = list(task.steps())
+    assert len(steps) == 4
+    results = [task.picture(steps[-1], index).pixels for index in range(2)]
+    for result in results:
+        assert result.shape == picture.pixels.shape
+        assert np.array_equal(result[~mask], picture.pixels[~mask])
+        assert (result[mask] != picture.pixels[mask]).any()
+    assert (results[0] != results[1])[mask].any()
+    figures = task.figures(steps[-1])
+    assert figures["known_pixels_changed"] == 0
+    assert not torch.equal(steps[0].images, steps[-1].images)
+    beside = list(task.baseline().steps())
+    assert torch.equal(beside[0].images, steps[0].images)
+
+
+def test_nothing_of_what_was_in_the_hole_is_told(model: GeneratorModel, words: PromptModel) -> None:
+    """Another picture in the hole gives the same results: what is repainted is not looked at."""
+    picture, mask = circle((16, 16))
+    pixels = picture.pixels.copy()
+    pixels[mask] = 255 - pixels[mask]
+    chosen = replace(InpaintSettings(prompt="a red hat", n=1, feather=0), flow=replace(FAMILY.flow(), steps=1))
+    made = []
+    for given in (picture, replace(picture, pixels=pixels)):
+        task = inpaint(chosen, given, mask, None, model, words)
+        made.append(task.picture(list(task.steps())[-1], 0).pixels)
+    assert np.array_equal(made[0], made[1])
+
+
+def test_known_pixels_count(model: GeneratorModel, words: PromptModel) -> None:
+    """Without words or repulsion the flow climbs their likelihood alone."""
+    picture, mask = circle((16, 16))
+    flow = replace(InpaintSettings().flow, steps=25, diversity=0.0)
+    task = inpaint(InpaintSettings(n=1, flow=flow), picture, mask, None, model, words)
+    steps = list(task.steps())
+    first, last = (step.log_values["known pixels"].mean().item() for step in (steps[0], steps[-1]))
+    assert last > first
+
+
+def test_holes_are_filled_as_smoothly_as_they_leave_it_open() -> None:
+    """What is known stays; a hole in a picture of one colour gets that colour, and one in a ramp what is between."""
+    known = torch.ones(1, 1, 16, 16)
+    known[..., 4:12, 4:12] = 0
+    flat = torch.full((1, 3, 16, 16), 0.3)
+    assert torch.allclose(smoothly_filled(flat * known + 9 * (1 - known), known), flat, atol=1e-6)
+    ramp = torch.linspace(-1, 1, 16).expand(1, 3, 16, 16)
+    filled = smoothly_filled(ramp, known)
+    assert torch.equal(filled * known, ramp * known)
+    assert (filled - ramp).abs().max() < 0.3
+    assert not smoothly_filled(flat, torch.zeros_like(known)).any()
+
+
 def test_kept_particles_draw_the_same_again(model: GeneratorModel, words: PromptModel) -> None:
     task = generate(settings(steps=2), model, words)
     steps = list(task.steps())
@@ -169,6 +276,29 @@ def test_the_command_line(folders: dict[str, Path], tmp_path: Path, capsys: pyte
     chosen = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]
     assert chosen["flow"]["chunk"] == 1 and chosen["flow"]["step_size"] == FAMILY.flow().step_size
     assert (chosen["denoising_steps"], chosen["gradient_steps"], chosen["width"]) == (2, "last", 32)
+
+
+def test_variations_and_holes_by_the_command_line(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, mask = circle((24, 60))
+    Image.fromarray(picture.pixels).save(tmp_path / "mine.png")
+    Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    run_options = ["--model", str(folders["sd"]), "--n", "2", "--steps", "1"]
+    start = ["--start-from", str(tmp_path / "mine.png"), "--strength", "0.5"]
+    assert main(["generate", "a red hat", *run_options, *start, "--out", str(tmp_path / "varied")]) == 0
+    with Image.open(tmp_path / "varied/01.png") as made:
+        assert made.size == (24, 12)  # 5 : 2 of 16 x 16 pixels is 25.3 x 10.1, in multiples of 4
+    chosen = json.loads((tmp_path / "varied/run.json").read_text())["settings"]
+    assert chosen["start_strength"] == 0.5 and len(chosen["start_from"]) == 64
+    inputs = [str(tmp_path / name) for name in ("mine.png", "mask.png")]
+    assert main(["inpaint", *inputs, "a dog", *run_options, "--baseline", "--out", str(tmp_path / "filled")]) == 0
+    with Image.open(tmp_path / "filled/00.png") as made:
+        assert np.array_equal(np.asarray(made.convert("RGB"))[~mask], picture.pixels[~mask])
+    capsys.readouterr()
+    start[1] = str(tmp_path / "nothing.png")
+    assert main(["generate", "a red hat", *run_options, *start, "--out", str(tmp_path / "none")]) == 2
+    assert "nothing.png" in capsys.readouterr().err
 
 
 def test_a_folder_is_described(folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,8 +23,19 @@ def space(steps: int = 1, side: int = 64) -> NoiseSpace:
         usual_steps=2,
         draws_of=lambda steps: steps,
         read=str.upper,
+        encode=lambda images: images[:, :1],
         steps=steps,
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "size"), [((100, 100), (64, 64)), ((640, 360), (80, 48)), ((1, 4), (32, 128)), ((3000, 2), (2480, 16))]
+)
+def test_a_picture_gives_its_proportions_and_the_model_the_number_of_pixels(
+    given: tuple[int, int], size: tuple[int, int]
+) -> None:
+    """In whole multiples of 16: 64 sqrt(16 / 9) = 85.3, and 64 sqrt(9 / 16) = 48."""
+    assert space().fitting(*given) == size
 
 
 def test_a_particle_is_its_seeds_alone() -> None:

@@ -15,7 +15,15 @@ from torch import Tensor
 
 from engine.latents.noise import NoiseSpace
 from engine.models.loading import GeneratorModel, load_generator
-from engine.networks.denoising import Denoising, Move, alpha_bars, consistency_times, denoised, trailing_times
+from engine.networks.denoising import (
+    Denoising,
+    Move,
+    alpha_bars,
+    consistency_times,
+    denoised,
+    denoising,
+    trailing_times,
+)
 from engine.networks.tokenizer import PaddedTokenizer, read_word_table
 from tests.engine import pipelines
 
@@ -128,7 +136,9 @@ def test_through_the_last_step_only_the_last_network_counts() -> None:
 
     (p' + q' g'(x_1)) (k + c p).
     """
-    course = Denoising((Move(9, 0.5, 0.7, 0.4, 0.3, 0.6, 0.0), Move(4, 1.0, 0.2, 0.9, 0.0, 1.0, 0.0)), 2.0, 1)
+    course = Denoising(
+        (Move(9, 0.5, 0.7, 0.4, 0.3, 0.6, 0.0), Move(4, 1.0, 0.2, 0.9, 0.0, 1.0, 0.0)), 2.0, 1, (1.0, 2.0)
+    )
 
     def predict(x: Tensor, time: int) -> Tensor:
         return x.sin() if time == 9 else x.square()
@@ -145,9 +155,73 @@ def test_through_the_last_step_only_the_last_network_counts() -> None:
     assert slopes[False] == pytest.approx(2 * outer * (0.3 + 0.6 * (0.7 + 0.4 * 0.5 * math.cos(0.5 * x_0))))
 
 
+@pytest.mark.parametrize(
+    ("name", "steps", "of"), [("sd", 1, 2), ("sd", 2, 4), ("ancestral", 2, 4), ("sdxl", 1, 2), ("lcm", 2, 2)]
+)
+def test_variations_of_a_picture_are_those_of_diffusers(
+    made: dict[str, tuple[Any, Path]], monkeypatch: pytest.MonkeyPatch, name: str, steps: int, of: int
+) -> None:
+    """A strength of half: their image-to-image takes half of its steps; of consistency models as many as it is told.
+
+    The noise that theirs adds to the picture is the particle's first.
+    """
+    diffusers, _ = pipelines.libraries()
+    pipeline, folder = made[name]
+    kind = {"sdxl": "StableDiffusionXLImg2ImgPipeline", "lcm": "LatentConsistencyModelImg2ImgPipeline"}
+    changing = getattr(diffusers, kind.get(name, "StableDiffusionImg2ImgPipeline"))(**pipeline.components)
+    changing.set_progress_bar_config(disable=True)
+    module = importlib.import_module(type(changing).__module__)
+    model = load_generator(str(folder))
+    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    space = space_of(model, steps=steps).beginning(image, 0.5)
+    noise = space.sample((3,))
+    encoded = pipeline.vae.encode(image).latent_dist.mode() * pipeline.vae.config.scaling_factor
+    assert space.begin is not None and torch.allclose(space.begin, encoded, atol=1e-6)
+    monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: noise[:, 0])
+    fresh = iter(noise.unbind(1)[1:])
+    last = torch.zeros_like(noise[:, 0])
+    for scheduling in ("scheduling_lcm", "scheduling_euler_ancestral_discrete"):
+        place = importlib.import_module(f"diffusers.schedulers.{scheduling}")
+        monkeypatch.setattr(place, "randn_tensor", lambda *_, **__: next(fresh, last))
+    expected = changing(
+        PROMPT,
+        image=encoded,
+        strength=0.5,
+        num_inference_steps=of,
+        guidance_scale=8.5 if name == "lcm" else 0.0,
+        output_type="pt",
+    ).images
+    ours = (model.render(noise, space) / 2 + 0.5).clamp(0, 1)
+    plain = (model.render(noise, space_of(model, steps=steps)) / 2 + 0.5).clamp(0, 1)
+    assert (ours - expected).abs().max() < AS_ROUNDED < 0.01 * (ours - plain).abs().max()
+
+
 def test_times() -> None:
     assert trailing_times(1000, 1) == [999] and trailing_times(1000, 4) == [999, 749, 499, 249]
     assert consistency_times(1000, 50, 1) == [999] and consistency_times(1000, 50, 4) == [999, 759, 499, 259]
+    assert consistency_times(1000, 50, 2, 0.5) == [499, 259]
+    assert consistency_times(1000, 50, 4, 0.01) == [
+        79,
+        59,
+        39,
+        19,
+    ]
+
+
+def test_noise_is_added_as_much_as_belongs_to_the_time() -> None:
+    """At time t a picture is sqrt(alpha_bar) of itself and sqrt(1 - alpha_bar) of noise; Euler's x is that over the
+    first. SD-Turbo's four times are those at which strengths of 1, .75, .5, .25 begin."""
+    betas = {"num_train_timesteps": 1000, **pipelines.BETAS, "prediction_type": "epsilon"}
+    euler = {"_class_name": "EulerDiscreteScheduler", **betas}
+    lcm = {"_class_name": "LCMScheduler", **betas, "original_inference_steps": 50, "timestep_scaling": 10.0}
+    for strength, time in ((1.0, 999), (0.75, 749), (0.5, 499), (0.25, 249)):
+        kept = float(alpha_bars(euler)[time])
+        course = denoising(euler, 1, strength)
+        assert course.moves[0].time == time
+        assert course.mixed == pytest.approx((1.0, math.sqrt((1 - kept) / kept)))
+    course = denoising(lcm, 1, 0.5)
+    kept = float(alpha_bars(lcm)[course.moves[0].time])
+    assert course.mixed == pytest.approx((math.sqrt(kept), math.sqrt(1 - kept)))
 
 
 def test_alpha_bars_fall_from_one() -> None:

@@ -18,7 +18,7 @@ from engine.pictures.picture_files import Picture, resized
 from engine.settings import EDIT_METHODS, OF_THE_MODEL, EditSettings, FlowSettings, InpaintSettings
 from engine.tasks import editing, inversion, styleclip
 from engine.tasks import inpainting as inpainting_task
-from engine.tasks.canvas import Canvas
+from engine.tasks.canvas import KNOWN_ALONE, PROMPT_WEIGHT, Canvas
 from engine.tasks.inpainting import InvertedInpainting
 from engine.tasks.inversion import Start, start_from_latents
 from tests.engine.toys import scores_of, text_of
@@ -542,9 +542,9 @@ def test_the_known_pixels_weigh_as_the_settings_say_and_more_where_nothing_else_
     models: tuple[GeneratorModel, PromptModel],
 ) -> None:
     worded, *_ = inpainting(models, replace(INPAINT, prompt="a smile", known_weight=0.5))
-    assert conditions_of(worded) == [("known pixels", 0.5), ("text", inpainting_task.PROMPT_WEIGHT)]
+    assert conditions_of(worded) == [("known pixels", 0.5), ("text", PROMPT_WEIGHT)]
     silent, *_ = inpainting(models, replace(INPAINT, known_weight=0.5))
-    assert conditions_of(silent) == [("known pixels", 0.5 * inpainting_task.KNOWN_ALONE)]
+    assert conditions_of(silent) == [("known pixels", 0.5 * KNOWN_ALONE)]
     (known, _), (text, _) = worded.problem.conditions
     assert torch.equal(known.target, worded.begin.target)  # type: ignore[attr-defined]
     alpha = torch.from_numpy(masks.feather_mask(hole((16, 16)), INPAINT.feather))
