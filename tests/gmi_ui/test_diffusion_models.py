@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gradio as gr
+import numpy as np
 import pytest
 import torch
 
@@ -11,18 +13,25 @@ from engine.models import store
 from engine.models.downloads import Patience
 from engine.models.loading import load_generator, load_prompt_model
 from engine.models.table import list_models
-from engine.settings import GenerateSettings
+from engine.pictures.masks import encode_mask
+from engine.pictures.picture_files import Picture, encode_picture
+from engine.settings import GenerateSettings, InpaintSettings
 from gmi_ui.controls import DIFFUSION_FIELDS
 from gmi_ui.models.library import Library, Transfer
 from gmi_ui.models.models import Loaders, Models, engine_loaders
-from gmi_ui.runs.run import OURS
+from gmi_ui.opening import Opening
+from gmi_ui.runs.run import BASELINE, OURS
+from gmi_ui.runs.work import Phase
 from gmi_ui.services import Services
+from gmi_ui.tabs.common import Page
+from gmi_ui.tabs.inpaint import InpaintLayout, InpaintWiring
 from tests.engine import pipelines
 from tests.engine.models.hub import row_of, serving
 from tests.engine.tiny import write_assets
 from tests.gmi_ui.models.test_library import end_of
 from tests.gmi_ui.test_frames import frame_of
 from tests.gmi_ui.test_switching import Tab, made
+from tests.gmi_ui.waiting import wait_for_end
 
 PROMPT = "a red hat"
 
@@ -146,3 +155,33 @@ def test_a_saved_picture_brings_all_of_it_back(services: Services, opened: str) 
     again["prompt"] = PROMPT
     second = again.run()
     assert torch.equal(second.moment.sides[OURS].step.images, run.moment.sides[OURS].step.images)
+
+
+def test_inpaint_runs_it_without_a_search(services: Services, opened: str) -> None:
+    """As beside every generator the same seeds without repulsion; what is kept stays bit for bit."""
+    session = services.sessions.get("ab" * 16, "inpaint")
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)
+    mask = np.zeros((32, 40), bool)
+    mask[:, :20] = True
+    session.workspace.add(Picture(pixels, "mine.png"), "mine.png", mask=encode_mask(mask))
+    with gr.Blocks() as blocks:
+        wiring = InpaintWiring(Page(blocks, services, gr.Textbox(), gr.HTML()), InpaintLayout(services))
+        wiring.connect()
+    values = {"n": 2, "model": opened, "prompt": PROMPT, "flow": {"steps": 2}, "prompt_model": "clip-mini"}
+    changes = wiring.choose_model("ab" * 16, opened)
+    assert changes[wiring._control("known_weight")]["visible"]
+    run = wiring.new_run(session, InpaintSettings.from_dict(values))
+    services.start(session, run)
+    wait_for_end(run)
+    assert run.moment.phase is Phase.DONE, run.moment.notice
+    assert set(run.moment.sides) == {OURS, BASELINE}
+    assert session.workspace.versions[0].inversion is None
+    result = run.tasks[OURS].picture(run.moment.sides[OURS].step, 1).pixels
+    assert np.array_equal(result[:, 20:], pixels[:, 20:]) and (result[:, :20] != pixels[:, :20]).any()
+
+
+def test_no_search_begins_when_a_picture_is_opened_for_it(services: Services, opened: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.png"
+    path.write_bytes(encode_picture(Picture(np.zeros((32, 40, 3), np.uint8))))
+    session = services.sessions.get("ab" * 16, "inpaint")
+    assert Opening(services, "inpaint").file(session, str(path), opened, "clip-mini").inversion is None

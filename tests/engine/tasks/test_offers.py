@@ -14,9 +14,9 @@ def test_each_task_says_what_to_expect_and_what_else_to_try() -> None:
 
 
 def test_only_models_that_can_do_it_are_offered() -> None:
-    """One for each kind of pictures, all of a family that finds pictures in its latent space."""
+    """One for each kind of pictures; any of them is what diffusion models draw."""
     offered = to_be_fetched("inpaint")
     assert {"faces", "dogs", "cars", "cats", "churches", "horses"} <= offered.keys()
     assert not any(shown[0].isdigit() for shown in offered)
-    assert {public_model(name).family for name in offered.values()} == {"stylegan2"}
+    assert {public_model(name).family for name in offered.values()} == {"stylegan2", "one_step_diffusion"}
     assert offered["faces"] == "e4e-ffhq" and to_be_fetched("nothing") == {}
