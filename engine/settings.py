@@ -44,6 +44,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "width": (0, 2048),
     "height": (0, 2048),
     "start_strength": (0.1, 1.0),
+    "reward_weight": (0.0, 100.0),
     "candidates": (1, 1024),
     "strength": (-3.0, 3.0),
     "disentanglement": (0.0, 0.6),
@@ -524,6 +525,8 @@ _GENERATE_CHECKS: dict[str, Check] = _RUN_CHECKS | {
     "height": _whole_number,
     "start_from": _hash_or_nothing,
     "start_strength": _number,
+    "reward_model": _text_or_nothing,
+    "reward_weight": _number,
     "start": _optional(_numbers),
     "spread": _number,
     "classes": _texts,
@@ -665,6 +668,10 @@ class GenerateSettings(RunSettings):
     # time at which the steps then begin: at 1 nearly nothing of the picture is left.
     start_from: str = ""
     start_strength: float = 0.75
+    # A second prompt model that judges by the words as well, such as one that was fitted to what people prefer; empty:
+    # none. Its weight is relative to that of the words; it counts its own logits.
+    reward_model: str = ""
+    reward_weight: float = 1.0
     # Real examples that attract: none, OF_THE_MODEL, or the content hash of a person's own pictures. Without a prompt
     # the model's are meant where none is named, as far as it has some.
     towards: str = ""

@@ -45,6 +45,7 @@ SLIDER_RANGE = {
     "detail_steps": (0, 300),
     "codebook": (0.0, 20.0),
     "cutouts": (0, 32),
+    "reward_weight": (0.0, 5.0),
     "candidates": (1, 256),
     "spread": (0.05, 1.0),  # at 0 all begin at the same place, and stay equal
     "data_weight": (0.0, 3.0),
@@ -269,6 +270,8 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
         ),
         Control("width", "Width", "Pixels; 0: as large as the model draws.", slider(8)),
         Control("height", "Height", "Pixels; 0: as large as the model draws.", slider(8)),
+        Control("reward_model", "Second prompt model", "Judges the pictures by the same words, too.", dropdown()),
+        Control("reward_weight", "How much it counts", "Beside the first, which counts 1.", slider(0.05)),
         Control("space", "What moves", "The latents behind a picture.", dropdown()),
         Control(
             "towards",
@@ -337,6 +340,7 @@ class Panel:
             "preset": [(PRESET_NAMES.get(name, name), name) for name in PRESETS],
             "model": [(name, name) for name in dict.fromkeys([defaults.model, *models])],
             "prompt_model": [(name, name) for name in dict.fromkeys([defaults.prompt_model, *prompt_models])],
+            "reward_model": reward_choices([(name, name) for name in prompt_models]),
             "method": [(label, name) for name, label in editing.METHODS.items()],
             "baseline": [(label, name) for name, label in BASELINES.get(defaults.task, {}).items()],
             "domain": [(name, name) for name in domains] or [("The model's first", "")],
@@ -563,6 +567,10 @@ def class_choices(names: Sequence[str], similarities: Mapping[str, float] | None
     """The classes to choose from; the similarity of each to the prompt beside it, where known."""
     told = {name: f"{name}  {similarities[name]:.2f}" if similarities else name for name in names}
     return [("Found from the prompt", AUTO), *((told[name], name) for name in names)]
+
+
+def reward_choices(prompt_models: Choices) -> Choices:
+    return [("None", ""), *prompt_models]
 
 
 def space_choices(names: Sequence[str]) -> Choices:

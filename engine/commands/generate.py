@@ -18,6 +18,7 @@ from engine.commands.shared import (
     load_models,
     read_shown,
     read_towards,
+    reward_of,
     run_tasks,
     warn_of_cut_words,
     warn_of_doubts,
@@ -138,6 +139,17 @@ def add_generate_options(parser: argparse.ArgumentParser) -> None:
         help="pictures, or folders of them, that the results are to be like; --towards-weight says how much",
     )
     add_model_options(parser, prompt_model=None)
+    parser.add_argument(
+        "--reward-model",
+        default="",
+        help="a second prompt model that judges the pictures by the same words, such as HPS v2: as --prompt-model",
+    )
+    parser.add_argument(
+        "--reward-weight",
+        type=float,
+        default=default.reward_weight,
+        help="how much it counts beside the first, which counts 1 (%(default)s)",
+    )
 
 
 def settings_of(options: argparse.Namespace) -> GenerateSettings:
@@ -166,6 +178,8 @@ def settings_of(options: argparse.Namespace) -> GenerateSettings:
         width=options.width,
         height=options.height,
         start_strength=options.strength,
+        reward_model=options.reward_model,
+        reward_weight=options.reward_weight,
     )
     settings = replace(settings.with_preset(options.preset), flow=family.flow(options.preset))
     chosen = {name: getattr(options, name) for name in FLOW_OPTIONS if getattr(options, name) is not None}
@@ -290,7 +304,8 @@ def run_one(
 
     warn_of_cut_words(settings.prompt, models)
     warn_of_doubts(settings.prompt, models)
-    ours = tasks.generate(settings, *models, **given._asdict(), watch=show_search())
+    reward = reward_of(settings, models)
+    ours = tasks.generate(settings, *models, **given._asdict(), reward=reward, watch=show_search())
     if ours.aim:
         print(f"note: {ours.aim}", file=sys.stderr)
     sides = {"ours": ours} | ({"baseline": ours.baseline()} if settings.baseline else {})

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -168,7 +168,22 @@ def load_models(options: argparse.Namespace) -> Models:
 
 def hashes(settings: RunSettings, models: Models) -> Mapping[str, str]:
     """The sha256 of each model's file by name."""
-    return {settings.model: models.generator.sha256, settings.prompt_model: models.prompt_model.sha256}
+    found = {settings.model: models.generator.sha256, settings.prompt_model: models.prompt_model.sha256}
+    reward = reward_of(settings, models)
+    return found if reward is None else {**found, reward.name: reward.sha256}
+
+
+def reward_of(settings: RunSettings, models: Models) -> "PromptModel | None":
+    """The second prompt model that settings name, on the device of the first. Raises ModelError."""
+    named = settings.reward_model if isinstance(settings, GenerateSettings) and settings.prompt else ""
+    return _loaded_reward(named, str(models.prompt_model.mean.device)) if named else None
+
+
+@lru_cache(maxsize=1)
+def _loaded_reward(name: str, device: str) -> "PromptModel":
+    from engine.models.loading import load_prompt_model
+
+    return load_prompt_model(name, device)
 
 
 def warn_of_cut_words(text: str, models: Models) -> None:

@@ -47,6 +47,7 @@ from engine.tasks.towards import (
 )
 
 CANDIDATES_AT_ONCE = 32
+REWARD = "reward"
 START_MISSING = (
     "start_from: the picture that this run begins at is not here. Give the same file again, or leave it out."
 )
@@ -104,7 +105,9 @@ class Generation(Task):
         return f"Without words: {name} has neither discriminator nor examples; {only}."
 
     def progress(self, step: Step) -> Mapping[str, float]:
-        return {} if self.likeness is None else self.likeness.figures(step.features)
+        told = {} if self.likeness is None else self.likeness.figures(step.features)
+        logits = step.log_values.get(REWARD)
+        return told if logits is None else {**told, REWARD: float(logits.mean())}
 
     def stage(self, step: Step) -> CodeStage | None:
         flow = self.settings.flow
@@ -168,14 +171,15 @@ def generate(
     seen: Shown | None = None,
     liked: Shown | None = None,
     picture: Picture | None = None,
+    reward: PromptModelLike | None = None,
     watch: Watch | None = None,
 ) -> Generation:
     """Pictures for a prompt: repulsion in CLIP features, C by CLIP and by the model's own discriminator ("realism").
 
     Without one: C is that realism. examples: a person's own pictures, where the settings name them (`towards`); seen:
     those that the results are to be unlike (`unlike`); liked: those to be like (`like`); picture: the one that they
-    begin at (`start_from`). watch: told how far the search
-    for starts is; may raise to end it. Raises SettingsError where the settings do not fit models and pictures.
+    begin at (`start_from`); reward: the model that the settings name so (`reward_model`). watch: told how far the
+    search for starts is; may raise to end it. Raises SettingsError where the settings do not fit models and pictures.
     """
     space = _space(settings, model, prompt_model, picture)
     seeds = particle_seeds(settings.seed, settings.n)
@@ -184,7 +188,7 @@ def generate(
     apart = shown_features("unlike", settings.unlike, seen, prompt_model, device=device, watch=watch)
     wanted = shown_features("like", settings.like, liked, prompt_model, device=device, watch=watch)
     problem = replace(
-        _problem(settings, space, model, prompt_model),
+        _problem(settings, space, model, prompt_model, reward),
         data=data,
         seen=apart,
         liked=None if wanted is None else References(wanted),
@@ -274,25 +278,47 @@ def _noise_space(
 
 
 def _problem(
-    settings: GenerateSettings, space: LatentSpace, model: GeneratorLike, prompt_model: PromptModelLike
+    settings: GenerateSettings,
+    space: LatentSpace,
+    model: GeneratorLike,
+    prompt_model: PromptModelLike,
+    reward: PromptModelLike | None,
 ) -> Problem:
     text, likelihood = _likelihood(settings, prompt_model) if settings.prompt else (None, None)
     realism = _realism(model, space)
-    condition: Term | None = likelihood or realism
+    conditions: list[tuple[Term, float]] = []
+    if (condition := likelihood or realism) is not None:
+        conditions.append((condition, 1.0))
+    if settings.prompt and settings.reward_model:
+        if reward is None:
+            raise SettingsError(
+                f"reward_model: {settings.reward_model} is named, but not given; give what load_prompt_model makes of "
+                "it as `reward`."
+            )
+        conditions.append((_reward(settings, reward), settings.reward_weight))
     return Problem(
         render=lambda latents: model.render(latents, space, draft=True),
         show=(lambda latents: model.render(latents, space)) if model.draft_resolution else None,
         space=space,
         extractor=prompt_model.image_features,
         text=text,
-        conditions=()
-        if condition is None
-        else (  # each with its weight
-            (condition, 1.0),
-        ),
+        conditions=tuple(conditions),
         realism=None if text is None else realism,
         seed=settings.seed,
         captions=None if text is None else caption_features(prompt_model),
+    )
+
+
+def _reward(settings: GenerateSettings, reward: PromptModelLike) -> TextLikelihood:
+    """What a second prompt model thinks of pictures for the same words, of the same random views."""
+    (text,) = reward.text_features([settings.prompt])
+    return TextLikelihood(
+        reward.image_features,
+        text,
+        logit_scale=reward.logit_scale,
+        cutouts=settings.cutouts,
+        seed=settings.seed,
+        name=REWARD,
     )
 
 

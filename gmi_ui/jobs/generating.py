@@ -26,6 +26,7 @@ DISTANCE = Figure(
 )
 PRECISION = Figure("precision", "Precision", "Share of the pictures that lie among the model's examples (k = 3).")
 RECALL = Figure("recall", "Recall", f"Share of the model's examples that lie among the pictures (k = 3). {OF_FEW}.")
+REWARD = Figure("reward", "Second judge", "Mean logit of the second prompt model for these words. Higher fits better.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,8 @@ class GenerateJob(Job[GenerateSettings]):
     def figures(self, settings: GenerateSettings) -> tuple[Figure, ...]:
         """Without words, how like the model's examples the pictures are, where it has some."""
         figures = super().figures(settings) if settings.prompt else (DISTANCE, PRECISION, RECALL, DIVERSITY)
+        if settings.prompt and settings.reward_model:
+            figures = (*figures, REWARD)
         if not settings.other or settings.other.prompt_model == settings.prompt_model:
             return figures
         told = (figure._replace(help=f"{figure.help} {NOT_COMPARABLE}") for figure in figures if figure != TEXT)
@@ -75,8 +78,9 @@ class GenerateJob(Job[GenerateSettings]):
             started = time.perf_counter()
             given: Any = self.examples.get(chosen.towards)
             seen, liked = self.examples.get(chosen.unlike), self.examples.get(chosen.like)
+            reward = models.prompt_model(chosen.reward_model) if chosen.reward_model and chosen.prompt else None
             prepared[name] = tasks.generate(
-                chosen, generator, prompt_model, examples=given, seen=seen, liked=liked, watch=watch
+                chosen, generator, prompt_model, examples=given, seen=seen, liked=liked, reward=reward, watch=watch
             )
             models.step_times.searched(chosen, time.perf_counter() - started)
         if settings.is_compared and not settings.beside:

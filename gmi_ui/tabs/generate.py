@@ -169,7 +169,7 @@ class GenerateLayout:
             "Unlike pictures of yours", file_count="multiple", size="sm", elem_id="unlike-pictures"
         )
         with gr.Accordion("Preset and prompt model", open=False):
-            for field in ("preset", "prompt_model", "space"):
+            for field in ("preset", "prompt_model", "reward_model", "reward_weight", "space"):
                 show(field)
         self.plotting = plot_form()
         self.restore = gr.UploadButton(

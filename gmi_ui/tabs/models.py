@@ -9,7 +9,7 @@ from engine.errors import ModelError
 from gmi_ui.components.model_library import model_library
 from gmi_ui.components.model_library.functions import library_functions
 from gmi_ui.components.particle_grid import wake
-from gmi_ui.controls import BASELINE, NOTHING, Panel
+from gmi_ui.controls import BASELINE, NOTHING, Choices, Panel, reward_choices
 from gmi_ui.models.models import Models
 from gmi_ui.notices import NotPossibleError
 from gmi_ui.tabs.common import KEEP_JS, SETTLED_JS, Changes, Page, listen
@@ -102,20 +102,25 @@ class ModelsLayout:
         return changes
 
 
+MENUS = ("model", "beside", "prompt_model", "reward_model")
+
+
 def menus_of(panel: Panel) -> list[Any]:
     """A panel's menus of models."""
-    return [panel.components[field] for field in ("model", "beside", "prompt_model") if field in panel.components]
+    return [panel.components[field] for field in MENUS if field in panel.components]
 
 
 def menu_changes(panel: Panel, models: Models) -> Changes:
     """The choices of a panel's menus."""
     generators, prompt_models = models.choices(task=panel.task), models.choices("prompt")
     changes: Changes = {}
-    for field in ("model", "beside", "prompt_model"):
+    for field in MENUS:
         component: Any = panel.components.get(field)
         if component is None:
             continue
-        choices = prompt_models if field == "prompt_model" else generators
+        choices: Choices = prompt_models if field == "prompt_model" else generators
+        if field == "reward_model":
+            choices = reward_choices(prompt_models)
         if field == "beside":
             fixed = [choice for choice in component.choices if choice[1] in (BASELINE, NOTHING)]
             choices = [*fixed, *((f"Another model: {label}", name) for label, name in generators)]

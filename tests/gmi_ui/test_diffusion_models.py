@@ -185,3 +185,19 @@ def test_no_search_begins_when_a_picture_is_opened_for_it(services: Services, op
     path.write_bytes(encode_picture(Picture(np.zeros((32, 40, 3), np.uint8))))
     session = services.sessions.get("ab" * 16, "inpaint")
     assert Opening(services, "inpaint").file(session, str(path), opened, "clip-mini").inversion is None
+
+
+def test_a_second_prompt_model_judges_too(services: Services, opened: str) -> None:
+    tab = Tab(services)
+    tab["prompt"], tab["n"] = PROMPT, 1
+    tab.choose(opened)
+    assert tab.visible["cutouts"]
+    tab["steps"], tab["reward_model"], tab["reward_weight"], tab["cutouts"] = 2, "clip-mini", 0.5, 2
+    run = tab.run()
+    chosen = made(run)
+    assert (chosen.reward_model, chosen.reward_weight, chosen.cutouts) == ("clip-mini", 0.5, 2)
+    assert "reward" in [figure.key for figure in run.figures]
+    ours = run.moment.sides[OURS]
+    assert len(ours.curves["reward"]) == 3
+    assert ours.curves["reward"][-1] == pytest.approx(float(ours.step.log_values["reward"].mean()))
+    assert GenerateSettings.from_dict(chosen.to_dict()) == chosen
