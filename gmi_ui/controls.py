@@ -66,7 +66,7 @@ CODE_ORDERS = {"rows": "Row by row", "centre": "From the centre", "random": "Ran
 FLOW_FIELDS = ("steps", "step_size", "diversity")  # what a preset sets
 TOWARDS_FIELDS = ("data_weight",)
 CODE_FIELDS = ("detail_steps", "code_order", "codebook")
-DIFFUSION_FIELDS = ("denoising_steps", "gradient_steps", "width", "height")
+DIFFUSION_FIELDS = ("denoising_steps", "gradient_steps", "width", "height", "start_strength")
 OF_THE_FLOW = (*FLOW_FIELDS, *CODE_FIELDS, *TOWARDS_FIELDS)
 AUTO = "auto"  # the choice of classes that leaves them to the prompt
 BASELINE, NOTHING = "baseline", "none"  # choices of what runs beside, other than a model
@@ -270,6 +270,12 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
         ),
         Control("width", "Width", "Pixels; 0: as large as the model draws.", slider(8)),
         Control("height", "Height", "Pixels; 0: as large as the model draws.", slider(8)),
+        Control(
+            "start_strength",
+            "Noise added to the picture",
+            "Of runs that start from one; at 1 next to nothing of it is left.",
+            slider(0.05),
+        ),
         Control("reward_model", "Second prompt model", "Judges the pictures by the same words, too.", dropdown()),
         Control("reward_weight", "How much it counts", "Beside the first, which counts 1.", slider(0.05)),
         Control("space", "What moves", "The latents behind a picture.", dropdown()),

@@ -210,7 +210,9 @@ def bring_back(services: Services, session: Session) -> None:
     session.arrival = Arrival(left.settings)
     keep_references(services, left.settings, left.extra)
     sides = (left.settings, left.settings.other)
-    named = {getattr(side, name, "") for side in sides for name in ("towards", "references", "unlike", "like")}
+    named = {
+        getattr(side, name, "") for side in sides for name in ("towards", "references", "unlike", "like", "start_from")
+    }
     examples = {sha256: services.examples.find(sha256) for sha256 in named - {"", OF_THE_MODEL}}
     if None in examples.values():
         session.say(Notice(PICTURES_MISSING, "warning"))

@@ -203,7 +203,7 @@ FAMILY = Family(
         "tokenizer_2": Network(_words, keeps_types=True),
     },
     assemble=assemble,
-    choices=("cutouts", "denoising_steps", "gradient_steps", "width", "height"),
+    choices=("cutouts", "denoising_steps", "gradient_steps", "width", "height", "start_strength"),
     # Of ReNO's steps: a gradient of length .1 times 5 with a momentum of .9 goes 5 in latents of length 128. A chunk of
     # one particle bounds the memory. Neither was measured with the weights of a public model.
     tuned={"step_size": 0.04, "chunk": 1},

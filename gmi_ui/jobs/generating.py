@@ -31,7 +31,8 @@ REWARD = Figure("reward", "Second judge", "Mean logit of the second prompt model
 
 @dataclass(frozen=True, eq=False)
 class GenerateJob(Job[GenerateSettings]):
-    """Pictures for a prompt. examples: pictures to go towards, to be like or unlike, by the hash that settings name."""
+    """Pictures for a prompt. examples: pictures to go towards, to be like, unlike or to start from, by the hash that
+    settings name them by."""
 
     examples: Mapping[str, "Shown"] = field(default_factory=dict)
     has_marks = True
@@ -78,9 +79,11 @@ class GenerateJob(Job[GenerateSettings]):
             started = time.perf_counter()
             given: Any = self.examples.get(chosen.towards)
             seen, liked = self.examples.get(chosen.unlike), self.examples.get(chosen.like)
+            begun: Any = self.examples.get(chosen.start_from)
             reward = models.prompt_model(chosen.reward_model) if chosen.reward_model and chosen.prompt else None
+            shown: Any = {"seen": seen, "liked": liked, "picture": None if begun is None else begun.pictures[0]}
             prepared[name] = tasks.generate(
-                chosen, generator, prompt_model, examples=given, seen=seen, liked=liked, reward=reward, watch=watch
+                chosen, generator, prompt_model, examples=given, reward=reward, watch=watch, **shown
             )
             models.step_times.searched(chosen, time.perf_counter() - started)
         if settings.is_compared and not settings.beside:

@@ -57,6 +57,8 @@ MISSING_EXAMPLES = {
     "pictures like these”.",
     "like": "It was to be like pictures that are not here any more: press “Forget them” for a run without them.",
     "unlike": "It was to be unlike pictures that are not here any more: press “Forget them” for a run without them.",
+    "start_from": "It started from a picture that is not here any more: choose it again under “Start from a picture”, "
+    "or press “Forget them” for a run without it.",
     "references": "It took the style of pictures of your own, which are not here: choose the same files again with "
     "“Choose pictures for their style”.",
 }

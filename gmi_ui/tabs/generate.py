@@ -13,6 +13,7 @@ from gradio.components import Component
 from engine.bulk.plot import BaseOf, Cell
 from engine.errors import ModelError
 from engine.families import find_family
+from engine.families.declaration import Family
 from engine.settings import GenerateSettings, MarkName, Pin, RunSettings, SettingsError
 from gmi_ui.components.particle_grid import GridTexts, particle_grid, wake
 from gmi_ui.components.plot import plot_view
@@ -52,7 +53,17 @@ from gmi_ui.runs.run import OURS, Run
 from gmi_ui.server_functions import grid_functions
 from gmi_ui.services import Services
 from gmi_ui.sessions import Session, seen_of
-from gmi_ui.tabs.common import Changes, Page, Wiring, merged, prompt_hint, seed_row, towards_choice, while_typing
+from gmi_ui.tabs.common import (
+    MISSING_EXAMPLES,
+    Changes,
+    Page,
+    Wiring,
+    merged,
+    prompt_hint,
+    seed_row,
+    towards_choice,
+    while_typing,
+)
 from gmi_ui.tabs.plot_form import plot_form
 
 if TYPE_CHECKING:
@@ -168,6 +179,9 @@ class GenerateLayout:
         self.unwanted = gr.UploadButton(
             "Unlike pictures of yours", file_count="multiple", size="sm", elem_id="unlike-pictures"
         )
+        self.begin = gr.UploadButton(
+            "Start from a picture", size="sm", elem_id="start-from-picture", visible=is_begun(find_family(""))
+        )
         with gr.Accordion("Preset and prompt model", open=False):
             for field in ("preset", "prompt_model", "reward_model", "reward_weight", "space"):
                 show(field)
@@ -189,7 +203,9 @@ class GenerateLayout:
         changes[self.panel.components["steps"]] |= STEPS_TEXTS[entry.family.has_stages]
         changes[self.classes] = gr.update(visible=is_shown("classes", entry.family))
         changes[self.kept] = gr.update(visible=settings.start is not None)
-        changes[self.unlike] = gr.update(visible=bool(settings.unlike or settings.like or settings.pinned))
+        changes[self.begin] = gr.update(visible=is_begun(entry.family))
+        named = settings.unlike or settings.like or settings.pinned or settings.start_from
+        changes[self.unlike] = gr.update(visible=bool(named))
         changes[self.seen] = gr.update(value=f"<p>{html.escape(marked_text(settings, self._count))}</p>")
         return changes
 
@@ -214,6 +230,8 @@ class GenerateWiring(Wiring):
         given = [self._token, layout.unwanted, self._control(REST)]
         told = [self._control(REST), layout.unlike, layout.seen, layout.grid]
         self._on(layout.unwanted.upload, self.give_unwanted, inputs=given, outputs=told, preprocess=True)
+        begun = [self._token, layout.begin, self._control(REST)]
+        self._on(layout.begin.upload, self.begin_at, inputs=begun, outputs=told, preprocess=True)
         load = self._page.blocks.load
         arrival = self._on(load, None, outputs=self._token, js="() => window.studio.token")
         self._attach_on(arrival.then)
@@ -254,7 +272,7 @@ class GenerateWiring(Wiring):
     def _shown(self) -> list[Component]:
         layout = self._layout
         more = [layout.kept, layout.unlike, layout.seen, layout.classes, layout.found, layout.take, layout.bar]
-        return [*super()._shown, *more]
+        return [*super()._shown, *more, layout.begin]
 
     # --- the settings of one model, and of another beside it
 
@@ -334,12 +352,16 @@ class GenerateWiring(Wiring):
 
         models = self._services.models
         for chosen in filter(None, (settings, settings.beside)):
+            if chosen.start_from and self._services.examples.find(chosen.start_from) is None:
+                raise SettingsError(MISSING_EXAMPLES["start_from"])
             if not self._entry(chosen.model).family.has_own_choices:
                 continue
             try:
                 generator, prompt_model = models.generator(chosen.model), models.prompt_model(chosen.prompt_model)
                 sets = self._services.examples
                 shown: Any = {"seen": sets.find(chosen.unlike), "liked": sets.find(chosen.like)}
+                if (begun := sets.pictures(chosen.start_from)) is not None:
+                    shown["picture"] = begun.pictures[0]
                 tasks.check(chosen, generator, prompt_model, examples=sets.pictures(chosen.towards), **shown)
             except SettingsError as error:
                 whose = "" if chosen is settings else f"{shown_name(chosen.model)}: "
@@ -586,6 +608,21 @@ class GenerateWiring(Wiring):
             return {layout.grid: wake()}
         return {**self._marked(settings), layout.grid: wake()}
 
+    def begin_at(self, token: str, path: str | None, rest_text: str | None) -> Changes:
+        """The picture that the next runs start from, in the place of the one before."""
+        from engine.pictures.examples import Examples
+        from engine.pictures.picture_files import read_picture
+
+        session, layout = self._session(token), self._layout
+        try:
+            rest: Any = rest_of({REST: rest_text}, DEFAULTS)
+            picture = read_picture(Path(path or ""))
+            self._services.examples.add(Examples((picture,), picture.sha256))
+        except (ValueError, OSError) as error:
+            session.say(explain(error))
+            return {layout.grid: wake()}
+        return {**self._marked(replace(rest, start_from=picture.sha256)), layout.grid: wake()}
+
     def take_field(self, session: Session, page: KeptByPage, name: str, value: Any) -> Changes:
         """Pictures that runs are to be like or unlike, from History, join those that the controls name already."""
         if name not in ("like", "unlike"):
@@ -649,9 +686,11 @@ class GenerateWiring(Wiring):
         return base_of
 
     def forget_seen(self, values: Mapping[Component, Any]) -> tuple[str, Any]:
-        """The next run may be like any picture, and none stays."""
+        """The next run may be like any picture, and starts from none; none stays."""
         rest: Any = rest_of(self._layout.panel.named(values), DEFAULTS)
-        return json.dumps(replace(rest, unlike="", like="", pinned=()).to_dict()), gr.update(visible=False)
+        return json.dumps(replace(rest, unlike="", like="", pinned=(), start_from="").to_dict()), gr.update(
+            visible=False
+        )
 
     def _check_shown(self, settings: GenerateSettings) -> "dict[str, Shown]":
         """The pictures that a run is to be like or unlike, by their hash. Raises SettingsError where they are gone."""
@@ -664,7 +703,8 @@ class GenerateWiring(Wiring):
             check_shown(name, named, shown)
             if shown is not None:
                 found[named] = shown
-        return found
+        begun = self._services.examples.find(settings.start_from)
+        return found if begun is None else {**found, settings.start_from: begun}
 
     def _of_picture(self, session: Session, run: Run, side: str, values: Mapping[Component, Any]) -> GenerateSettings:
         """The controls, where they say what a seed or a latent means as they were for that picture.
@@ -695,11 +735,19 @@ def pins_of(run: Run, places: Sequence[int]) -> tuple[Pin, ...]:
     return tuple(Pin.of(at, particles.seeds[at], particles.latents[at].flatten().tolist()) for at in places)
 
 
+def is_begun(family: Family) -> bool:
+    """Whether a family's runs can start from a picture."""
+    return "start_strength" in family.choices
+
+
 def marked_text(settings: GenerateSettings, count: Callable[[str], int | None]) -> str:
     """What is said of the pictures that a run is to be like or unlike, and of those that stay."""
     said = [shown_text(name.title(), count(named)) for name in ("unlike", "like") if (named := getattr(settings, name))]
     if settings.like:
         said.append("How much those count is set below “Towards pictures like these”.")
+    if settings.start_from:
+        is_here = count(settings.start_from) is not None
+        said.append(f"Starts from a picture of yours{'' if is_here else ' that is not here any more'}.")
     if settings.pinned:
         places = ", ".join(str(pin.place + 1) for pin in settings.pinned)
         said.append(f"Pinned: {places}.")

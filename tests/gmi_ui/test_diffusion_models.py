@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import gradio as gr
@@ -16,7 +17,7 @@ from engine.models.table import list_models
 from engine.pictures.masks import encode_mask
 from engine.pictures.picture_files import Picture, encode_picture
 from engine.settings import GenerateSettings, InpaintSettings
-from gmi_ui.controls import DIFFUSION_FIELDS
+from gmi_ui.controls import DIFFUSION_FIELDS, REST
 from gmi_ui.models.library import Library, Transfer
 from gmi_ui.models.models import Loaders, Models, engine_loaders
 from gmi_ui.opening import Opening
@@ -201,3 +202,29 @@ def test_a_second_prompt_model_judges_too(services: Services, opened: str) -> No
     assert len(ours.curves["reward"]) == 3
     assert ours.curves["reward"][-1] == pytest.approx(float(ours.step.log_values["reward"].mean()))
     assert GenerateSettings.from_dict(chosen.to_dict()) == chosen
+
+
+def test_a_run_starts_from_a_picture(services: Services, opened: str, tmp_path: Path) -> None:
+    """Chosen on the page, of its proportions; forgotten again; and gone, which is told before a run."""
+    path = tmp_path / "mine.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 60, 3), dtype=np.uint8)
+    path.write_bytes(encode_picture(Picture(pixels)))
+    tab = Tab(services)
+    tab["prompt"], tab["n"] = PROMPT, 1
+    changes = tab.choose(opened)
+    wiring, layout = tab.wiring, tab.layout
+    assert changes[layout.begin]["visible"] and tab.visible["start_strength"]
+    changes = wiring.begin_at(tab.session.token, str(path), tab[REST])
+    assert "Starts from a picture of yours." in changes[layout.seen]["value"]
+    tab.take(changes)
+    tab["steps"], tab["start_strength"] = 1, 0.5
+    run = tab.run()
+    chosen = made(run)
+    assert (chosen.start_from, chosen.start_strength) == (Picture(pixels).sha256, 0.5)
+    assert run.moment.sides[OURS].step.images.shape == (1, 3, 12, 24)
+    tab["start_strength"] = 1.0
+    assert not torch.equal(tab.run().moment.sides[OURS].step.images, run.moment.sides[OURS].step.images)
+    forgotten, _ = wiring.forget_seen(tab.values)
+    assert GenerateSettings.from_dict(json.loads(forgotten)).start_from == ""
+    services.examples._sets.clear()
+    assert "choose it again under “Start from a picture”" in tab.refuse()
