@@ -63,7 +63,8 @@ def fetch_folder(
             )
             done += (place / file.name).stat().st_size
         hashes[file.name] = found
-    report(files[-1][0], Progress(done, done, 0.0))
+    if done != total:  # of files whose size the server did not say
+        report(files[-1][0], Progress(done, done, 0.0))
     return hashes
 
 

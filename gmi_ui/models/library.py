@@ -422,6 +422,8 @@ def _size_on_disk(row: ModelRow) -> int:
     own = next((model.bytes for model in store.own_models() if model.name == row.name), None)
     if own is not None:
         return own
+    if (entry := store.find_installed(row.name)) is not None:
+        return entry.bytes  # of a folder of parts with those in the parts' own
     return sum(file.stat().st_size for file in row.folder.glob("*") if file.is_file())
 
 

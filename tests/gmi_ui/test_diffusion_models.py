@@ -99,6 +99,7 @@ def test_a_pipeline_is_fetched_with_one_bar(
     pipelines.keep_words_in_two_files(tmp_path / "served")
     with serving(tmp_path / "served") as hub:
         row = row_of(hub)
+        row_name = row.name
         monkeypatch.setattr(store, "PUBLIC_MODELS", (row,))
         library = Library(services.models, public=(row,))
         library.patience = Patience(stall=2, tries=1, first_wait=0.01)
@@ -117,6 +118,9 @@ def test_a_pipeline_is_fetched_with_one_bar(
     told = [share for share in shares if share]
     assert told == sorted(told) and 0.3 < told[0] < 1 and told[-1] == 1
     assert ("tiny-turbo", "tiny-turbo") in services.models.choices(task="generate")
+    here = next(row for row in library.state()["here"] if row["name"] == row_name)
+    weights = (tmp_path / "served").rglob("*.safetensors")
+    assert here["size"] > sum(file.stat().st_size for file in weights), "of all parts"
 
 
 def test_generate_runs_it_with_the_controls_of_its_own(services: Services, opened: str) -> None:
