@@ -286,33 +286,39 @@ def _problem(
 ) -> Problem:
     text, likelihood = _likelihood(settings, prompt_model) if settings.prompt else (None, None)
     realism = _realism(model, space)
-    conditions: list[tuple[Term, float]] = []
-    if (condition := likelihood or realism) is not None:
-        conditions.append((condition, 1.0))
-    if settings.prompt and settings.reward_model:
-        if reward is None:
-            raise SettingsError(
-                f"reward_model: {settings.reward_model} is named, but not given; give what load_prompt_model makes of "
-                "it as `reward`."
-            )
-        conditions.append((_reward(settings, reward), settings.reward_weight))
+    condition: Term | None = likelihood or realism
     return Problem(
         render=lambda latents: model.render(latents, space, draft=True),
         show=(lambda latents: model.render(latents, space)) if model.draft_resolution else None,
         space=space,
         extractor=prompt_model.image_features,
         text=text,
-        conditions=tuple(conditions),
+        conditions=()
+        if condition is None
+        else (  # each with its weight
+            (condition, 1.0),
+            *_reward(settings, reward),
+        ),
         realism=None if text is None else realism,
         seed=settings.seed,
         captions=None if text is None else caption_features(prompt_model),
     )
 
 
-def _reward(settings: GenerateSettings, reward: PromptModelLike) -> TextLikelihood:
-    """What a second prompt model thinks of pictures for the same words, of the same random views."""
+def _reward(settings: GenerateSettings, reward: PromptModelLike | None) -> tuple[tuple[Term, float], ...]:
+    """What the second prompt model, if settings name one, thinks of the same random views for the same words.
+
+    Raises SettingsError where it is not given.
+    """
+    if not settings.prompt or not settings.reward_model:
+        return ()
+    if reward is None:
+        raise SettingsError(
+            f"reward_model: {settings.reward_model} is named, but not given; give what load_prompt_model makes of it "
+            "as `reward`."
+        )
     (text,) = reward.text_features([settings.prompt])
-    return TextLikelihood(
+    likelihood = TextLikelihood(
         reward.image_features,
         text,
         logit_scale=reward.logit_scale,
@@ -320,6 +326,7 @@ def _reward(settings: GenerateSettings, reward: PromptModelLike) -> TextLikeliho
         seed=settings.seed,
         name=REWARD,
     )
+    return ((likelihood, settings.reward_weight),)
 
 
 def _realism(model: GeneratorLike, space: LatentSpace) -> Term | None:
