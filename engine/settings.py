@@ -23,6 +23,7 @@ Divergence = Literal["kl", "reverse_kl", "js", "hellinger"]
 CodeOrder = Literal["rows", "centre", "random"]
 MarkName = Literal["like", "unlike", "pin"]
 GradientSteps = Literal["all", "last"]
+Selection = Literal["", "sir", "drs", "mh"]
 EditMethod = Literal["gmi", "clip", "direction", "optimise"]
 EditBaseline = Literal["none", "no repulsion", "direction", "optimise"]
 TranslateMethod = Literal["flow", "plain"]
@@ -46,6 +47,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "start_strength": (0.1, 1.0),
     "reward_weight": (0.0, 100.0),
     "candidates": (1, 1024),
+    "draws": (2, 128),
     "strength": (-3.0, 3.0),
     "disentanglement": (0.0, 0.6),
     "identity": (0.0, 10.0),
@@ -63,6 +65,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "condition_weight": (0.0, 1000.0),
     "realism": (0.0, 100.0),
     "prior": (0.0, 100.0),
+    "transport": (0.0, 100.0),
     "codebook": (0.0, 100.0),
     "detail_steps": (0, 1000),
     "bandwidth": (1e-6, 1e6),
@@ -326,6 +329,8 @@ _FLOW_CHECKS: Mapping[str, Check] = {
     "condition_weight": _number,
     "realism": _number,
     "prior": _number,
+    "transport": _number,
+    "smoothed": _flag,
     "codebook": _number,
     "detail_steps": _whole_number,
     "code_order": _choice(*get_args(CodeOrder)),
@@ -370,6 +375,11 @@ class FlowSettings:
     condition_weight: float = 1.0
     realism: float = 0.0  # weight of the discriminator's logit
     prior: float = 0.0  # weight of the latent prior
+    # Weight of the cost |z - z0| of the way from the start; with it, conditions are divided by their steepest slope
+    # (Tanaka 2019). What has no start to count from, such as an edit, knows no such cost.
+    transport: float = 0.0
+    # Each particle follows the kernel's mean over all, and Adagrad shortens the moves (Liu & Wang 2016).
+    smoothed: bool = False
     estimator: Estimator = "krr"
     bandwidth: Bandwidth | float = "nearest"
     eta: Literal["positive"] | float = "positive"  # ridge of Eq. 4
@@ -475,7 +485,34 @@ PRESETS: Mapping[str, FlowSettings] = {
     "stein": FlowSettings(
         estimator="stein", bandwidth="wide", eta=0.01, conflict_free=False, diversity_gain=OPPOSING_GAIN * 5.0
     ),
+    "krr": FlowSettings(conflict_free=False, diversity_gain=OPPOSING_GAIN * 5.0),
+    # The kernel of A and B convolved with a mollifier as wide as itself, annealed to none (Eq. 3).
+    "kde_smoothed": FlowSettings(
+        estimator="kde", mollifier=1.0, conflict_free=False, diversity_gain=OPPOSING_GAIN * 5.0
+    ),
+    "krr_smoothed": FlowSettings(mollifier=1.0, conflict_free=False, diversity_gain=OPPOSING_GAIN * 5.0),
 }
+
+# Others' samplers as the same update: what a discriminator and the words say, as it is, and nothing of A or B.
+_BY_CONDITION = FlowSettings(
+    step_schedule="constant",
+    diversity=0.0,
+    data_weight=0.0,
+    realism=1.0,
+    conflict_free=False,
+    normalise=False,
+)
+SAMPLERS: Mapping[str, FlowSettings] = {
+    # Descent on |z - z0| - C / k_eff (Tanaka 2019, Algorithm 2).
+    "dot": replace(_BY_CONDITION, steps=20, step_size=0.01, transport=1.0),
+    # Langevin dynamics on the prior's density times exp C (Che et al. 2020), eps = 2 * step_size.
+    "ddls": replace(_BY_CONDITION, steps=100, step_size=0.005, prior=1.0, langevin=1.0),
+    # The gradient flow of KL by C as the log-ratio, gamma = .01 (Ansari et al. 2021).
+    "dgflow": replace(_BY_CONDITION, steps=25, step_size=0.1, langevin=0.01),
+    # Particles that the kernel of their latents keeps apart, towards the same density as DDLS (Liu & Wang 2016).
+    "svgd": replace(_BY_CONDITION, steps=50, step_size=0.03, prior=1.0, smoothed=True),
+}
+GENERATE_PRESETS: Mapping[str, FlowSettings] = {**PRESETS, **SAMPLERS}
 
 
 def adapted(flow: FlowSettings, *, diversity_gain: float | None = None, **changes: Any) -> FlowSettings:
@@ -512,6 +549,7 @@ _RUN_CHECKS: dict[str, Check] = {
     "preset": _choice(*PRESETS),
 }
 _GENERATE_CHECKS: dict[str, Check] = _RUN_CHECKS | {
+    "preset": _choice(*GENERATE_PRESETS),
     "prompt": _text_or_blank,
     "space": _optional(_text),
     "truncation_psi": _number,
@@ -519,6 +557,8 @@ _GENERATE_CHECKS: dict[str, Check] = _RUN_CHECKS | {
     "contrast_prompts": _texts,
     "cutouts": _whole_number,
     "candidates": _whole_number,
+    "choose": _choice(*get_args(Selection)),
+    "draws": _whole_number,
     "denoising_steps": _whole_number,
     "gradient_steps": _choice(*get_args(GradientSteps)),
     "width": _whole_number,
@@ -604,7 +644,7 @@ class RunSettings:
 
     def with_preset(self, name: str) -> Self:
         """The same run with the numerical choices of the preset `name`."""
-        _RUN_CHECKS["preset"]("preset", name)
+        self.checks["preset"]("preset", name)
         return replace(self, preset=name, flow=self.presets[name])
 
     def to_dict(self) -> dict[str, Any]:
@@ -645,6 +685,7 @@ class GenerateSettings(RunSettings):
 
     task: ClassVar[str] = "generate"
     checks: ClassVar[Mapping[str, Check]] = _GENERATE_CHECKS
+    presets: ClassVar[Mapping[str, FlowSettings]] = GENERATE_PRESETS
 
     space: str | None = None  # None: the model's default
     truncation_psi: float = 1.0
@@ -652,6 +693,9 @@ class GenerateSettings(RunSettings):
     contrast_prompts: tuple[str, ...] = ()
     cutouts: int = 0  # augmented views of every picture that the text term judges; 0: the picture itself
     candidates: int = 1  # starts that each particle tries, where latents are codes; it begins with the best fitting one
+    # How a discriminator chooses where the particles begin, and of how many starts for each; empty: it does not.
+    choose: Selection = ""
+    draws: int = 8
     start: tuple[float, ...] | None = None  # a kept latent, flattened: "more like this"
     spread: float = 0.3  # how far from `start` the new particles begin; 0: at it, 1: anywhere
     # Names, for generators that have classes; empty: found from the prompt, all without one.

@@ -9,14 +9,15 @@ from typing import Any, Literal, NamedTuple, get_args
 from engine.bulk.prompts import split_prompts
 from engine.errors import did_you_mean
 from engine.settings import (
+    GENERATE_PRESETS,
     LIMITS,
-    PRESETS,
     CodeOrder,
     Divergence,
     Estimator,
     FlowSettings,
     GenerateSettings,
     Schedule,
+    Selection,
     SettingsError,
     plain,
 )
@@ -48,7 +49,7 @@ PLOTTABLE: Mapping[str, Plottable] = {
     "n": Plottable("Pictures", "whole"),
     "model": Plottable("Model", "names"),
     "prompt_model": Plottable("Prompt model", "names"),
-    "preset": Plottable("Preset", "choice", choices=tuple(PRESETS)),
+    "preset": Plottable("Preset", "choice", choices=tuple(GENERATE_PRESETS)),
     "space": Plottable("What moves", "names"),
     "truncation_psi": Plottable("Truncation", "number"),
     "classes": Plottable("Class", "names"),
@@ -57,6 +58,8 @@ PLOTTABLE: Mapping[str, Plottable] = {
     "reward_model": Plottable("Second prompt model", "names"),
     "reward_weight": Plottable("Weight of the second", "number"),
     "candidates": Plottable("Starts tried", "whole"),
+    "choose": Plottable("Starts chosen by", "choice", choices=tuple(filter(None, get_args(Selection)))),
+    "draws": Plottable("Starts drawn for each", "whole"),
     "spread": Plottable("Distance from the kept picture", "number"),
     "detail_steps": Plottable("Stage 2 steps", "whole", True),
     "code_order": Plottable("Order of the codes", "choice", True, get_args(CodeOrder)),

@@ -28,12 +28,15 @@ from engine.commands.video import Camera
 from engine.families import family_of_folder
 from engine.models.table import family_of, first_settings, list_models
 from engine.settings import (
+    GENERATE_PRESETS,
     LIMITS,
     MOST_AT_ALL,
     CodeOrder,
     CrowdSettings,
+    Divergence,
     FlowSettings,
     GenerateSettings,
+    Selection,
     SettingsError,
 )
 
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from engine.pictures.examples import Examples
     from engine.pictures.picture_files import Picture
 
-FLOW_OPTIONS = ("step_size", "diversity", "codebook", "code_order", "chunk")  # not given: the preset's
+FLOW_OPTIONS = ("step_size", "diversity", "codebook", "code_order", "divergence", "chunk")  # not given: the preset's
 
 
 def add_commands(commands: Any) -> None:
@@ -61,12 +64,12 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a file with one prompt a line, each with its alternatives, in place of PROMPT; -: the standard input",
     )
-    add_run_options(parser, most=MOST_AT_ALL)
+    add_run_options(parser, most=MOST_AT_ALL, presets=GENERATE_PRESETS)
     add_generate_options(parser)
     parser.add_argument(
         "--baseline",
         action="store_true",
-        help="also the same seeds without repulsion, without words as the model alone draws them",
+        help="also the same seeds without repulsion; without words, and of others' samplers, the model alone",
     )
 
 
@@ -92,6 +95,16 @@ def add_generate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--candidates", type=int, metavar="N", help="starts that each particle tries, where latents are codes (512)"
     )
+    parser.add_argument(
+        "--choose",
+        choices=[name for name in get_args(Selection) if name],
+        default=default.choose,
+        help="the discriminator chooses where the pictures begin: sir, resampling; drs, rejection; mh, Markov chains",
+    )
+    parser.add_argument(
+        "--draws", type=int, default=default.draws, metavar="K", help="of how many starts for each (%(default)s)"
+    )
+    parser.add_argument("--divergence", help=f"that the flow descends: {', '.join(get_args(Divergence))} (kl)")
     parser.add_argument(
         "--denoising-steps",
         type=int,
@@ -173,6 +186,8 @@ def settings_of(options: argparse.Namespace) -> GenerateSettings:
         relaxed_classes=options.relaxed_classes,
         cutouts=options.cutouts,
         candidates=settings.candidates if options.candidates is None else options.candidates,
+        choose=options.choose,
+        draws=options.draws,
         denoising_steps=options.denoising_steps,
         gradient_steps=options.gradient_steps,
         width=options.width,

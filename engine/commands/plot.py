@@ -14,7 +14,7 @@ from engine.commands.generate import Given, add_generate_options, run_one
 from engine.commands.shared import Interrupted, Models, RunError, add_run_options, hashes, load_models
 from engine.errors import ModelError
 from engine.pictures.png_files import Pixels
-from engine.settings import GenerateSettings, SettingsError
+from engine.settings import GENERATE_PRESETS, GenerateSettings, SettingsError
 from engine.system import files
 from engine.version import VERSION
 
@@ -35,7 +35,7 @@ def add_commands(commands: Any) -> None:
         metavar="K",
         help=f"the first K pictures of every cell, {MOST_SHOWN} at most (up to {USUALLY_SHOWN})",
     )
-    add_run_options(parser, video=False)
+    add_run_options(parser, video=False, presets=GENERATE_PRESETS)
     add_generate_options(parser)
 
 

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -66,10 +66,16 @@ def add_model_options(parser: argparse.ArgumentParser, *, prompt_model: str | No
     parser.add_argument("--threads", type=int, help="processor threads (all cores but one)")
 
 
-def add_run_options(parser: argparse.ArgumentParser, *, video: bool = True, most: int = int(LIMITS["n"][1])) -> None:
+def add_run_options(
+    parser: argparse.ArgumentParser,
+    *,
+    video: bool = True,
+    most: int = int(LIMITS["n"][1]),
+    presets: Collection[str] = tuple(PRESETS),
+) -> None:
     """How many pictures, from which seed, where to, by which numbers; the numbers not given are the preset's.
 
-    video: whether the command can film its run. most: pictures.
+    video: whether the command can film its run. most: pictures. presets: those that its task has.
     """
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures and run.json")
     parser.add_argument(
@@ -79,7 +85,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, video: bool = True, most
     parser.add_argument(
         "--seed", type=_seed, default=RunSettings.seed, help="picture i is of seed + i; -1: a random one (%(default)s)"
     )
-    parser.add_argument("--preset", default=RunSettings.preset, help=f"{', '.join(PRESETS)} (%(default)s)")
+    parser.add_argument("--preset", default=RunSettings.preset, help=f"{', '.join(presets)} (%(default)s)")
     parser.add_argument(
         "--scale", type=int, choices=SCALES, default=1, help="save the pictures so many times as large (%(default)s)"
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from engine.settings import PRESETS, FlowSettings, adapted
+from engine.settings import PRESETS, SAMPLERS, FlowSettings, adapted
 
 if TYPE_CHECKING:
     import torch
@@ -168,7 +168,9 @@ class Family:
         return bool(self.spaces) or bool(set(self.choices) - {"truncation_psi"}) or self.has_stages
 
     def flow(self, preset: str = "robust") -> FlowSettings:
-        """The numerical choices of a preset, with both stages where there are two."""
+        """The numerical choices of a preset, with both stages where there are two; others' samplers as they are."""
+        if preset in SAMPLERS:
+            return SAMPLERS[preset]
         flow = PRESETS[preset]
         flow = adapted(flow, **self.tuned) if flow.normalise else replace(flow, **self.raw)
         return replace(flow, steps=2 * STAGE_STEPS, detail_steps=STAGE_STEPS) if self.has_stages else flow

@@ -108,5 +108,25 @@ def stein_score(f: Tensor, kernel: Tensor, h: Tensor, eta: Tensor | float, *, an
     return -torch.linalg.solve(_add_to_diagonal(kernel, eta), pushes)
 
 
+def smoothed_score(z: Tensor, score: Tensor) -> Tensor:
+    """1/N sum_j [k(z_j, z_i) score_j + grad_{z_j} k(z_j, z_i)], how SVGD moves particles (Liu & Wang 2016, Eq. 8).
+
+    z: [N, Z]; score: [N, Z], of the density that is wanted; k: the Gaussian kernel with the median bandwidth.
+    """
+    h = kernels.median_bandwidth(kernels.squared_distances(z, z))
+    kernel = kernels.log_kernel(z, z, h).exp()
+    push = 2 / h * (z * kernel.sum(1, keepdim=True) - kernel @ z)
+    return (kernel @ score + push) / len(z)
+
+
+def adagrad(move: Tensor, squares: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The move with each coordinate divided by the root of its mean square so far, and these squares: [N, Z] each.
+
+    As SVGD's authors do it, forgetting a tenth a step; squares: None at the first.
+    """
+    squares = move.square() if squares is None else 0.9 * squares + 0.1 * move.square()
+    return move / (squares.sqrt() + 1e-6), squares
+
+
 def _add_to_diagonal(kernel: Tensor, eta: Tensor | float) -> Tensor:
     return kernel + eta * torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)

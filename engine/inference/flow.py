@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.inference import crowd
+from engine.inference import crowd, density
 from engine.inference.terms import (
     Batch,
     Coded,
@@ -63,7 +63,7 @@ class Particles:
     """The state of the flow, and all it takes to resume: every random draw derives from (seed, step).
 
     latents: [N, *space.shape]; seeds: one per particle, of its start and its Langevin noise; momentum: what a method
-    with a memory carries besides, such as Adam's moments; the flow has none.
+    with a memory carries besides, such as Adam's moments; of the flow, SVGD alone has one.
     """
 
     latents: Tensor
@@ -85,7 +85,8 @@ class Problem:
     without words.
     conditions: the terms of C with their relative weights; data: real examples, seen by the same extractor; seen:
     features [M, D] of pictures that repel the particles as these repel each other. liked: examples that a person chose;
-    they attract as `data` do, beside them. pinned: the places of particles that stay where they are, and repel
+    they attract as `data` do, beside them. transport: what the way from the start
+    costs. pinned: the places of particles that stay where they are, and repel
     the others all the same. seed: of the noise that all particles share.
     """
 
@@ -97,6 +98,7 @@ class Problem:
     data: References | None = None
     liked: References | None = None
     seen: Tensor | None = None
+    transport: Term | None = None
     pinned: frozenset[int] = frozenset()
     realism: Term | None = None
     seed: int = 0
@@ -213,6 +215,9 @@ def refine(
         if particles.step >= settings.steps:
             return
         drift = state.drift(terms, settings, last_good)
+        momentum = None
+        if settings.smoothed:
+            drift, momentum = _smoothed(particles, drift)
         before, is_crowd = particles, isinstance(state, _Parts)
         look = _looked_at(problem, terms, particles.step, state.chunk, is_crowd=is_crowd)
         particles = _advance(problem, particles, drift, settings, look)
@@ -221,7 +226,7 @@ def refine(
             liked = None if problem.liked is None else problem.liked.features
             chosen = chosen_values(problem.space, particles.latents, look, seen=problem.seen, liked=liked)
             particles = Particles(chosen, particles.seeds, particles.step)
-        particles = _held(particles, before, problem.pinned)
+        particles = replace(_held(particles, before, problem.pinned), momentum=momentum)
         _check_position(particles.latents, problem.space, settings, last_good)
 
 
@@ -405,6 +410,8 @@ def _weighted_terms(
     if problem.realism is not None:
         yield "C", problem.realism, settings.realism, "realism"
     yield "prior", LatentPrior(problem.space), settings.prior, "prior"
+    if problem.transport is not None:
+        yield "prior", problem.transport, settings.transport, "transport"
     if isinstance(problem.space, Coded):
         yield "prior", NearestCode(problem.space), settings.codebook, "codebook"
 
@@ -507,6 +514,14 @@ def _joined(
     prior = moves.pop("prior", still)
     velocity = prior + ratio_weights(terms, settings.divergence, like=still) * sum(moves.values(), still)
     return Drift(velocity, mobility)
+
+
+def _smoothed(particles: Particles, drift: Drift) -> tuple[Drift, dict[str, Tensor]]:
+    """The drift as SVGD has it, of particles that follow all others' too, and what Adagrad carries to the next step."""
+    score = drift.velocity.flatten(1)
+    before = None if particles.momentum is None else particles.momentum["squares"]
+    move, squares = density.adagrad(density.smoothed_score(particles.latents.flatten(1), score), before)
+    return drift._replace(velocity=move.view_as(drift.velocity)), {"squares": squares}
 
 
 def normalised(gradient: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from engine.inference import density, kernels
 from engine.latents.spaces import LatentSpace, seeded
 from engine.settings import Bandwidth, Estimator, MollifierSpace
 
+TRANSPORT_SHIFT = 1e-3  # of a transport's cost, which has no gradient where nothing moved yet
 # Images [N, 3, H, W] in [-1, 1] -> [N, ...], each image for itself. Hashable: equal extractors run once.
 Extractor = Callable[[Tensor], Tensor]
 
@@ -516,6 +517,20 @@ class LatentPrior:
 
     def log_value(self, batch: Batch) -> Tensor:
         return self.space.log_prior(batch.latents)
+
+
+@dataclass(frozen=True, eq=False)
+class TransportCost:
+    """-|z_i - z0_i + SHIFT|, what an optimal transport pays for the way from its start (Tanaka 2019, Algorithm 2).
+
+    start: [N, *latent_shape], of the first N particles and on.
+    """
+
+    start: Tensor
+    name: str = "transport"
+
+    def log_value(self, batch: Batch) -> Tensor:
+        return -(batch.latents - self.start[: len(batch)] + TRANSPORT_SHIFT).flatten(1).norm(dim=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from engine.inference.density import smoothed_score
 from engine.inference.flow import Particles, Problem, contributions, refine
 from engine.inference.terms import Realism, References
 from engine.lab.networks import Z_DIM, Function, Networks
@@ -247,8 +248,8 @@ def vectors(scene: Scene, settings: LabSettings, state: State) -> dict[str, Tens
         return {role: _push(g, state.latents, _pull(g, state.latents, v)) for role, v in found.items()}
     if settings.sampler == "SVGD":
         score = stein.score_of(latent_density(scene.networks), state.latents)
-        apart = stein.direction(state.latents, torch.zeros_like(score))
-        moves = {"A": apart, "C": stein.direction(state.latents, score) - apart}
+        apart = smoothed_score(state.latents, torch.zeros_like(score))
+        moves = {"A": apart, "C": smoothed_score(state.latents, score) - apart}
         return {role: _push(g, state.latents, v) for role, v in moves.items()}
     if settings.sampler in STEPS:
         points = g(state.latents).detach()

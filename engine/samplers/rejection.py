@@ -31,9 +31,12 @@ def calibrated(real: Tensor, generated: Tensor) -> tuple[float, float]:
     return float(found[0]), float(found[1])
 
 
-def sir(logits: Tensor, count: int, *, generator: torch.Generator) -> Tensor:
-    """Sampling importance resampling (Rubin 1988; Grover et al. 2019): indices [count], drawn as exp(logits [N])."""
-    return torch.multinomial(logits.double().softmax(0).cpu(), count, replacement=True, generator=generator)
+def sir(logits: Tensor, count: int, *, generator: torch.Generator, again: bool = True) -> Tensor:
+    """Sampling importance resampling (Rubin 1988; Grover et al. 2019): indices [count], drawn as exp(logits [N]).
+
+    again: whether one sample may be drawn several times, as the algorithm has it; without, count is at most N.
+    """
+    return torch.multinomial(logits.double().softmax(0).cpu(), count, replacement=again, generator=generator)
 
 
 def drs_acceptance(logits: Tensor, highest: float, *, percentile: float = 0.8, epsilon: float = 1e-6) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from engine.inference.kernels import log_kernel, median_bandwidth, squared_distances
+from engine.inference.density import adagrad, smoothed_score
 
 
 def svgd(
@@ -27,9 +27,8 @@ def svgd_step(
     log_density: Callable[[Tensor], Tensor], z: Tensor, squares: Tensor | None, *, step_size: float = 0.1
 ) -> tuple[Tensor, Tensor]:
     """One step, and the mean squares [N, Z] that Adagrad carries to the next; None: the first step."""
-    phi = direction(z, score_of(log_density, z))
-    squares = phi.square() if squares is None else 0.9 * squares + 0.1 * phi.square()
-    return z + step_size * phi / (squares.sqrt() + 1e-6), squares
+    move, squares = adagrad(smoothed_score(z, score_of(log_density, z)), squares)
+    return z + step_size * move, squares
 
 
 def score_of(log_density: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
@@ -37,11 +36,3 @@ def score_of(log_density: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     moving = z.detach().requires_grad_()
     (score,) = torch.autograd.grad(log_density(moving).sum(), moving)
     return score
-
-
-def direction(z: Tensor, score: Tensor) -> Tensor:
-    """The optimal perturbation of particles z [N, Z] whose log-density has the gradient score [N, Z] (Eq. 8)."""
-    h = median_bandwidth(squared_distances(z, z))
-    kernel = log_kernel(z, z, h).exp()
-    push = 2 / h * (z * kernel.sum(1, keepdim=True) - kernel @ z)
-    return (kernel @ score + push) / len(z)

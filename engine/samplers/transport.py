@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.inference.terms import TRANSPORT_SHIFT
+
 Function = Callable[[Tensor], Tensor]
 Ratio = Literal["kl", "js", "log_d"]
 
-SHIFT = 1e-3  # of the transport's cost, which has no gradient where nothing moved yet
 PAIRS = 100  # by which the discriminator's Lipschitz constant is found
 
 
@@ -41,7 +42,7 @@ def dot(
     yield z
     for _ in range(steps):
         moving = z.detach().requires_grad_()
-        cost = (moving - start + SHIFT).norm(dim=1) - d(g(moving)) / scale
+        cost = (moving - start + TRANSPORT_SHIFT).norm(dim=1) - d(g(moving)) / scale
         (gradient,) = torch.autograd.grad(cost.sum(), moving)
         z = z - rate * (tangential(gradient, z) if on_sphere else gradient)
         yield z

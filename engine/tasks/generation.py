@@ -7,13 +7,14 @@ as it has them, and A keeps the pictures apart.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from engine.families import find_family
 from engine.inference.flow import Particles, Partwise, Problem, Step
-from engine.inference.terms import Coded, Matcher, Matching, Realism, References, Term, TextLikelihood
+from engine.inference.terms import Coded, Matcher, Matching, Realism, References, Term, TextLikelihood, TransportCost
 from engine.latents.classes import ClassSpace, classes_by_name, find_classes
 from engine.latents.codebook import CodeSpace
 from engine.latents.noise import NoiseSpace
@@ -29,6 +30,7 @@ from engine.settings import LIMITS, OF_THE_MODEL, FlowSettings, GenerateSettings
 from engine.system.files import Watch
 from engine.tasks import inversion
 from engine.tasks.marks import Marked, pinned_latent, with_pinned
+from engine.tasks.sampling import check_sampler, chosen_seeds, steepest
 from engine.tasks.task import (
     CodeStage,
     GeneratorLike,
@@ -64,10 +66,14 @@ ALONE_BANDWIDTH = 0.3  # of the mean squared distance of the examples' features
 
 @dataclass(frozen=True, eq=False)
 class Generation(Task):
-    """Pictures for a prompt, or without one. likeness: what runs without words are compared with at every step."""
+    """Pictures for a prompt, or without one. likeness: what runs without words are compared with at every step.
+
+    steepest: the slope of its conditions that an optimal transport divides them by.
+    """
 
     settings: GenerateSettings
     likeness: Likeness | None = None
+    steepest: float = 1.0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -133,7 +139,14 @@ class Generation(Task):
         A and B are two densities that are to become one, and where they agree their gradients cancel. Each in units of
         its own typical length would not: on fashion B then draws all pictures to a few, and A drives them off what the
         generator can draw. Codes move as they do with words, but repelled no more than drawn.
+
+        An optimal transport divides its conditions by their steepest slope.
         """
+        if flow.transport:
+            weight, realism = flow.condition_weight / self.steepest, flow.realism / self.steepest
+            flow = replace(
+                flow, condition_weight=_within("condition_weight", weight), realism=_within("realism", realism)
+            )
         space, data = self.problem.space, self.problem.data
         if self.settings.prompt or not flow.normalise:
             return flow
@@ -181,6 +194,7 @@ def generate(
     begin at (`start_from`); reward: the model that the settings name so (`reward_model`). watch: told how far the
     search for starts is; may raise to end it. Raises SettingsError where the settings do not fit models and pictures.
     """
+    check_sampler(settings, model)
     space = _space(settings, model, prompt_model, picture)
     seeds = particle_seeds(settings.seed, settings.n)
     device = space.sample(seeds[:1]).device
@@ -194,9 +208,17 @@ def generate(
         liked=None if wanted is None else References(wanted),
         pinned=frozenset(pin.place for pin in settings.pinned),
     )
+    if settings.choose:
+        judge = _realism(model, space)
+        assert judge is not None
+        seeds = chosen_seeds(settings, problem, judge, partial(start_latents, settings, space), watch)
     particles = with_pinned(_start(settings, problem, seeds, watch), settings.pinned, space)
     own = None if settings.prompt else own_references(model, prompt_model, device)
-    return Generation(settings, problem, particles, model, None if own is None else Likeness(own))
+    likeness = None if own is None else Likeness(own)
+    if not settings.flow.transport:
+        return Generation(settings, problem, particles, model, likeness)
+    problem = replace(problem, transport=TransportCost(particles.latents))
+    return Generation(settings, problem, particles, model, likeness, steepest(problem, settings.flow))
 
 
 def _start(settings: GenerateSettings, problem: Problem, seeds: tuple[int, ...], watch: Watch | None) -> Particles:
@@ -218,6 +240,7 @@ def check(
     picture: Picture | None = None,
 ) -> None:
     """Raises SettingsError where the settings do not fit the models, as `generate` would; looks for no starts."""
+    check_sampler(settings, model)
     check_references(settings.towards, model, prompt_model, examples)
     check_shown("unlike", settings.unlike, seen, prompt_model)
     check_shown("like", settings.like, liked, prompt_model)

@@ -13,7 +13,7 @@ from engine.inference.terms import Extractor
 from engine.latents.spaces import LatentSpace
 from engine.pictures import imaging
 from engine.pictures.picture_files import Picture
-from engine.settings import EditSettings, FlowSettings, GenerateSettings, RunSettings, TranslateSettings
+from engine.settings import SAMPLERS, EditSettings, FlowSettings, GenerateSettings, RunSettings, TranslateSettings
 from engine.system.files import Watch
 from engine.tasks.inversion import Start
 
@@ -200,15 +200,15 @@ def model_alone(settings: AnySettings) -> AnySettings:
 def baseline(settings: AnySettings) -> AnySettings:
     """The run that `settings` are compared with: without repulsion; of an edit or a translation, by the baseline named.
 
-    Without words it is the plain generator, whose pictures are those of step 0 (Zhou et al. 2022, Table 1). Raises
-    ValueError for settings that name none.
+    Without words, and of others' samplers, it is the plain generator, whose pictures are those of step 0 (Zhou et al.
+    2022, Table 1). Raises ValueError for settings that name none.
     """
     if isinstance(settings, EditSettings | TranslateSettings) and settings.baseline != "no repulsion":
         if settings.baseline == "none":
             raise ValueError("These settings ask for no baseline.")
         chosen: Any = settings
         return replace(chosen, method=settings.baseline)
-    if isinstance(settings, GenerateSettings) and not settings.prompt:
+    if isinstance(settings, GenerateSettings) and (not settings.prompt or settings.preset in SAMPLERS):
         return model_alone(settings)
     return without_repulsion(settings)
 

@@ -458,7 +458,8 @@ def test_data_attract(name: str):
 
     steps = list(refine(problem, toy_particles(5), settings))
     assert distance(steps[-1]) < {"paper": 0.95}.get(name, 0.8) * distance(steps[0])  # h = 1 hardly tells who is near
-    assert steps[-1].log_values["data"].mean() > steps[0].log_values["data"].mean()
+    if not name.endswith("smoothed"):  # whose kernel is another one at every step
+        assert steps[-1].log_values["data"].mean() > steps[0].log_values["data"].mean()
     for still, weight in ((replace(problem, data=None), 1.0), (problem, 0.0)):
         *_, last = refine(still, toy_particles(5), replace(settings, data_weight=weight))
         assert torch.equal(last.particles.latents, steps[0].particles.latents)

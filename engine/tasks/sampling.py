@@ -1,0 +1,129 @@
+"""What others' samplers take besides the flow: a discriminator, its steepest slope, starts chosen by its ratios."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from engine.families.declaration import SEARCHING
+from engine.inference.flow import Problem
+from engine.inference.terms import Batch, Term, apply_in_chunks
+from engine.latents.classes import ClassSpace
+from engine.latents.spaces import seeded
+from engine.samplers import rejection
+from engine.samplers.transport import lipschitz
+from engine.settings import SAMPLERS, FlowSettings, GenerateSettings, SettingsError
+from engine.system.files import Watch
+from engine.tasks.task import GeneratorLike, particle_seeds
+
+NAMES = {"dot": "DOT", "ddls": "DDLS", "dgflow": "DGflow", "svgd": "SVGD"}
+SELECTIONS = {"sir": "SIR", "drs": "DRS", "mh": "MH-GAN"}
+AT_ONCE = 32  # pictures
+SLOPE_SEEDS = 64  # whose latents the steepest slope is taken between
+
+
+def check_sampler(settings: GenerateSettings, model: GeneratorLike) -> None:
+    """Raises SettingsError where the settings name a sampler that needs a discriminator, and the model has none."""
+    if model.discriminator is not None:
+        return
+    if settings.choose:
+        raise SettingsError(
+            f"choose: {SELECTIONS[settings.choose]} chooses by a discriminator, and {settings.model} comes without "
+            "one. Leave the starts as they are drawn, or take a model with a discriminator, such as fashion."
+        )
+    if settings.preset in SAMPLERS and not (settings.preset == "svgd" and settings.prompt):
+        raise SettingsError(
+            f"preset: {NAMES[settings.preset]} follows a discriminator, and {settings.model} comes without one. Choose "
+            "another preset, or a model with a discriminator, such as fashion."
+        )
+
+
+def steepest(problem: Problem, flow: FlowSettings) -> float:
+    """k_eff of Tanaka 2019: of pairs of latents the greatest difference of C, by their distance; 1 where C is flat.
+
+    C is the flow's conditions with their weights. Of classes only latents of one are compared, as conditional DOT does.
+    """
+    space = problem.space
+    latents = space.sample(range(SLOPE_SEEDS))
+    owns = latents.new_zeros(len(latents))
+    if isinstance(space, ClassSpace):
+        owns = space.weights(latents).argmax(1)
+    terms = [(term, weight * flow.condition_weight) for term, weight in problem.conditions]
+    if problem.realism is not None:
+        terms.append((problem.realism, flow.realism))
+
+    def condition(some: Tensor) -> Tensor:
+        return sum((weight * values(problem, term, some) for term, weight in terms), some.new_zeros(len(some)))
+
+    groups = [latents[owns == own] for own in owns.unique()]
+    slopes = [_slope(condition, group) for group in groups if len(group) > 1]
+    return max(slopes, default=0.0) or 1.0
+
+
+def _slope(condition: Callable[[Tensor], Tensor], latents: Tensor) -> float:
+    return lipschitz(lambda flat: flat.view_as(latents), condition, latents.flatten(1))
+
+
+def values(problem: Problem, term: Term, latents: Tensor) -> Tensor:
+    """A term's log-values of latents [N, *shape], without a gradient: [N]."""
+    parts = []
+    for part in latents.split(AT_ONCE):
+        images = apply_in_chunks(problem.render, part, AT_ONCE)
+        parts.append(term.log_value(Batch(part, images, chunk=AT_ONCE)).detach())
+    return torch.cat(parts)
+
+
+def chosen_seeds(
+    settings: GenerateSettings, problem: Problem, realism: Term, start: Callable[[tuple[int, ...]], Tensor],
+    watch: Watch | None = None,
+) -> tuple[int, ...]:  # fmt: skip
+    """Of the starts of `draws` * n seeds, from `settings.seed` on, those that the discriminator chooses: n seeds.
+
+    start: seeds -> latents [N, *shape]. SIR takes none twice, that no two particles begin at one place. MH-GAN's chains
+    begin at a start in place of a real picture, which models do not come with. The logits are not calibrated. watch:
+    told how far it is; may raise to end it. Raises SettingsError where a logit is no number.
+    """
+    n, count = settings.n, settings.draws * settings.n
+    generator = seeded("choose", settings.seed)
+    judged = partial(_judged, problem, realism, start, watch)
+    seeds = particle_seeds(settings.seed, count)
+    logits = judged(seeds, 0.0)
+    if settings.choose == "mh":
+        rows = logits.view(n, settings.draws)
+        ends = rejection.metropolis_hastings(rows[:, 0], rows[:, 1:], generator=generator) + 1
+        return tuple(seeds[row * settings.draws + end] for row, end in enumerate(ends.tolist()))
+    if settings.choose == "sir":
+        return tuple(seeds[place] for place in rejection.sir(logits, n, generator=generator, again=False).tolist())
+    highest, accepted = float(logits.max()), list[int]()
+    while True:  # of each round the best is accepted more often than not
+        accepted += [seeds[place] for place in rejection.drs(logits, highest, generator=generator).tolist()]
+        if len(accepted) >= n:
+            return tuple(accepted[:n])
+        seeds = particle_seeds(seeds[-1] + 1, count)
+        logits = judged(seeds, len(accepted) / n)
+        highest = max(highest, float(logits.max()))
+
+
+def _judged(
+    problem: Problem, realism: Term, start: Callable[[tuple[int, ...]], Tensor], watch: Watch | None,
+    seeds: tuple[int, ...], done: float,
+) -> Tensor:  # fmt: skip
+    """The logits [N] of the pictures that seeds begin at."""
+    parts = []
+    for first in range(0, len(seeds), AT_ONCE):
+        if watch is not None:
+            watch(SEARCHING, max(done, first / len(seeds)))
+        parts.append(values(problem, realism, start(seeds[first : first + AT_ONCE])))
+    logits = torch.cat(parts).cpu()
+    if not logits.isfinite().all():
+        raise SettingsError(
+            "choose: the discriminator gives no numbers for some of the model's own pictures. Leave the starts as they "
+            "are drawn."
+        )
+    return logits
+
+
+def seeds_drawn(settings: GenerateSettings) -> int:
+    """How many seeds from `settings.seed` on a run looks at before it begins; DRS looks at more where few fit."""
+    return settings.n * (settings.draws if settings.choose else 1)
