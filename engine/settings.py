@@ -744,6 +744,11 @@ class GenerateSettings(RunSettings):
     def other(self) -> "GenerateSettings | None":
         return self.beside
 
+    @property
+    def seeds_drawn(self) -> int:
+        """How many seeds from `seed` on a run looks at before it begins; DRS looks at more where few fit."""
+        return self.n * (self.draws if self.choose else 1)
+
     def to_dict(self) -> dict[str, Any]:
         plain_marks = {
             "pinned": [list(pin) for pin in self.pinned],

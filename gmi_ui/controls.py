@@ -8,7 +8,7 @@ a picture loses nothing.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -20,7 +20,6 @@ from engine.families.declaration import Family
 from engine.settings import (
     LIMITS,
     OF_THE_MODEL,
-    PRESETS,
     RANDOM_SEED,
     FlowSettings,
     GenerateSettings,
@@ -29,7 +28,7 @@ from engine.settings import (
     SettingsError,
     random_seed,
 )
-from gmi_ui.jobs import editing, translating
+from gmi_ui.jobs import editing, generating, translating
 from gmi_ui.runs.job import as_moved
 
 REST = "rest"  # the hidden component
@@ -47,12 +46,28 @@ SLIDER_RANGE = {
     "cutouts": (0, 32),
     "reward_weight": (0.0, 5.0),
     "candidates": (1, 256),
+    "draws": (2, 64),
     "spread": (0.05, 1.0),  # at 0 all begin at the same place, and stay equal
     "data_weight": (0.0, 3.0),
     "style_scale": (0.05, 2.0),
     "content_scale": (0.0, 2.0),
 }
-PRESET_NAMES = {"robust": "Robust", "paper": "As in the paper", "kde": "KDE", "stein": "Stein"}
+PRESET_NAMES = {
+    "robust": "Robust",
+    "paper": "As in the paper",
+    "kde": "KDE",
+    "stein": "Stein",
+    "krr": "KRR",
+    "kde_smoothed": "KDE, smoothed",
+    "krr_smoothed": "KRR, smoothed",
+    **generating.SAMPLER_NAMES,
+}
+SELECTIONS = {
+    "": "As they are drawn",
+    "sir": "By resampling (SIR)",
+    "drs": "By rejection (DRS)",
+    "mh": "By Markov chains (MH-GAN)",
+}
 SPACE_NAMES = {
     "w": "W as it was learned",
     "w_settled": "Whole parts only: no half hats, fewer wishes come true",
@@ -240,7 +255,10 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
             "spread", "Distance from it", "Small stays close to the kept picture, 1 starts anywhere.", slider(0.05)
         ),
         Control(
-            "beside", "Beside it", "The same prompt and seeds. Without words, the model alone.", dropdown(is_open=True)
+            "beside",
+            "Beside it",
+            "The same prompt and seeds. Without words, and of DOT to SVGD, the model alone.",
+            dropdown(is_open=True),
         ),
         Control("truncation_psi", "Truncation", "Lower starts closer to the average picture.", slider(0.05)),
         Control(
@@ -260,6 +278,13 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
         Control("code_order", "Order of the codes", "Whose turn is first in stage 2.", dropdown()),
         Control("codebook", "Pull to the codes", "Keeps to what the model can draw; 0: none.", slider(0.5)),
         Control("cutouts", "Random views", "Crops of a picture that the words judge; 0: the whole.", slider(1)),
+        Control(
+            "choose",
+            "Where pictures begin",
+            "The model's discriminator can choose among more starts than there are pictures.",
+            dropdown(),
+        ),
+        Control("draws", "Starts drawn for each", "Of which those are chosen.", slider(1)),
         Control("candidates", "Starts tried", "Each picture begins at the best fitting one.", slider(1)),
         Control("denoising_steps", "Denoising steps", "From noise to picture; 0: as the model is made for.", slider(1)),
         Control(
@@ -343,7 +368,8 @@ class Panel:
         self._count_examples = count_examples
         self._controls = CONTROLS[defaults.task]
         self._choices: dict[str, Choices] = {
-            "preset": [(PRESET_NAMES.get(name, name), name) for name in PRESETS],
+            "preset": preset_choices(defaults.presets),
+            "choose": [(label, name) for name, label in SELECTIONS.items()],
             "model": [(name, name) for name in dict.fromkeys([defaults.model, *models])],
             "prompt_model": [(name, name) for name in dict.fromkeys([defaults.prompt_model, *prompt_models])],
             "reward_model": reward_choices([(name, name) for name in prompt_models]),
@@ -577,6 +603,10 @@ def class_choices(names: Sequence[str], similarities: Mapping[str, float] | None
 
 def reward_choices(prompt_models: Choices) -> Choices:
     return [("None", ""), *prompt_models]
+
+
+def preset_choices(names: Iterable[str]) -> Choices:
+    return [(PRESET_NAMES[name], name) for name in names]
 
 
 def space_choices(names: Sequence[str]) -> Choices:

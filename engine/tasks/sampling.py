@@ -122,8 +122,3 @@ def _judged(
             "are drawn."
         )
     return logits
-
-
-def seeds_drawn(settings: GenerateSettings) -> int:
-    """How many seeds from `settings.seed` on a run looks at before it begins; DRS looks at more where few fit."""
-    return settings.n * (settings.draws if settings.choose else 1)

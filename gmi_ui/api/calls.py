@@ -33,7 +33,8 @@ from gmi_ui.services import Services
 if TYPE_CHECKING:
     from engine.pictures.examples import Examples
 
-Preset: TypeAlias = Literal["robust", "paper", "kde", "stein"]
+Preset: TypeAlias = Literal["robust", "paper", "kde", "stein", "krr", "kde_smoothed", "krr_smoothed"]
+GeneratePreset: TypeAlias = Literal[Preset, "dot", "ddls", "dgflow", "svgd"]
 Files: TypeAlias = list[GivenFile]
 More: TypeAlias = dict[str, Any]
 NO_SETTINGS = ("picture", "mask", "towards", "unlike", "references", "pictures_every", "more")
@@ -82,7 +83,7 @@ class GenerateCall(Call):
     step_size: float | None = None
     diversity: float | None = None
     seed: int = RANDOM_SEED
-    preset: Preset = "robust"
+    preset: GeneratePreset = "robust"
     prompt_model: str = ""
     baseline: bool = False
     towards: Files | None = None

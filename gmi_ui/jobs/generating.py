@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from engine.families import find_family
-from engine.settings import GenerateSettings, RunSettings
+from engine.settings import SAMPLERS, GenerateSettings, RunSettings
 from gmi_ui.models.models import shown_name, watch_of
 from gmi_ui.runs.job import DIVERSITY, FIT, PLAIN, TEXT, Console, Figure, Job, Prepared, tell_doubts, tell_what_was_cut
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from engine.tasks.towards import Shown
     from gmi_ui.models.models import Models
 
+SAMPLER_NAMES = {"dot": "DOT", "ddls": "DDLS", "dgflow": "DGflow", "svgd": "SVGD"}
 NOT_COMPARABLE = "Each side is judged by its own prompt model, so these numbers of the two do not compare."
 OF_FEW = "Of a few pictures it only tells two sides of as many apart"
 DISTANCE = Figure(
@@ -40,8 +41,12 @@ class GenerateJob(Job[GenerateSettings]):
     def titles(self, settings: GenerateSettings) -> Mapping[str, str]:
         if settings.other:
             return {"ours": heading(settings), "baseline": heading(settings.other)}
-        titles = super().titles(settings)
-        return titles if settings.prompt or "baseline" not in titles else {**titles, "baseline": PLAIN}
+        titles = {**super().titles(settings)}
+        if settings.preset in SAMPLER_NAMES and not settings.flow.diversity:
+            titles["ours"] = SAMPLER_NAMES[settings.preset]
+        if "baseline" in titles and (not settings.prompt or settings.preset in SAMPLERS):
+            titles["baseline"] = PLAIN
+        return titles
 
     def figures(self, settings: GenerateSettings) -> tuple[Figure, ...]:
         """Without words, how like the model's examples the pictures are, where it has some."""

@@ -14,12 +14,14 @@ EXAMPLE_CLASSES = 4  # names of classes that are prompts where a model brings no
 
 @dataclass(frozen=True)
 class Entry:
-    """One generator. first: the settings of a run with it when nothing was chosen yet."""
+    """One generator. first: the settings of a run with it when nothing was chosen yet; is_judged: whether a
+    discriminator comes with it."""
 
     family: Family
     classes: tuple[str, ...]
     examples: tuple[str, ...]
     first: GenerateSettings
+    is_judged: bool = False
 
 
 def look_up(models: Models, name: str) -> Entry:
@@ -29,11 +31,12 @@ def look_up(models: Models, name: str) -> Entry:
         examples = row.examples or _as_examples(row.classes)
         family = _for(family_of(row.family, row), row.classes)
         family = replace(family, spaces=(*family.spaces, *row.spaces))
-        return Entry(family, row.classes, examples, first_settings(name, row.family, row))
+        return Entry(family, row.classes, examples, first_settings(name, row.family, row), "discriminator" in row.files)
     model = models.generator(name)
     examples = model.examples or _as_examples(model.classes)
     family = _for(family_of(model.family, row), model.classes)
-    return Entry(family, model.classes, examples, first_settings(name, model.family, row))
+    first = first_settings(name, model.family, row)
+    return Entry(family, model.classes, examples, first, model.discriminator is not None)
 
 
 def check_task(name: str, family: str, task: str, usual: str) -> None:

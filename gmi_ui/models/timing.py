@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from engine.settings import FlowSettings, GenerateSettings, RunSettings
+from engine.settings import SAMPLERS, FlowSettings, GenerateSettings, RunSettings
 from gmi_ui.notices import Notice
 
 if TYPE_CHECKING:
@@ -81,14 +81,17 @@ class StepTimes:
 
 def pictures_of(settings: RunSettings) -> int:
     """How many pictures a step of a run draws: those of all sides that move. The plain generator's stand still."""
-    is_plain = isinstance(settings, GenerateSettings) and not settings.prompt and not settings.other
+    is_plain = not settings.other and (settings.preset in SAMPLERS or not settings.prompt)
+    is_plain = is_plain and isinstance(settings, GenerateSettings)
     return settings.n * (2 if settings.is_compared and not is_plain else 1)
 
 
 def tries_of(settings: RunSettings) -> int:
     """How many starts are tried before a run; 0 where none are chosen from."""
-    candidates = getattr(settings, "candidates", 1)
-    return settings.n * candidates if candidates > 1 else 0
+    if not isinstance(settings, GenerateSettings):
+        return 0
+    tried = settings.candidates if settings.candidates > 1 else 0
+    return settings.n * tried + (settings.seeds_drawn if settings.choose else 0)
 
 
 def seconds_of_steps(flow: FlowSettings, step_seconds: float, turn_cost: float) -> float:

@@ -14,7 +14,16 @@ from engine.bulk.plot import BaseOf, Cell
 from engine.errors import ModelError
 from engine.families import find_family
 from engine.families.declaration import Family
-from engine.settings import GenerateSettings, MarkName, Pin, RunSettings, SettingsError
+from engine.settings import (
+    GENERATE_PRESETS,
+    PRESETS,
+    SAMPLERS,
+    GenerateSettings,
+    MarkName,
+    Pin,
+    RunSettings,
+    SettingsError,
+)
 from gmi_ui.components.particle_grid import GridTexts, particle_grid, wake
 from gmi_ui.components.plot import plot_view
 from gmi_ui.components.plot.functions import plot_functions
@@ -29,11 +38,13 @@ from gmi_ui.controls import (
     FLOW_FIELDS,
     NOTHING,
     REST,
+    TOWARDS_FIELDS,
     KeptByPage,
     Panel,
     class_choices,
     is_shown,
     labelled,
+    preset_choices,
     rest_of,
     settings_from,
     space_choices,
@@ -99,6 +110,7 @@ EQUAL = (
     "At distance 0 all pictures begin at the kept one, and nothing can part them: they stay equal. Choose a larger "
     "distance."
 )
+PRESET_FIELDS = (*FLOW_FIELDS, *TOWARDS_FIELDS)  # what a preset sets here
 ALL_CLASSES = "Without words all classes share the pictures, unless some are chosen."
 NEAREST = 3  # classes that are shown where the prompt is close to none
 NO_ENTRY = Entry(find_family(""), (), (), DEFAULTS)  # of a model that is not there
@@ -183,7 +195,9 @@ class GenerateLayout:
             "Start from a picture", size="sm", elem_id="start-from-picture", visible=is_begun(find_family(""))
         )
         with gr.Accordion("Preset and prompt model", open=False):
-            for field in ("preset", "prompt_model", "reward_model", "reward_weight", "space"):
+            for field in (
+                "preset", "choose", "draws", "prompt_model", "reward_model", "reward_weight", "space",
+            ):  # fmt: skip
                 show(field)
         self.plotting = plot_form()
         self.restore = gr.UploadButton(
@@ -196,6 +210,8 @@ class GenerateLayout:
         for field in FAMILY_FIELDS:
             changes[self.panel.components[field]] |= {"visible": is_shown(field, entry.family)}
         changes[self.panel.components["classes"]] |= {"choices": class_choices(entry.classes)}
+        presets = GENERATE_PRESETS if entry.is_judged else dict.fromkeys([*PRESETS, settings.preset])
+        changes[self.panel.components["preset"]] |= {"choices": preset_choices(presets)}
         spaces = entry.family.spaces
         if settings.space is not None and settings.space not in spaces:  # of a restored picture
             spaces = (*spaces, settings.space)
@@ -252,7 +268,7 @@ class GenerateWiring(Wiring):
         )
 
     def _connect_presets(self) -> None:
-        sliders = [self._control(field) for field in FLOW_FIELDS]
+        sliders = [self._control(field) for field in PRESET_FIELDS]
         self._on(self._input_of("preset"), self.apply_preset_of, inputs=self._values, outputs=sliders)
 
     def _connect_classes(self) -> None:
@@ -354,7 +370,8 @@ class GenerateWiring(Wiring):
         for chosen in filter(None, (settings, settings.beside)):
             if chosen.start_from and self._services.examples.find(chosen.start_from) is None:
                 raise SettingsError(MISSING_EXAMPLES["start_from"])
-            if not self._entry(chosen.model).family.has_own_choices:
+            is_judging = chosen.choose or chosen.preset in SAMPLERS
+            if not (is_judging or self._entry(chosen.model).family.has_own_choices):
                 continue
             try:
                 generator, prompt_model = models.generator(chosen.model), models.prompt_model(chosen.prompt_model)
@@ -410,11 +427,11 @@ class GenerateWiring(Wiring):
         return merged(changes, self._close_classes(entry, settings.prompt, settings))
 
     def apply_preset_of(self, values: Mapping[Component, Any]) -> Changes:
-        """The three sliders take what the preset is for the model."""
+        """The sliders take what the preset is for the model."""
         entry, settings = self._entry_and_settings(values)
         flow = entry.family.flow(settings.preset)
         updates = self._layout.panel.updates(replace(settings, flow=flow))
-        return {self._control(field): updates[self._control(field)] for field in FLOW_FIELDS}
+        return {self._control(field): updates[self._control(field)] for field in PRESET_FIELDS}
 
     def examples_of(self, examples: Sequence[str]) -> Sequence[str]:
         return examples or EXAMPLES
@@ -509,7 +526,7 @@ class GenerateWiring(Wiring):
             side, index = str(event.side), int(event.index)
             check_picture(run, side, index)
             seed = run.particles(side).seeds[index]
-            settings = replace(self._of_picture(session, run, side, values), seed=seed)
+            settings = replace(self._of_picture(session, run, side, values), seed=seed, choose="")
         except (ValueError, NotPossibleError) as error:
             session.say(explain(error))
             return {self._layout.grid: wake()}
@@ -582,7 +599,8 @@ class GenerateWiring(Wiring):
         task: Any = run.tasks[OURS]
         if of_picture and task.classes and (chosen.prompt or chosen.classes):
             chosen = replace(chosen, classes=task.classes)
-        return replace(as_moved(chosen), seed=(run.settings.seed + run.settings.n) % 2**32, pinned=())
+        made: Any = run.settings
+        return replace(as_moved(chosen), seed=(made.seed + made.seeds_drawn) % 2**32, pinned=())
 
     def _with_those(self, run: Run, name: Literal["like", "unlike"], places: Sequence[int]) -> str:
         """The set that the run's settings name so, with the pictures in these places: its hash."""

@@ -16,8 +16,8 @@ from PIL import Image
 
 import engine
 from engine.pictures import png_files
-from engine.settings import PRESETS, FlowSettings, GenerateSettings
-from gmi_ui.api.calls import CALLS, Preset
+from engine.settings import GENERATE_PRESETS, PRESETS, FlowSettings, GenerateSettings
+from gmi_ui.api.calls import CALLS, GeneratePreset, Preset
 from gmi_ui.api.endpoints import AT_ONCE, NAMES, WAITING, about
 from gmi_ui.api.tools import MOST_SHOWN, parts_of
 from gmi_ui.jobs.generating import GENERATE
@@ -428,7 +428,7 @@ def test_every_parameter_is_typed_and_described(client: Client) -> None:
             assert one["python_type"]["description"] == about(one["parameter_name"])
         assert [one["label"] for one in endpoint["returns"]] == ["pictures", "report"]
     assert about("n").endswith("(1 to 64)")
-    assert get_args(Preset) == tuple(PRESETS)
+    assert get_args(Preset) == tuple(PRESETS) and get_args(GeneratePreset) == tuple(GENERATE_PRESETS)
 
 
 def test_calls_do_not_wait_without_end(studio: Server) -> None:

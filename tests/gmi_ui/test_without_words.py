@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.models.table import ModelFile
 from engine.pictures import png_files
 from engine.settings import GenerateSettings
 from gmi_ui.controls import AUTO
@@ -55,7 +56,8 @@ def judging_models(*, delay: float = 0.0) -> Models:
     references = {one.sha256: features for one in prompt_models.values()}
     avatars = TinyGenerator(delay, discriminator=Bright(), references=references)  # type: ignore[arg-type]
     generators = {one.name: one for one in (avatars, TinyClasses(delay, references=references), TinyCodes(delay))}
-    rows = [tiny_row(), *(other_row(one) for one in list(generators.values())[1:])]
+    files = {"discriminator": ModelFile(Path("discriminator.safetensors"), "0" * 64)}
+    rows = [replace(tiny_row(), files=files), *(other_row(one) for one in list(generators.values())[1:])]
     rows += [replace(tiny_row(), name=name, kind="prompt", family="open_clip") for name in prompt_models]
     loaders = Loaders(
         generator=one_of(generators),  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,10 @@ from engine.checkpoints import write_safetensors
 from engine.inference.flow import DivergenceError
 from engine.models.loading import load_generator, load_prompt_model
 from engine.pictures import picture_files, png_files
-from engine.settings import GenerateSettings
+from engine.settings import SAMPLERS, GenerateSettings
 from engine.system import files
 from tests.engine.conftest import use_bundle
-from tests.engine.tiny import CLIP_CONFIG
+from tests.engine.tiny import CLIP_CONFIG, write_reader
 
 PROMPT = "a smile"
 OPTIONS = ["--n", "3", "--steps", "4", "--seed", "5", "--threads", "1"]
@@ -143,6 +144,52 @@ def test_without_words_pictures_are_to_look_real(
 
 
 @pytest.mark.usefixtures("with_examples")
+@pytest.mark.parametrize("preset", SAMPLERS)
+@pytest.mark.parametrize("prompt", ["", PROMPT])
+def test_samplers_by_the_discriminator_run_beside_the_model_alone(preset: str, prompt: str, tmp_path: Path) -> None:
+    assert generate(tmp_path, "--preset", preset, "--baseline", prompt=prompt) == 0
+    report = json.loads((tmp_path / "run.json").read_text())
+    settings = GenerateSettings.from_dict(report["settings"])
+    assert settings.preset == preset and settings.flow == replace(SAMPLERS[preset], steps=4)
+    baseline = png_files.read_metadata(tmp_path / "baseline" / "00.png")["settings"]
+    assert baseline["flow"]["until"] == 0
+    assert (tmp_path / "00.png").read_bytes() != (tmp_path / "baseline" / "00.png").read_bytes()
+
+
+@pytest.mark.parametrize("choose", ["sir", "drs", "mh"])
+def test_starts_that_the_discriminator_chose_are_told_by_their_seeds(choose: str, tmp_path: Path) -> None:
+    """Each can be drawn again without choosing anything."""
+    chosen = ("--choose", choose, "--draws", "6", "--preset", "dgflow", "--baseline")
+    assert generate(tmp_path / "chosen", *chosen) == 0
+    metadata = png_files.read_metadata(tmp_path / "chosen" / "02.png")
+    assert metadata["settings"]["choose"] == choose and metadata["settings"]["draws"] == 6
+    seed = metadata["seeds"][2]
+    again = ("--n", "1", "--seed", str(seed), "--preset", "dgflow", "--baseline")
+    assert generate(tmp_path / "again", *again) == 0
+    pictures = [tmp_path / name / "baseline" for name in ("chosen", "again")]
+    first, second = (np.asarray(Image.open(at)) for at in (pictures[0] / "02.png", pictures[1] / "00.png"))
+    assert np.abs(first.astype(int) - second).max() <= 1  # another batch rounds otherwise
+
+
+@pytest.mark.parametrize("options", [("--preset", "ddls"), ("--choose", "sir")])
+def test_a_model_without_a_discriminator_says_so(
+    options: tuple[str, str], tmp_path: Path, tiny_assets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_reader(tmp_path / "unjudged", judged=False)
+    assert generate(tmp_path / "out", "--model", str(folder), "--prompt-model", "clip-mini", *options) == 2
+    assert "comes without one" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.png"))
+
+
+def test_an_unknown_divergence_is_refused_with_the_known_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate(tmp_path, "--preset", "dgflow", "--divergence", "js") == 0
+    assert json.loads((tmp_path / "run.json").read_text())["settings"]["flow"]["divergence"] == "js"
+    assert generate(tmp_path / "other", "--divergence", "renyi") == 2
+    assert "divergence: 'renyi' is unknown; choose one of kl, reverse_kl" in capsys.readouterr().err
+
+
 def test_how_much_examples_count_can_be_set_without_words_and_without_naming_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ from engine.latents.spaces import LatentSpace, normal_per_seed
 from engine.samplers import stein, transport
 from engine.settings import SAMPLERS, FlowSettings, GenerateSettings, SettingsError
 from engine.tasks import Generation, baseline, check, generate
-from engine.tasks.sampling import seeds_drawn, steepest
+from engine.tasks.sampling import steepest
 from tests.engine.tasks.test_tasks import ToyModel, of_classes
 from tests.engine.tasks.test_without_words import Blind
 from tests.engine.toys import LATENT, FreeSpace, ToyPromptModel
@@ -187,7 +187,7 @@ def test_starts_are_chosen_by_the_discriminator(choose: str) -> None:
     assert logits(model, chosen.particles.latents).mean() > mean + logits(model, pool).std() / 2
     assert not torch.equal(plain.particles.latents, chosen.particles.latents)
     seeds = chosen.particles.seeds
-    assert len(set(seeds)) == 5 and all(10 <= seed < 10 + seeds_drawn(chosen.settings) for seed in seeds)
+    assert len(set(seeds)) == 5 and all(10 <= seed < 10 + chosen.settings.seeds_drawn for seed in seeds)
     assert torch.equal(chosen.particles.latents, FreeSpace(LATENT).sample(seeds))
     again = made("dgflow", model=Sharp(), choose=choose, draws=16)
     assert again.particles.seeds == seeds
