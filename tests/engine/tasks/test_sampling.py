@@ -1,7 +1,8 @@
 """Others' samplers as presets of the one flow, against the samplers themselves; starts that a discriminator chooses."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor
 from engine.inference.terms import TRANSPORT_SHIFT, Batch, Realism
 from engine.latents.spaces import LatentSpace, normal_per_seed
 from engine.samplers import stein, transport
-from engine.settings import SAMPLERS, FlowSettings, GenerateSettings, SettingsError
+from engine.settings import SAMPLERS, FlowSettings, GenerateSettings, Selection, SettingsError
 from engine.tasks import Generation, baseline, check, generate
-from engine.tasks.sampling import steepest
+from engine.tasks.sampling import chosen_seeds, steepest
 from tests.engine.tasks.test_tasks import ToyModel, of_classes
 from tests.engine.tasks.test_without_words import Blind
 from tests.engine.toys import LATENT, FreeSpace, ToyPromptModel
@@ -208,6 +209,28 @@ def test_choosing_can_be_ended() -> None:
     settings = GenerateSettings("", n=3, choose="sir")
     with pytest.raises(Enough):
         generate(settings, ToyModel(), ToyPromptModel(), watch=watch)
+
+
+@pytest.mark.parametrize("choose", ["sir", "drs", "mh"])
+def test_each_place_keeps_its_class(choose: Selection) -> None:
+    """However much better the discriminator likes another."""
+    task = of_classes()
+
+    class Classes:
+        name = "classes"
+
+        def log_value(self, batch: Batch) -> Tensor:
+            return 100 * batch.latents[:, LATENT:].argmax(1).double() + 10 * batch.latents[:, 0]
+
+    settings = GenerateSettings("", n=7, seed=4, choose=choose, draws=5)
+    space: Any = task.problem.space
+    seeds = chosen_seeds(settings, task.problem, Classes(), space.sample)
+
+    def classes(seeds: Sequence[int]) -> list[int]:
+        return space.weights(space.sample(seeds)).argmax(1).tolist()
+
+    assert classes(seeds) == classes(range(4, 11)) and len(set(classes(seeds))) > 1 and len(set(seeds)) == 7
+    assert space.sample(seeds)[:, 0].mean() > space.sample(range(4, 39))[:, 0].mean() + 0.2
 
 
 def test_rejection_goes_on_until_it_has_enough() -> None:
