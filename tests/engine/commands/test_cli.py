@@ -181,6 +181,15 @@ def test_a_model_without_a_discriminator_says_so(
     assert not list((tmp_path / "out").glob("*.png"))
 
 
+def test_a_model_that_is_told_sentences_is_judged_by_both_of_its_critics(tmp_path: Path) -> None:
+    folder = write_reader(tmp_path / "reader")
+    chosen = ("--model", str(folder), "--prompt-model", "clip-mini", "--preset", "dot", "--choose", "drs")
+    for prompt in (PROMPT, ""):
+        assert generate(tmp_path / f"out{len(prompt)}", *chosen, "--baseline", prompt=prompt) == 0
+        pictures = [tmp_path / f"out{len(prompt)}" / side / "00.png" for side in ("", "baseline")]
+        assert pictures[0].read_bytes() != pictures[1].read_bytes()
+
+
 def test_an_unknown_divergence_is_refused_with_the_known_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
