@@ -7,12 +7,14 @@
 
 The generator and its discriminator are those of the bundled `fashion`, all its classes in turn; every method moves, or
 chooses among, the same latents by the code that Generate runs. Kernels see the discriminator's penultimate features;
-B is the density of 1,024 training pictures in them. Particles act on each other in groups. Measured by the classifier
-of `training.judges`, which took part in no run, against test pictures: the Fréchet distance by its 128 features and by
-its ten scores before the softmax, the inception score by these, precision and recall (k = 3) and the earth mover's
-distance by the features. What a method leaves open was chosen by the first distance, to one half of the test pictures
-from latents of its own; the table is of the other half, once. "held-out" are test pictures of the first half. A row
-that is in the file already, with the same counts, is not measured again.
+B is the density of 1,024 training pictures in them. What chooses by the discriminator has its logit calibrated by
+validation pictures. Particles act on each other in groups.
+
+Measured by the classifier of `training.judges`, which took part in no run, against test pictures: the Fréchet distance
+by its 128 features and by its ten scores before the softmax, the inception score by these, precision and recall (k = 3)
+and the earth mover's distance by the features. What a method leaves open was chosen by the first distance, to one half
+of the test pictures from latents of its own; the table is of the other half, once. "held-out" are test pictures of the
+first half. A row that is in the file already, with the same counts, is not measured again.
 """
 
 from __future__ import annotations
@@ -41,8 +43,9 @@ from engine.metrics.manifold import precision_recall
 from engine.metrics.transport import earth_movers_distance
 from engine.networks import biggan
 from engine.networks.colours import GreyDiscriminator
+from engine.samplers.rejection import calibrated
 from engine.settings import SAMPLERS, FlowSettings, GenerateSettings, Selection
-from engine.tasks.sampling import chosen_seeds, steepest
+from engine.tasks.sampling import chosen_seeds, steepest, values
 from engine.tasks.task import particle_seeds
 from experiments import options
 from training import judges
@@ -69,10 +72,13 @@ OURS = FlowSettings(
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """The generator, what judges it, and the problem that all methods work on."""
+    """The generator, what judges it, and the problem that all methods work on.
+
+    ratio: the discriminator's logit calibrated to the log-ratio of densities, for what chooses by it.
+    """
 
     problem: Problem
-    realism: Realism
+    ratio: Realism
     look: Callable[[Tensor], Seen]
     held_out: Seen
     others: Seen
@@ -181,7 +187,16 @@ def prepare(arguments: argparse.Namespace, split: str) -> Bench:
         render=lambda latents: model.render(latents, space), space=space, extractor=features, text=None,
         data=References(references), realism=realism,
     )  # fmt: skip
-    return Bench(problem, realism, look, look(data.to_images(half)), look(data.to_images(other)))
+    a, b = calibration(problem, realism, torch.cat([features(part) for part in data.to_images(validation).split(256)]))
+    ratio = Realism(features, lambda seen: a * head(seen) + b)
+    return Bench(problem, ratio, look, look(data.to_images(half)), look(data.to_images(other)))
+
+
+def calibration(problem: Problem, realism: Realism, real: Tensor) -> tuple[float, float]:
+    """(a, b) by which the logit a * D + b tells the features of validation pictures from the generator's best."""
+    assert realism.head is not None
+    latents = problem.space.sample(particle_seeds(FIRST_SEEDS["validation"], len(real)))
+    return calibrated(realism.head(real), values(problem, realism, latents))
 
 
 def starts(split: str, n: int) -> Iterator[tuple[int, ...]]:
@@ -221,7 +236,7 @@ def selected(bench: Bench, entry: Entry, split: str, n: int) -> Tensor:
         count = min(SELECTED, n - first)
         seed = FIRST_SEEDS[split] + number * SELECTED * entry.draws * 10
         settings = GenerateSettings("", n=count, seed=seed, choose=entry.choose, draws=entry.draws)
-        chosen = chosen_seeds(settings, bench.problem, bench.realism, bench.problem.space.sample)
+        chosen = chosen_seeds(settings, bench.problem, bench.ratio, bench.problem.space.sample)
         made.append(bench.problem.pictures(bench.problem.space.sample(chosen), None))
     return torch.cat(made)
 

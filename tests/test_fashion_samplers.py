@@ -152,7 +152,19 @@ def test_the_logit_is_the_models_own() -> None:
     bench = table.prepare(argparse.Namespace(held_out=8), "reporting")
     images = bench.problem.pictures(bench.problem.space.sample(range(6)), None)
     model = table.engine.load_generator(table.MODEL)
-    assert model.discriminator is not None and bench.realism.head is not None
-    found = bench.realism.head(bench.problem.extractor(images))
+    realism: Any = bench.problem.realism
+    assert model.discriminator is not None
+    found = realism.head(bench.problem.extractor(images))
     torch.testing.assert_close(found, model.discriminator(images)[:, 0], rtol=1e-4, atol=1e-4)
     assert not torch.equal(bench.held_out.features, bench.others.features)
+
+
+def test_calibration_makes_the_logit_the_ratio_of_densities(bench: Bench) -> None:
+    """Where the real pictures are the generator's own it says nothing, whatever the discriminator says."""
+    realism: Any = bench.problem.realism
+    seeds = table.particle_seeds(table.FIRST_SEEDS["validation"], 30)
+    own = bench.problem.extractor(bench.problem.pictures(bench.problem.space.sample(seeds), None))
+    a, b = table.calibration(bench.problem, realism, own)
+    assert (a, b) == pytest.approx((0, 0), abs=1e-6)
+    a, b = table.calibration(bench.problem, realism, own + 0.02)  # by 5 * 5 * .02 brighter
+    assert a > 0 and a * realism.head(own).mean() + b < 0
