@@ -8,7 +8,7 @@
 The generator and its discriminator are those of the bundled `fashion`, all its classes in turn; every method moves, or
 chooses among, the same latents by the code that Generate runs. Kernels see the discriminator's penultimate features;
 B is the density of 1,024 training pictures in them. What chooses by the discriminator has its logit calibrated by
-validation pictures. Particles act on each other in groups.
+validation pictures. Particles act on each other in groups of 64.
 
 Measured by the classifier of `training.judges`, which took part in no run, against test pictures: the Fréchet distance
 by its 128 features and by its ten scores before the softmax, the inception score by these, precision and recall (k = 3)
@@ -55,8 +55,7 @@ RESULTS = Path(__file__).parent / "results" / "fashion_samplers.json"
 MODEL = "fashion"
 FIRST_SEEDS = {"validation": 600_000, "reporting": 700_000}
 REFERENCES = 1024  # training pictures that B is estimated from
-GROUP = 128  # particles that act on each other
-SELECTED = 64  # pictures that are chosen at once, as many as a run may have
+GROUP = 64  # particles that act on each other, or are chosen at once: as many as a run of the page has
 NEIGHBOURS = 3
 QUICK = {"n": 16, "tuning_n": 8, "held_out": 32, "few": True, "most_steps": 2}
 COLUMNS = ("frechet", "frechet_scores", "inception", "precision", "recall", "emd", "ms")
@@ -225,16 +224,16 @@ def paths(bench: Bench, flow: FlowSettings, split: str, n: int, kept: Sequence[i
             problem = replace(problem, transport=TransportCost(particles.latents))
         for step in refine(problem, particles, flow):
             if step.step in parts:
-                parts[step.step].append(step.images)
+                parts[step.step].append(step.pictures)
     return {step: torch.cat(images) for step, images in parts.items()}
 
 
 def selected(bench: Bench, entry: Entry, split: str, n: int) -> Tensor:
     """Pictures [n, 3, H, W] that the discriminator chooses; every choice has starts of its own."""
     made = []
-    for number, first in enumerate(range(0, n, SELECTED)):
-        count = min(SELECTED, n - first)
-        seed = FIRST_SEEDS[split] + number * SELECTED * entry.draws * 10
+    for number, first in enumerate(range(0, n, GROUP)):
+        count = min(GROUP, n - first)
+        seed = FIRST_SEEDS[split] + number * GROUP * entry.draws * 10
         settings = GenerateSettings("", n=count, seed=seed, choose=entry.choose, draws=entry.draws)
         chosen = chosen_seeds(settings, bench.problem, bench.ratio, bench.problem.space.sample)
         made.append(bench.problem.pictures(bench.problem.space.sample(chosen), None))

@@ -530,7 +530,7 @@ class TransportCost:
     name: str = "transport"
 
     def log_value(self, batch: Batch) -> Tensor:
-        return -(batch.latents - self.start[: len(batch)] + TRANSPORT_SHIFT).flatten(1).norm(dim=1)
+        return -(batch.latents - self.start[batch.rows][: len(batch)] + TRANSPORT_SHIFT).flatten(1).norm(dim=1)
 
 
 @dataclass(frozen=True, eq=False)

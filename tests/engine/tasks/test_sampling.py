@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.inference import flow
 from engine.inference.terms import TRANSPORT_SHIFT, Batch, Realism
 from engine.latents.spaces import LatentSpace, normal_per_seed
 from engine.samplers import stein, transport
@@ -81,8 +82,8 @@ def test_a_transport_that_goes_on_counts_from_where_it_began() -> None:
 def test_dgflow_follows_the_ratio_and_ddls_the_prior_too() -> None:
     model = FreeModel()
     z = made("dgflow", model=model).particles.latents
-    flow = transport.dgflow(model.network, discriminator_of(model), z, steps=6, step_size=0.1, noise=0.0)
-    assert_same(path(made("dgflow", model=model)), flow)
+    wanted = transport.dgflow(model.network, discriminator_of(model), z, steps=6, step_size=0.1, noise=0.0)
+    assert_same(path(made("dgflow", model=model)), wanted)
     energy = energy_of(model)
     moved = z + SAMPLERS["ddls"].step_size * stein.score_of(energy, z)
     torch.testing.assert_close(path(made("ddls", model=model))[1], moved)
@@ -91,10 +92,10 @@ def test_dgflow_follows_the_ratio_and_ddls_the_prior_too() -> None:
 @pytest.mark.parametrize(("preset", "temperature"), [("ddls", 1.0), ("dgflow", 0.01)])
 def test_their_noise_is_of_the_papers_temperature(preset: str, temperature: float) -> None:
     """DDLS: sqrt(eps) with eps = 2 * step_size; DGflow: sqrt(2 eta gamma)."""
-    flow = replace(NOISE_FREE[preset], langevin=SAMPLERS[preset].langevin)
-    noisy, still = made(preset, flow=flow), made(preset)
+    settings = replace(NOISE_FREE[preset], langevin=SAMPLERS[preset].langevin)
+    noisy, still = made(preset, flow=settings), made(preset)
     drawn = normal_per_seed((LATENT,), purpose="noise", seeds=noisy.particles.seeds, step=0).double()
-    torch.testing.assert_close(path(noisy)[1] - path(still)[1], (2 * flow.step_size * temperature) ** 0.5 * drawn)
+    torch.testing.assert_close(path(noisy)[1] - path(still)[1], (2 * settings.step_size * temperature) ** 0.5 * drawn)
 
 
 def test_svgd_is_that_of_its_authors_and_goes_on_with_their_memory() -> None:
@@ -108,6 +109,15 @@ def test_svgd_is_that_of_its_authors_and_goes_on_with_their_memory() -> None:
     assert torch.equal(resumed.particles.latents, last)
     *_, forgetful = task.steps(None, replace(middle.particles, momentum=None))
     assert not torch.allclose(forgetful.particles.latents, last)
+
+
+@pytest.mark.parametrize("preset", ["dot", "svgd"])
+def test_of_a_crowd_each_particle_has_its_own_start(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worked on in parts, the particles go as they do together."""
+    whole = path(made(preset))
+    monkeypatch.setattr(flow, "TOGETHER", 4)
+    parts = path(made(preset, flow=replace(NOISE_FREE[preset], chunk=2)))
+    torch.testing.assert_close(torch.stack(parts), torch.stack(whole), rtol=1e-8, atol=1e-10)
 
 
 def test_words_are_a_condition_of_theirs_too() -> None:
@@ -132,7 +142,7 @@ def test_a_condition_that_is_flat_moves_nothing() -> None:
 def test_slopes_are_those_of_one_class() -> None:
     """A discriminator that only tells classes apart is flat in each."""
     task = of_classes()
-    flow = replace(SAMPLERS["dot"], condition_weight=0.0)
+    settings = replace(SAMPLERS["dot"], condition_weight=0.0)
 
     class Classes:
         name = "classes"
@@ -140,8 +150,8 @@ def test_slopes_are_those_of_one_class() -> None:
         def log_value(self, batch: Batch) -> Tensor:
             return 100 * batch.latents[:, LATENT:].argmax(1).double()
 
-    assert steepest(replace(task.problem, realism=Classes()), flow) == 1.0
-    assert steepest(replace(task.problem, realism=Realism(ToyModel().discriminator)), flow) != 1.0
+    assert steepest(replace(task.problem, realism=Classes()), settings) == 1.0
+    assert steepest(replace(task.problem, realism=Realism(ToyModel().discriminator)), settings) != 1.0
 
 
 @pytest.mark.parametrize("preset", SAMPLERS)
