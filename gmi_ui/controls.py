@@ -102,6 +102,7 @@ FAMILY_FIELDS = (
 # Of tabs whose pictures may go towards real examples.
 TOWARDS_HELP = "Real pictures that draw the results to look like them."
 WEIGHT_HELP = "Beside the words, which count 1."
+ABOUT_PRESETS = "Sets the sliders above. Robust never repels against the words: good for short runs, no fair sample."
 ANY_PICTURES = "Leave empty for any pictures that the model draws, or describe one: a woman with pink hair"
 
 MOST_KEPT = 2_000_000  # characters of what a page keeps of a tab's controls
@@ -234,7 +235,7 @@ _SHARED = _by_field(
     Control(
         "preset",
         "Preset",
-        "Sets the sliders above. Robust never repels against the words: good for short runs, no fair sample.",
+        ABOUT_PRESETS,
         dropdown(),
     ),
     Control("model", "Model", "A bundled model, or the path of your own file.", dropdown(is_open=True)),
@@ -278,6 +279,7 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
         Control("code_order", "Order of the codes", "Whose turn is first in stage 2.", dropdown()),
         Control("codebook", "Pull to the codes", "Keeps to what the model can draw; 0: none.", slider(0.5)),
         Control("cutouts", "Random views", "Crops of a picture that the words judge; 0: the whole.", slider(1)),
+        Control("preset", "Preset", f"{ABOUT_PRESETS} DOT to SVGD follow the model's discriminator.", dropdown()),
         Control(
             "choose",
             "Where pictures begin",
