@@ -119,6 +119,21 @@ def test_a_row_is_measured_once_unless_the_counts_are_others(tmp_path: Path) -> 
     assert len(asked) == 4
 
 
+def test_times_are_taken_anew_and_nothing_else(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, counts = tmp_path / "rows.json", {"n": 8}
+    row = {**table.measured(bench, bench.others), "ms": -1.0}
+    kept = Rows(path, "samplers", counts, resumes=True)
+    kept.get("KRR", lambda: {**row, "chosen": {"step_size": 0.1, "h": 0.3}})
+    kept.get("DOT", lambda: {"frechet": None, "chosen": {}})
+    monkeypatch.setattr(table, "prepare", lambda *_: bench)
+    table.retime(COUNTS, Rows(path, "samplers", counts, resumes=True))
+    rows = json.loads(path.read_text())["samplers"]["rows"]
+    assert rows["KRR"].pop("ms") > 0 and rows["KRR"]["frechet"] == row["frechet"] and "ms" not in rows["DOT"]
+    assert capsys.readouterr().out.startswith("| KRR | ")
+
+
 def test_the_order_of_the_papers_is_judged_row_by_row() -> None:
     def row(distance: float | None, half: float = 1.0) -> dict[str, float | None]:
         return {"frechet": distance, "frechet_half": half}
@@ -133,7 +148,7 @@ def test_the_order_of_the_papers_is_judged_row_by_row() -> None:
 
 
 @pytest.mark.skipif(not data.FOLDER.exists(), reason="needs Debian's dataset-fashion-mnist")
-@pytest.mark.parametrize("name", table.TABLES)
+@pytest.mark.parametrize("name", ["samplers", "steps", "terms"])
 def test_the_command_prints_a_table_and_keeps_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
