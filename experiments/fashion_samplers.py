@@ -144,6 +144,7 @@ METHODS: dict[str, Entry] = {
 }
 _NOTHING = {"diversity": 0.0, "data_weight": 0.0, "realism": 0.0}
 TERMS: dict[str, Mapping[str, float]] = {
+    "plain": _NOTHING,
     "A": {**_NOTHING, "diversity": 1.0},
     "B": {**_NOTHING, "data_weight": 1.0},
     "C": {**_NOTHING, "realism": 1.0},
