@@ -258,7 +258,7 @@ CONTROLS: Mapping[str, Mapping[str, Control]] = {
         Control(
             "beside",
             "Beside it",
-            "The same prompt and seeds. Without words, and of DOT to SVGD, the model alone.",
+            "The same prompt and seeds. Without words, the model alone.",
             dropdown(is_open=True),
         ),
         Control("truncation_psi", "Truncation", "Lower starts closer to the average picture.", slider(0.05)),
