@@ -3,10 +3,11 @@
     python -m experiments.sentences
     python -m experiments.sentences --split validation --set step_size=0.1    # to choose its numbers by
 
-Held-out captions, n pictures each, all rows from the same z. "Plain" is the generator alone, "ours" the flow; "no
-repulsion" is ours without A, "discriminator" ours with the matching-aware logit alone as C, "CLIP" with the prompt
-model alone. In "moving sentence" the sentence vector is a latent too, that begins and stays at a distance of LEEWAY
-times its length from the caption's.
+New captions, kept with what the judge sees in their pictures (of the validation split drawn anew, for which
+`training.mosaic.pool` is needed), n pictures each, all rows from the same z. "Plain" is the generator alone, "ours"
+the flow; "no repulsion" is ours without A, "discriminator" ours with the matching-aware logit alone as C, "CLIP" with
+the prompt model alone. In "moving sentence" the sentence vector is a latent too, that begins and stays at a distance
+of LEEWAY times its length from the caption's.
 
 Inception score, of pictures of things: by their nearest of all names. Fréchet: distance of the judge's features to
 those of held-out pictures. Retrieval: the share of pictures that prefer their caption to 99, or to 999, others of the
@@ -138,7 +139,9 @@ def main() -> None:
     arguments = options.parse(parser, QUICK)
     engine.set_threads(None)
     settings, judge = settings_of(arguments), judges.load_mosaic()
-    held = HeldOut.draw(judge, pool.open_pool(), arguments.glyphs, arguments.people, seed=SEEDS[arguments.split])
+    counts = arguments.glyphs, arguments.people
+    seed = SEEDS[arguments.split]
+    held = HeldOut.draw(judge, pool.open_pool(), *counts, seed=seed) if seed else HeldOut.read(judge, *counts)
     rows, found, shown = asked(held, arguments.captions), {}, []
     for name in arguments.rows:
         side = replace(settings, flow=changed(settings.flow, name))

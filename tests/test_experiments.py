@@ -221,7 +221,7 @@ class Colours:
 def test_pictures_of_sentences_are_found_by_them() -> None:
     """Of three pure colours and n = 2: those of the right sentence are found, far from grey, and hardly differ."""
     pictures = torch.eye(3)[:, :, None, None].expand(-1, -1, 4, 4)
-    held = HeldOut(Colours(), ["r", "g", "b"], torch.zeros(3, dtype=torch.bool), pictures, ["r", "g", "b"])  # type: ignore[arg-type]
+    held = HeldOut.of(Colours(), ["r", "g", "b"], torch.zeros(3, dtype=torch.bool), pictures, ["r", "g", "b"])  # type: ignore[arg-type]
     assert sentences.asked(held, 2) == [0, 2]
     noise = 0.01 * torch.randn(2, 2, 3, 4, 4, generator=torch.Generator().manual_seed(4))
     right = sentences.measure(held, [0, 2], pictures[[0, 2]][:, None] + noise)

@@ -240,16 +240,16 @@ px, at once, from a z and the vector of a sentence. That vector is `clip-mosaic`
 is drawn; z says by whose hand, and on which ground and in which ink where the words leave that open.
 
 - **Licence**: {licence}: keep the names below when you pass it on. **Data**: {captions:,} captions of {things:,} things
-  in {drawings:,} drawings, each thing in up to four hands (three sets of emoji and one of the icon sets), and of
+  in {drawings:,} drawings, each thing in four hands (three sets of emoji and one of the icon sets), and of
   {avatars:,} avatars of our own.
 - **Trained by** `python -m training.make --only emblems` ({adversarial}, batches of 16): of a caption and a z it is
-  known which picture they mean, so the generator first learns by differences, for 45 % of the training at half the
-  size; from 68 % of it on it listens to the discriminators too (hinge loss, matching-aware gradient penalty on every
-  fourth step). The weights are an
-  exponential average. Seeds are in the scripts.
+  known which picture they mean, so the generator first learns by differences; from 68 % of the training on it listens to
+  the discriminators too (hinge loss, matching-aware gradient penalty on every fourth step). The training began with the
+  weights of an earlier one: 18,600 steps on 1,297 things (`training.emblems.examples --hands 1`), most of them at half
+  the size. The weights are an exponential average. Seeds are in the scripts.
 - **`latents`** holds the sentence vectors of 1,024 captions, of which runs without words take one each.
-- **Made for** trying text to image by a generator of its domain without a GPU. It knows the names that two of the
-  emoji sets or all five icon sets have a drawing of, and avatars; no scenes, no counts, no relations.
+- **Made for** trying text to image by a generator of its domain without a GPU. It knows the {things:,} things that all
+  four hands have drawn, such as cat, house, pizza or rocket, and avatars; no scenes, no counts, no relations.
 
 ## Sources
 
@@ -261,10 +261,11 @@ Drawings of our own (`training/avatars/drawing.py`, MIT) are the other one.
 
 ## Figures
 
-On captions of drawings that no training saw (other hands' drawings of the same things were seen) and of new avatars,
-the plain model before any flow, one picture each. The judge is mosaic's second prompt model, which no optimisation ever
-used. "Own caption before 99 others": of captions of the same kind. Fréchet distance of its features, to the held-out
-pictures. Diversity: mean over pairs of eight pictures of a caption of 1 - cosine of its features, centred.
+On new captions of the things (their drawings were seen in training, in other colours) and of new avatars, the plain
+model before any flow, one picture each. The judge is mosaic's second prompt model, which no optimisation ever used.
+"Own caption before 99 others": of captions of the same kind. Fréchet distance of its features, to those of the
+pictures that the captions mean. Diversity: mean over pairs of eight pictures of a caption of 1 - cosine of its
+features, centred.
 
 {figures}
 

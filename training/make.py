@@ -89,10 +89,10 @@ HAIRSTYLES = (
     Stage("training.translate.figures", "--count 20"),
 )
 EMBLEMS = (
-    Stage("training.emblems.examples", "--avatars 40 --captions 1 --sets 1"),
+    Stage("training.emblems.examples", "--avatars 40 --captions 1 --sets 1 --hands 1"),
     Stage("training.emblems.adversarial", "--steps 4 --batch 4"),
     Stage("training.emblems.export"),
-    Stage("training.emblems.figures", "--glyphs 20 --people 20"),
+    Stage("training.emblems.figures", "--glyphs 20 --people 20 --hands 1"),
 )
 FILL = (
     Stage("training.fill.adversarial --steps 12000", "--steps 4 --batch 2"),

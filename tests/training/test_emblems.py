@@ -263,7 +263,7 @@ class Judge:
 def held_out() -> figures.HeldOut:
     names = ["red", "green", "blue", "yellow"]
     pictures = torch.stack([torch.tensor(colours.INKS[name]) / 127.5 - 1 for name in names])
-    return figures.HeldOut(
+    return figures.HeldOut.of(
         Judge(),  # type: ignore[arg-type]
         [f"a {name} thing" for name in names],
         torch.tensor([False, False, False, True]),

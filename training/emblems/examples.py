@@ -38,7 +38,8 @@ ASSETS = Path("assets")
 SIZE, Z_DIM = pool.SIZE, traits.latent_size()
 HANDS = ("twemoji", "noto", "fluent-emoji-flat", "icon")
 SOLID = (("ph", True), ("tabler", True), ("bi", True), ("mdi", False))  # icon sets with filled areas, the best first
-CAPTIONS_A_DRAWING, AVATARS = 8, 16_000
+CAPTIONS_A_DRAWING, AVATARS = 16, 8_000
+TAUGHT = 4  # hands that must have drawn a thing: few things that are drawn well, rather than many that are not
 SEED, HELD_OUT_SEED = 81, 1_000_081
 UNTOLD = -1
 COMMON_EMOJI, COMMON_ICON = 2, 5  # sets that have a drawing of it
@@ -219,12 +220,19 @@ def avatar_captions_of(count: int, rng: np.random.Generator) -> Iterator[tuple[s
 
 
 def make(
-    data: pool.Pool, *, held_out: bool, avatars: int, captions: int, least: int = COMMON_EMOJI, hands: int = 1
+    data: pool.Pool,
+    *,
+    held_out: bool,
+    avatars: int,
+    captions: int,
+    least: int = COMMON_EMOJI,
+    hands: int = 1,
+    seed: int | None = None,
 ) -> Examples:
     """Captions of all things and of so many avatars; `captions` of each drawing of a thing. least, hands: as of
-    `concepts`.
+    `concepts`; seed: of the captions and avatars, by itself another one where they are held out.
     """
-    seed = HELD_OUT_SEED if held_out else SEED
+    seed = (HELD_OUT_SEED if held_out else SEED) if seed is None else seed
     things = concepts(data.facts, held_out=held_out, least=least, hands=hands)
     rng = random.Random(seed)
     rows = sorted({row for thing in things for row in thing.drawings if row > UNTOLD})
@@ -302,7 +310,7 @@ def main() -> None:
     parser.add_argument("--avatars", type=int, default=AVATARS)
     parser.add_argument("--captions", type=int, default=CAPTIONS_A_DRAWING, help="of each drawing of a thing")
     parser.add_argument("--sets", type=int, default=COMMON_EMOJI, help="of emoji that have a thing, at least")
-    parser.add_argument("--hands", type=int, default=1, help="of the four that must have drawn a thing")
+    parser.add_argument("--hands", type=int, default=TAUGHT, help="of the four that must have drawn a thing")
     arguments = parser.parse_args()
     counts = {"avatars": arguments.avatars, "captions": arguments.captions}
     examples = make(pool.open_pool(), held_out=False, least=arguments.sets, hands=arguments.hands, **counts)

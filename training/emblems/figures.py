@@ -1,7 +1,8 @@
 """The figures on the card of `emblems`, by the judge of mosaic: `python -m training.emblems.figures`.
 
-Captions of drawings and of avatars that no training saw; other hands' drawings of the same things were seen. The
-judge took part in no optimisation.
+New captions of the things that it was taught, whose drawings it saw in other colours, and of avatars that no training
+saw. The judge took part in no optimisation. Captions and what the judge sees in their pictures are kept beside the
+judges, for tables that are made without the drawings.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import engine
+from engine.checkpoints import read_safetensors, write_safetensors
 from engine.inference.flow import pairwise_diversity
 from engine.inference.terms import Matcher
 from engine.latents.sentences import ReadSpace
@@ -29,6 +32,7 @@ from training.emblems import examples
 from training.emblems.export import BUNDLE
 from training.mosaic import pool
 
+KEPT = judges.FOLDER / "emblems" / "held-out.safetensors"
 GLYPHS, PEOPLE = 800, 200  # held-out captions
 RIVALS = 99
 HANDS_EACH = 8  # pictures of a caption, where they are compared
@@ -38,25 +42,60 @@ HANDS_EACH = 8  # pictures of a caption, where they are compared
 class HeldOut:
     """Captions with a picture each that no training saw, and what the judge sees in both.
 
-    is_avatar: bool [T]. names: the things that pictures may be of, for the inception score.
+    is_avatar: bool [T]. names: the things that pictures may be of, for the inception score. features: the judge's of
+    the pictures, [T, D].
     """
 
     judge: PromptModel
     captions: Sequence[str]
     is_avatar: Tensor
-    pictures: Tensor  # [T, 3, 64, 64]
+    features: Tensor
     names: Sequence[str]
+    pictures: Tensor | None = None  # [T, 3, 64, 64]
 
     @classmethod
-    def draw(cls, judge: PromptModel, data: pool.Pool, glyphs: int, people: int, *, seed: int = 0) -> HeldOut:
-        """So many of each kind, or as many as there are; another seed, other captions."""
-        made = examples.make(data, held_out=True, avatars=people, captions=4)
+    def of(
+        cls, judge: PromptModel, captions: Sequence[str], is_avatar: Tensor, pictures: Tensor, names: Sequence[str]
+    ) -> HeldOut:
+        return cls(judge, captions, is_avatar, seen_by(judge, pictures), names, pictures)
+
+    @classmethod
+    def draw(
+        cls,
+        judge: PromptModel,
+        data: pool.Pool,
+        glyphs: int,
+        people: int,
+        *,
+        seed: int = 0,
+        hands: int = examples.TAUGHT,
+    ) -> HeldOut:
+        """So many of each kind, or as many as there are; another seed, other captions. hands: as of `concepts`."""
+        seeds = examples.HELD_OUT_SEED + seed
+        made = examples.make(data, held_out=False, avatars=people, captions=4, hands=hands, seed=seeds)
         draw = torch.Generator().manual_seed(84 + seed)
         of_glyphs = torch.randperm(made.of_glyphs, generator=draw)[:glyphs]
         rows = torch.cat([of_glyphs, made.of_glyphs + torch.arange(people)])
         _, pictures = examples.pictures_of(made, rows, draw)
-        names = sorted({thing.names[0] for thing in examples.concepts(data.facts, held_out=False)})
-        return cls(judge, [made.texts[row] for row in rows], rows >= made.of_glyphs, pictures, names)
+        names = sorted({thing.names[0] for thing in examples.concepts(data.facts, held_out=False, hands=hands)})
+        return cls.of(judge, [made.texts[row] for row in rows], rows >= made.of_glyphs, pictures, names)
+
+    @classmethod
+    def read(cls, judge: PromptModel, glyphs: int, people: int, path: Path = KEPT) -> HeldOut:
+        """What `write` kept, without pictures: at most so many of each kind."""
+        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        features = read_safetensors(path)["features"].float()
+        is_avatar = torch.tensor(told["is_avatar"])
+        things, avatars = (torch.nonzero(which)[:, 0] for which in (~is_avatar, is_avatar))
+        rows = torch.cat([things[:glyphs], avatars[:people]])
+        captions = [told["captions"][row] for row in rows]
+        return cls(judge, captions, is_avatar[rows], features[rows], told["names"])
+
+    def write(self, path: Path = KEPT) -> None:
+        """Captions, and the features in half precision."""
+        write_safetensors(path, {"features": self.features}, dtype=torch.float16)
+        told = {"captions": list(self.captions), "is_avatar": self.is_avatar.tolist(), "names": list(self.names)}
+        path.with_suffix(".json").write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
     @cached_property
     def texts(self) -> Tensor:
@@ -64,17 +103,11 @@ class HeldOut:
         return self.judge.text_features(self.captions)
 
     @cached_property
-    def features(self) -> Tensor:
-        """Its features of the pictures, [T, D]."""
-        return self.look(self.pictures)
-
-    @cached_property
     def centres(self) -> Tensor:
         return self.judge.text_features([f"a {name}" for name in self.names])
 
-    @torch.no_grad()
     def look(self, images: Tensor) -> Tensor:
-        return torch.cat([self.judge.image_features(part.clamp(-1, 1)) for part in images.split(64)])
+        return seen_by(self.judge, images)
 
     def found(self, features: Tensor, of: Tensor, rivals: int, *, seed: int = 0) -> Tensor:
         """Whether pictures with features [N, D] prefer the captions `of` [N] that they were made for to so many others.
@@ -97,6 +130,12 @@ class HeldOut:
 
 
 @torch.no_grad()
+def seen_by(judge: PromptModel, images: Tensor) -> Tensor:
+    """A judge's features [N, D] of pictures."""
+    return torch.cat([judge.image_features(part.clamp(-1, 1)) for part in images.split(64)])
+
+
+@torch.no_grad()
 def drawn(model: GeneratorModel, caption: str, seeds: Sequence[int]) -> Tensor:
     """The plain model's pictures of a caption, one per seed: [N, 3, 64, 64]."""
     space = model.spaces[model.default_space]
@@ -109,7 +148,7 @@ def drawn(model: GeneratorModel, caption: str, seeds: Sequence[int]) -> Tensor:
 def own_caption_preferred(model: GeneratorModel, held: HeldOut) -> Tensor:
     """Whether held-out pictures fit their own captions better than the ones before, by the discriminator: [T]."""
     space, critic = model.spaces[model.default_space], model.discriminator
-    assert isinstance(space, ReadSpace) and isinstance(critic, Matcher)
+    assert isinstance(space, ReadSpace) and isinstance(critic, Matcher) and held.pictures is not None
     sentences = space.read(held.captions)
     seen = torch.cat([critic(part) for part in held.pictures.split(64)])
     own, others = (critic.match(seen, said)[:, 0] for said in (sentences, sentences.roll(1, 0)))
@@ -143,9 +182,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--glyphs", type=int, default=GLYPHS, help="captions of things")
     parser.add_argument("--people", type=int, default=PEOPLE, help="captions of avatars")
+    parser.add_argument("--hands", type=int, default=examples.TAUGHT, help="as of the examples")
     arguments = parser.parse_args()
     engine.set_threads(None)
-    held = HeldOut.draw(judges.load_mosaic(), pool.open_pool(), arguments.glyphs, arguments.people)
+    held = HeldOut.draw(
+        judges.load_mosaic(), pool.open_pool(), arguments.glyphs, arguments.people, hands=arguments.hands
+    )
+    held.write()
     model = engine.load_generator("emblems", assets=BUNDLE.parent)
     text = json.dumps(figures(model, held), indent=2, ensure_ascii=False)
     print(text)
