@@ -4,8 +4,8 @@
     python -m experiments.examples --model avatars --seeds 1 2 3
     python -m experiments.examples --out experiments/results/examples.json    # what the tests compare with
 
-avatars: all requested attributes at once. fashion: the class. mosaic: the prompt fits the picture, drawn from the
-nearest codes, better than 95 % of other held-out captions do, by the second prompt model.
+avatars: all requested attributes at once. fashion: the class. mosaic, emblems: the prompt fits the picture, that of
+mosaic drawn from the nearest codes, better than 95 % of other held-out captions do, by the second prompt model.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ENOUGH = 0.75  # of the pictures of an example
 FIRST_SEED = 1  # of the page
 QUANTILE = 0.95
 QUICK = {"n": 2, "steps": 2, "candidates": 4}
-MODELS = ("avatars", "fashion", "mosaic")
+MODELS = ("avatars", "emblems", "fashion", "mosaic")
 
 Shown = Callable[[Tensor, str], Tensor]  # pictures [N, 3, H, W] in [-1, 1] and the prompt -> bools [N]
 
@@ -56,7 +56,7 @@ class Result(NamedTuple):
 @cache
 def judge_of(model: str) -> Shown:
     """Whether pictures of a bundled model show a prompt that it offers."""
-    return {"avatars": _avatars, "fashion": _fashion, "mosaic": _mosaic}[model]()
+    return {"avatars": _avatars, "fashion": _fashion, "mosaic": _things, "emblems": _things}[model]()
 
 
 def _avatars() -> Shown:
@@ -85,7 +85,7 @@ def _fashion() -> Shown:
     return shown
 
 
-def _mosaic() -> Shown:
+def _things() -> Shown:
     model = judges.load_mosaic()
     others = prompts.mosaic_captions("reporting")[1]
     features = torch.cat([model.text_features(others[i : i + 64]) for i in range(0, len(others), 64)])

@@ -38,6 +38,7 @@ def test_the_judges_know_what_each_example_asks_for() -> None:
         "avatars": tuple(prompt.text for prompt in offered.AVATARS),
         "fashion": tuple(offered.FASHION),
         "mosaic": offered.MOSAIC,
+        "emblems": offered.EMBLEMS,
     }
     assert asked == {name: examples.examples_of(name) for name in examples.MODELS}
     assert generate.DEFAULTS.prompt == examples.examples_of("avatars")[0]

@@ -243,8 +243,8 @@ is drawn; z says by whose hand, and on which ground and in which ink where the w
   in {drawings:,} drawings, each thing in four hands (three sets of emoji and one of the icon sets), and of
   {avatars:,} avatars of our own.
 - **Trained by** `python -m training.make --only emblems` ({adversarial}, batches of 16): of a caption and a z it is
-  known which picture they mean, so the generator first learns by differences; from 68 % of the training on it listens to
-  the discriminators too (hinge loss, matching-aware gradient penalty on every fourth step). The training began with the
+  known which picture they mean, so the generator first learns by differences; from 68 % of the training on it listens
+  to the discriminators too (hinge loss, matching-aware gradient penalty on every fourth step). It began with the
   weights of an earlier one: 18,600 steps on 1,297 things (`training.emblems.examples --hands 1`), most of them at half
   the size. The weights are an exponential average. Seeds are in the scripts.
 - **`latents`** holds the sentence vectors of 1,024 captions, of which runs without words take one each.

@@ -37,3 +37,13 @@ MOSAIC = (
     "a pair of ankle boots",
     "a black and white portrait with a beard",
 )
+EMBLEMS = (
+    "a cat",
+    "a red star icon on a yellow background",
+    "a rocket emoji",
+    "a pizza on a blue background",
+    "a woman with pink hair and sunglasses",
+    "a house",
+    "a man with a beard and a green hat",
+    "a snowman",
+)

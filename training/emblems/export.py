@@ -23,9 +23,9 @@ BUNDLE = Path("assets/emblems")
 KEPT = 1024  # sentence vectors
 EXAMPLES = (
     "a cat",
-    "a red heart icon on a yellow background",
+    "a red star icon on a yellow background",
     "a rocket emoji",
-    "a slice of pizza on a blue background",
+    "a pizza on a blue background",
     "a woman with pink hair and sunglasses",
     "a house",
     "a man with a beard and a green hat",
