@@ -235,9 +235,9 @@ other pictures, 0.5 at best.
 
 EMBLEMS = """# emblems
 
-A DF-GAN with its discriminator and conditional discriminator (tobran's key names) that draws {domain} at {resolution}
-px, at once, from a z and the vector of a sentence. That vector is `clip-mosaic`'s feature of the text. A name says what
-is drawn; z says by whose hand, and on which ground and in which ink where the words leave that open.
+A DF-GAN with its discriminator and conditional discriminator (tobran's key names) that draws {domain},
+{resolution} px, at once, from a z and the vector of a sentence. That vector is `clip-mosaic`'s feature of the text. A
+name says what is drawn; z says by whose hand, and on which ground and in which ink where the words leave that open.
 
 - **Licence**: {licence}: keep the names below when you pass it on. **Data**: {captions:,} captions of {things:,} things
   in {drawings:,} drawings, each thing in four hands (three sets of emoji and one of the icon sets), and of
@@ -263,9 +263,9 @@ Drawings of our own (`training/avatars/drawing.py`, MIT) are the other one.
 
 On new captions of the things (their drawings were seen in training, in other colours) and of new avatars, the plain
 model before any flow, one picture each. The judge is mosaic's second prompt model, which no optimisation ever used.
-"Own caption before 99 others": of captions of the same kind. Fréchet distance of its features, to those of the
-pictures that the captions mean. Diversity: mean over pairs of eight pictures of a caption of 1 - cosine of its
-features, centred.
+"Own caption before 99 others": of captions of the same kind. The judge tells hardly any two captions of avatars
+apart, with drawings of our own neither. Fréchet distance of its features, to those of the pictures that the captions
+mean. Diversity: mean over pairs of eight pictures of a caption of 1 - cosine of its features, centred.
 
 {figures}
 

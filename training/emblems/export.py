@@ -31,8 +31,8 @@ EXAMPLES = (
     "a man with a beard and a green hat",
     "a snowman",
 )
-# The preset's, but for a discriminator that counts twice as much as the prompt model; not tuned yet.
-TUNED = {"step_size": 0.3, "diversity_gain": 5.0, "condition_weight": 0.5, "realism": 1.0}
+# Chosen by eye and by the judge on four prompts: at a step of .1 or a gain of 5 drawings fall apart.
+TUNED = {"step_size": 0.05, "diversity_gain": 2.5, "condition_weight": 0.5, "realism": 1.0}
 
 
 def write_kept(data: examples.Examples, count: int = KEPT) -> Path:

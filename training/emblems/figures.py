@@ -32,7 +32,8 @@ from training.emblems import examples
 from training.emblems.export import BUNDLE
 from training.mosaic import pool
 
-KEPT = judges.FOLDER / "emblems" / "held-out.safetensors"
+WRITTEN = Path("training/judges/emblems/held-out.safetensors")
+KEPT = judges.FOLDER / "emblems" / WRITTEN.name  # the same of the repository
 GLYPHS, PEOPLE = 800, 200  # held-out captions
 RIVALS = 99
 HANDS_EACH = 8  # pictures of a caption, where they are compared
@@ -91,8 +92,9 @@ class HeldOut:
         captions = [told["captions"][row] for row in rows]
         return cls(judge, captions, is_avatar[rows], features[rows], told["names"])
 
-    def write(self, path: Path = KEPT) -> None:
+    def write(self, path: Path = WRITTEN) -> None:
         """Captions, and the features in half precision."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_safetensors(path, {"features": self.features}, dtype=torch.float16)
         told = {"captions": list(self.captions), "is_avatar": self.is_avatar.tolist(), "names": list(self.names)}
         path.with_suffix(".json").write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
