@@ -15,7 +15,7 @@ setup(
     packages=[*find_packages(include=["engine*", "gmi_ui*"]), "engine.assets"],
     package_dir={"engine.assets": "assets"},
     package_data={
-        "": ["*.css", "*.html", "*.js", "*.png"],
+        "": ["*.css", "*.html", "*.js", "*.json", "*.png"],
         "engine.assets": [f"{name}/*" for name in (*BUNDLED, "lab")],
     },
     include_package_data=False,
