@@ -85,9 +85,8 @@ class Problem:
     without words.
     conditions: the terms of C with their relative weights; data: real examples, seen by the same extractor; seen:
     features [M, D] of pictures that repel the particles as these repel each other. liked: examples that a person chose;
-    they attract as `data` do, beside them. transport: what the way from the start
-    costs. pinned: the places of particles that stay where they are, and repel
-    the others all the same. seed: of the noise that all particles share.
+    they attract as `data` do, beside them. transport: what the way from the start costs. pinned: the places of
+    particles that stay where they are, and repel the others all the same. seed: of the noise that all particles share.
     """
 
     render: Callable[[Tensor], Tensor]
