@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.families import find_family
 from engine.latents.spaces import LatentSpace, WPlusSpace
 from engine.latents.styles import StyledSynthesis, noisy_layers
 from engine.pictures import imaging
@@ -102,7 +103,11 @@ class Renderer:
     def __init__(self, generator: "GeneratorModel", noise: Mapping[str, Tensor] | None = None) -> None:
         space = generator.spaces.get("w+")
         if not isinstance(space, WPlusSpace):
-            raise SettingsError(f"model: {generator.name} has no W+ space; only a StyleGAN2 can edit pictures.")
+            can = " and ".join(find_family(generator.family).possible_tasks)
+            raise SettingsError(
+                f"model: {generator.name} has no W+ space; only a StyleGAN2 can edit pictures. "
+                f"What {generator.name} can do is {can}."
+            )
         self.space = space
         self.resolution = generator.resolution
         self.synthesis = StyledSynthesis(generator.network.synthesis, noise)

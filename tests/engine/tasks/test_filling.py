@@ -245,7 +245,7 @@ def test_a_file_of_ones_own_is_filled_with_by_the_arithmetic_named(
 def test_it_draws_nothing_without_a_picture(models: Models) -> None:
     with pytest.raises(SettingsError, match="draws none of its own. Choose another model, or inpaint a picture with"):
         tasks.generate(GenerateSettings("a smile", n=2), *models)
-    with pytest.raises(SettingsError, match="only a StyleGAN2 can edit pictures"):
+    with pytest.raises(SettingsError, match="only a StyleGAN2 can edit pictures. What filler can do is inpaint"):
         next(engine.invert(noise(), models[0]))
     with pytest.raises(ValueError, match="draws nothing without a picture that has a hole"):
         models[0].synthesize(torch.zeros(1, 6), None)  # type: ignore[arg-type]
