@@ -30,7 +30,7 @@ from experiments.memory import peak_memory
 PROMPT = "a woman with pink hair"
 FEW = 8
 FEATURES = 512
-STARTER = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
+STARTER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
 
 def measure(model: str, n: int, count: int) -> dict[str, float]:

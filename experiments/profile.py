@@ -30,6 +30,7 @@ RESULTS = Path(__file__).parent / "results" / "profile.json"
 MODELS = ("avatars", "fashion", "mosaic")
 PARTS = ("forward", "generator", "prompt model", "discriminator", "kernel", "without repulsion", "step")
 WORTH_A_LOOK = 1.15
+SMALLEST = 0.05  # ratio that is looked at: shorter parts are hardly measured
 QUICK: Mapping[str, object] = {"n": 2, "repeats": 1, "models": ["fashion"]}
 
 Seconds = dict[str, float]
@@ -79,8 +80,10 @@ def slower(found: Mapping[str, Seconds], recorded: Mapping[str, Seconds]) -> lis
     for name, own in found.items():
         for part, ratio in own.items():
             before = recorded.get(name, {}).get(part, 0.0)
-            if before > 0 and ratio > WORTH_A_LOOK * before:
-                told.append(f"{name}: {part} is at {ratio:.2f} of its unit, {ratio / before:.2f} times the recorded.")
+            if before > SMALLEST and ratio > WORTH_A_LOOK * before:
+                told.append(
+                    f"{name}: the ratio of {part!r} is {ratio:.2f}, {ratio / before:.2f} times the recorded one."
+                )
     return told
 
 

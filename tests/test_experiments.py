@@ -274,9 +274,11 @@ def test_a_part_that_has_become_slower_is_named() -> None:
     assert recorded["avatars"]["with / without repulsion"] == pytest.approx(1.2)
     on_half_the_speed = {name: 2 * value for name, value in before.items()}
     assert profile.slower({"avatars": profile.ratios(on_half_the_speed)}, recorded) == []
-    found = {"avatars": profile.ratios(before | {"kernel": 0.3}), "emblems": profile.ratios(before)}
+    found = {"avatars": profile.ratios(before | {"generator": 0.3}), "emblems": profile.ratios(before)}
     (told,) = profile.slower(found, recorded)
-    assert told.startswith("avatars: kernel is at 3.00 of its unit, 1.50 times")
+    assert told == "avatars: the ratio of 'generator' is 3.00, 1.50 times the recorded one."
+    tiny = {"avatars": profile.ratios(before | {"kernel": 0.001})}
+    assert profile.slower({"avatars": profile.ratios(before | {"kernel": 0.004})}, tiny) == []
 
 
 @pytest.mark.parametrize("part", translation.PARTS)

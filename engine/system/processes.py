@@ -1,7 +1,7 @@
 """Several processes that do one piece of work: each a share of its parts, and all get all results.
 
-`torchrun --nproc-per-node 2 -m engine generate ...` starts them; without it there is one, and nothing is sent. Every
-process keeps the whole state of a run and makes the same decisions from the same numbers.
+`torchrun --standalone --nproc-per-node 2 -m -- engine generate ...` starts them; without it there is one, and nothing
+is sent. Every process keeps the whole state of a run and makes the same decisions from the same numbers.
 """
 
 import os

@@ -32,7 +32,17 @@ ASKED = [
 
 def start_two(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command, in two processes."""
-    starter = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--", "engine"]
+    starter = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "--",
+        "engine",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [*starter, *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
