@@ -132,7 +132,10 @@ def usual_prompt_model(row: ModelRow | None) -> str:
 def family_of(name: str, row: ModelRow | None) -> Family:
     """The family of that name, with the numbers that fit the row's model where it has some."""
     family = find_family(name)
-    return replace(family, tuned={**family.tuned, **row.tuned}) if row and row.tuned else family
+    if not (row and row.tuned):
+        return family
+    realism = {name: value for name, value in row.tuned.items() if name == "realism"}  # counts in every preset
+    return replace(family, tuned={**family.tuned, **row.tuned}, raw={**family.raw, **realism})
 
 
 def read_row(folder: Path) -> ModelRow:
