@@ -14,16 +14,15 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from statistics import median
 
 import torch
 
 import engine
+from engine.commands import several
 from engine.inference import density, kernels
 from engine.latents.spaces import seeded
 from engine.settings import CrowdSettings, GenerateSettings
-from engine.system import processes
 from experiments import options
 from experiments.memory import peak_memory
 
@@ -35,12 +34,9 @@ STARTER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--npr
 
 def measure(model: str, n: int, count: int) -> dict[str, float]:
     """Seconds of a step and the memory of this process, one of those that share the work."""
-    if "WORLD_SIZE" in os.environ:
-        processes.join()
     engine.set_threads(1)
     generator, prompt_model = engine.load_generator(model), engine.load_prompt_model("clip-mini")
-    settings: GenerateSettings = GenerateSettings(PROMPT, model=model, seed=1)
-    settings = CrowdSettings.of(replace(settings, flow=replace(settings.flow, steps=60)), n)
+    settings = CrowdSettings.of(GenerateSettings(PROMPT, model=model, seed=1), n)
     steps = engine.generate(settings, generator, prompt_model).steps()
     next(steps)
     seconds = []
@@ -88,9 +84,8 @@ def main() -> None:
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     chosen = options.parse(parser, {"n": 66, "steps": 1, "anchors": 600})
     if chosen.one:
-        found = measure(chosen.model, chosen.n, chosen.steps)
-        if processes.number() == 0:
-            print(json.dumps(found), flush=True)
+        with several.together():  # of which the first one is heard
+            print(json.dumps(measure(chosen.model, chosen.n, chosen.steps)), flush=True)
         return
     few, many = (run(chosen.model, n, chosen.steps) for n in (FEW, chosen.n))
     print("| n | seconds a step | of one particle, ms | memory, MB | ratio |\n|---:|---:|---:|---:|---:|")

@@ -37,6 +37,7 @@ from torch import Tensor
 import engine
 from engine.inference.flow import DivergenceError, Particles, Problem, refine
 from engine.inference.terms import Realism, References, TransportCost
+from engine.lab.sampling import RAW_FLOW
 from engine.metrics.frechet import Gaussian, distance_to, fitted_gaussian
 from engine.metrics.inception import inception_score
 from engine.metrics.intervals import bootstrap
@@ -63,11 +64,8 @@ COLUMNS = ("frechet", "frechet_scores", "inception", "precision", "recall", "emd
 # Of Table 1 of the paper, from the greatest Fréchet distance to the least.
 EXPECTED = ("plain", "DOT", "DDLS", "DGflow", "KDE", "KRR", "KRR smoothed")
 
-# Eq. 6 with A and B alone, none normalised; as `engine.lab.sampling.RAW_FLOW`, kept within the latents' limits.
-OURS = FlowSettings(
-    steps=15, step_schedule="constant", diversity=1.0, diversity_gain=1.0, data_weight=1.0, condition_weight=0.0,
-    eta=0.1, conflict_free=False, normalise=False,
-)  # fmt: skip
+# Eq. 6 with A and B alone, kept within the latents' limits.
+OURS = replace(RAW_FLOW, steps=15, condition_weight=0.0, eta=0.1, constrain=True)
 
 
 @dataclass(frozen=True, eq=False)

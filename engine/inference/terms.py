@@ -21,8 +21,6 @@ from engine.settings import Bandwidth, Estimator, MollifierSpace
 TRANSPORT_SHIFT = 1e-3  # of a transport's cost, which has no gradient where nothing moved yet
 # Images [N, 3, H, W] in [-1, 1] -> [N, ...], each image for itself. Hashable: equal extractors run once.
 Extractor = Callable[[Tensor], Tensor]
-
-
 EVERY_ROW = slice(None)
 
 

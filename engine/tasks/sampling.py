@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from engine.families.declaration import SEARCHING
+from engine.inference import crowd
 from engine.inference.flow import Problem
-from engine.inference.terms import Batch, Term, apply_in_chunks
+from engine.inference.terms import Term
 from engine.latents.classes import ClassSpace
 from engine.latents.spaces import LatentSpace, seeded
 from engine.samplers import rejection
@@ -53,7 +54,9 @@ def steepest(problem: Problem, flow: FlowSettings) -> float:
         terms.append((problem.realism, flow.realism))
 
     def condition(some: Tensor) -> Tensor:
-        return sum((weight * values(problem, term, some) for term, weight in terms), some.new_zeros(len(some)))
+        columns = crowd.measure(problem.render, [term for term, _ in terms], some, AT_ONCE, sums=None).values.unbind(1)
+        weighted = (weight * column for (_, weight), column in zip(terms, columns, strict=True))
+        return sum(weighted, some.new_zeros(len(some)))
 
     groups = [latents[owns == own] for own in owns.unique()]
     slopes = [_slope(condition, group) for group in groups if len(group) > 1]
@@ -66,11 +69,7 @@ def _slope(condition: Callable[[Tensor], Tensor], latents: Tensor) -> float:
 
 def values(problem: Problem, term: Term, latents: Tensor) -> Tensor:
     """A term's log-values of latents [N, *shape], without a gradient: [N]."""
-    parts = []
-    for part in latents.split(AT_ONCE):
-        images = apply_in_chunks(problem.render, part, AT_ONCE)
-        parts.append(term.log_value(Batch(part, images, chunk=AT_ONCE)).detach())
-    return torch.cat(parts)
+    return crowd.measure(problem.render, [term], latents, AT_ONCE, sums=None).values[:, 0]
 
 
 def chosen_seeds(
