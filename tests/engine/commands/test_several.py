@@ -30,21 +30,13 @@ ASKED = [
 ]
 
 
-def start_two(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command, in two processes."""
-    starter = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "--",
-        "engine",
-    ]
+TWO = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--")
+
+
+def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A module of Python, with nothing in it of what other tests have made of this process."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [*starter, *arguments]
+    command = [sys.executable, "-m", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -53,8 +45,9 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_two_processes_make_the_pictures_of_one(tmp_path: Path) -> None:
-    assert cli.main([*ASKED, "--out", str(tmp_path / "one")]) == 0
-    ended = start_two(*ASKED, "--out", str(tmp_path / "two"))
+    alone = start("engine", *ASKED, "--out", str(tmp_path / "one"))
+    assert alone.returncode == 0, alone.stderr
+    ended = start(*TWO, "engine", *ASKED, "--out", str(tmp_path / "two"))
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("2/2") == 1  # only one of them talks
     one, two = files_of(tmp_path / "one"), files_of(tmp_path / "two")
@@ -65,7 +58,7 @@ def test_two_processes_make_the_pictures_of_one(tmp_path: Path) -> None:
 
 def test_an_error_ends_both_processes_and_is_said_once(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
-    ended = start_two(*ASKED, "--out", str(tmp_path / "out"))
+    ended = start(*TWO, "engine", *ASKED, "--out", str(tmp_path / "out"))
     assert ended.returncode != 0
     assert ended.stderr.count("is a file; give the name of a folder") == 1
 
